@@ -1,0 +1,23 @@
+/*
+ * Errors that travel by value: a sysexits code and one sentence for the user.
+ * Every layer uses them; only the program prints them and exits.
+ */
+#ifndef SINKD_BASE_ERR_H
+#define SINKD_BASE_ERR_H
+
+#include <sysexits.h>
+
+struct err {
+	int code;       /* a value of <sysexits.h>, 0 while nothing is wrong */
+	char text[512]; /* one sentence that names the object; no newline, no control characters */
+};
+
+/*
+ * Fill e (which may be NULL) with a code of <sysexits.h> and a formatted
+ * sentence. Control characters in the result become '?', so that names from
+ * files can be quoted safely; a sentence that is too long is cut.
+ * Returns -1, so that a function can `return err_set(...)`.
+ */
+int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

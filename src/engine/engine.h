@@ -1,0 +1,168 @@
+/*
+ * The engine's one public header: a GGUF model, its tokenizer, and the
+ * never-ending context of attention sinks plus a recent window (StreamingLLM,
+ * Xiao et al. 2023, arXiv 2309.17453). The engine reads its files, never
+ * prints and never exits; errors come back in a struct err.
+ */
+#ifndef SINKD_ENGINE_H
+#define SINKD_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct model;
+struct tokenizer;
+struct context;
+
+/* ---- model ---------------------------------------------------------- */
+
+struct model_info {
+	const char *path;         /* as given to model_open */
+	const char *architecture; /* general.architecture */
+	const char *name;         /* general.name, or "" */
+	const char *weight_type;  /* the type that most of the weights have, e.g. "Q4_1" */
+	const char *chat_template; /* the file's own template text, or NULL */
+	int32_t n_vocab;
+	int32_t n_layer;
+	int32_t n_embd;
+	int32_t n_ctx_train;      /* the context length it was trained with, tokens */
+	int64_t n_params;
+	uint64_t file_size;       /* bytes */
+	int32_t bos;              /* token id, or -1 */
+	int32_t eos;              /* token id, or -1 */
+	bool add_bos;             /* the file asks for a BOS token at the start of a text */
+};
+
+enum model_flags {
+	MODEL_VOCAB_ONLY = 1, /* read metadata and tokenizer; the file may lack weights */
+};
+
+/*
+ * Open a GGUF file. It is mapped, not read; every offset, length, count and
+ * type is checked. flags: enum model_flags.
+ * Returns a model to be released with model_close, or NULL with *e set:
+ * EX_NOINPUT (no such file), EX_DATAERR (damaged or unsupported), EX_OSERR.
+ */
+struct model *model_open(const char *path, unsigned flags, struct err *e);
+void model_close(struct model *m);
+
+/* Borrowed; valid until model_close. */
+const struct model_info *model_get_info(const struct model *m);
+
+/* ---- tokenizer ------------------------------------------------------ */
+
+enum tokenizer_flags {
+	TOKENIZER_PARSE_SPECIAL = 1, /* the text of special tokens becomes those tokens */
+};
+
+/*
+ * A tokenizer over the model's vocabulary, with scratch memory of its own:
+ * one per thread. It borrows from the model, which must outlive it.
+ * Returns NULL with *e set when the file's tokenizer is not supported
+ * (EX_DATAERR, the sentence names it).
+ */
+struct tokenizer *tokenizer_new(const struct model *m, struct err *e);
+void tokenizer_free(struct tokenizer *t);
+
+/*
+ * Encode len bytes of text. Nothing is added before or after (no BOS); text
+ * of special tokens is plain text unless TOKENIZER_PARSE_SPECIAL is given.
+ * Any bytes are accepted: text that is not UTF-8 is encoded too, and bytes the
+ * vocabulary has no token for are dropped. text may contain NUL.
+ * *ids is set to an array owned by the tokenizer, valid until its next call.
+ * Returns the number of tokens (at most len + 1), or -1 with *e set
+ * (EX_OSERR: no memory).
+ */
+int64_t tokenizer_encode(struct tokenizer *t, const char *text, size_t len, unsigned flags, const int32_t **ids,
+    struct err *e);
+
+/*
+ * The bytes that token id stands for, not NUL-terminated and not necessarily
+ * whole UTF-8 characters; *len receives their number. Control and unknown
+ * ids give 0 bytes unless special is set. first: the token is the first of a
+ * text (some vocabularies drop a leading space there). Borrowed from the
+ * tokenizer, valid until its next call.
+ */
+const char *tokenizer_decode(struct tokenizer *t, int32_t id, bool special, bool first, size_t *len);
+
+/* ---- context -------------------------------------------------------- */
+
+/*
+ * Which earlier tokens a token attends to. S sinks, W window; token t sees
+ *   sink       the tokens 0..S-1 and t-W+1..t
+ *   window     t-W+1..t                                  (S = 0)
+ *   dense      all of 0..t; memory grows with the stream
+ *   recompute  t-W+1..t, all keys and values computed afresh for every token
+ * Positions are positions in the cache: sink j is seen at distance
+ * min(t, S+W-1) - j, tokens of the window at their true distance.
+ */
+enum policy { POLICY_SINK, POLICY_WINDOW, POLICY_DENSE, POLICY_RECOMPUTE };
+
+enum kv_type { KV_F32, KV_F16, KV_Q8_0 };
+
+struct context_options {
+	enum policy policy;
+	int32_t sinks;       /* S >= 0; 0 unless policy is sink */
+	int32_t window;      /* W >= 1; ignored for dense */
+	int32_t chunk;       /* tokens computed at once, 0: the default; never changes a result */
+	int32_t fork_tokens; /* room for tokens of a fork, see context_fork; 0: none */
+	int32_t threads;     /* 0: one per processor this process may run on */
+	enum kv_type kv;
+	int64_t start;       /* stream position of the first token, normally 0 (a test moves it) */
+	const char *path;    /* code path: NULL or "auto", "plain", "avx2", "avx512", "avx512bf16" */
+};
+
+/* The default options: sink 4 + 1020, one thread per processor. */
+void context_options_init(struct context_options *o);
+
+/*
+ * A context over a model, which must outlive it; all memory that the stream
+ * needs is allocated here (dense: grows later). One thread at a time.
+ * Returns NULL with *e set: EX_USAGE (options that cannot work with this
+ * model), EX_OSERR (no memory).
+ */
+struct context *context_new(struct model *m, const struct context_options *o, struct err *e);
+void context_free(struct context *c);
+
+/*
+ * Append n tokens to the stream. nll, if not NULL, receives for each token
+ * its negative log-likelihood -ln p(token | what it attends to) in nats; the
+ * very first token of a stream has none and gets NAN. Scores and state are
+ * the same bits however a stream is split into calls.
+ * Returns 0, or -1 with *e set (EX_DATAERR: an id outside the vocabulary, and
+ * nothing was appended; EX_OSERR: dense ran out of memory).
+ */
+int context_feed(struct context *c, const int32_t *ids, size_t n, float *nll, struct err *e);
+
+/* The same, but with the logits after each token: logits[n][n_vocab], float32. */
+int context_feed_logits(struct context *c, const int32_t *ids, size_t n, float *logits, struct err *e);
+
+/*
+ * Logits after the last token appended, [n_vocab]. Returns 0, or -1 with *e
+ * set (EX_SOFTWARE: nothing was appended yet).
+ */
+int context_get_logits(struct context *c, float *logits, struct err *e);
+
+/*
+ * Asides. context_fork remembers the stream's state; what is appended after
+ * it (at most fork_tokens tokens) goes into spare slots; context_rewind
+ * returns to the remembered state, bit-identical. One fork at a time.
+ */
+int context_fork(struct context *c, struct err *e);
+void context_rewind(struct context *c);
+
+struct context_info {
+	int64_t tokens;    /* appended so far */
+	int64_t evictions; /* tokens that no longer can be attended to */
+	int32_t attended;  /* tokens that the next token can see, itself not included */
+	int32_t capacity;  /* S + W, or 0 for dense */
+	int32_t threads;
+	uint64_t kv_bytes; /* memory of keys and values */
+	const char *path;  /* the code path in use */
+};
+void context_get_info(const struct context *c, struct context_info *info);
+
+#endif
