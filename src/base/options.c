@@ -14,7 +14,7 @@
 #include <strings.h>
 
 /* getopt_long's values for long options: row r is ROW + r, beyond any letter. */
-enum { ROW = 0x1000, HELP = 0x2000, VERSION = 0x2001 };
+enum { ROW = 0x1000, ROW_HELP = 0x2000, ROW_VERSION = 0x2001 };
 enum { ROWS_MAX = 64 };
 
 static int
@@ -157,8 +157,8 @@ make_getopt_tables(const struct options *o, char *letters, struct option *longs)
 		if (r->letter != 0)
 			letters += sprintf(letters, "%c%s", r->letter, flag ? "" : ":");
 	}
-	longs[i++] = (struct option){"help", optional_argument, NULL, HELP};
-	longs[i++] = (struct option){"version", no_argument, NULL, VERSION};
+	longs[i++] = (struct option){"help", optional_argument, NULL, ROW_HELP};
+	longs[i++] = (struct option){"version", no_argument, NULL, ROW_VERSION};
 	longs[i] = (struct option){NULL, 0, NULL, 0};
 }
 
@@ -205,9 +205,9 @@ parse_arguments(const struct options *o, int argc, char **argv, void *values, ui
 	while ((c = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
 		const struct option_row *r;
 
-		if (c == 'V' || c == VERSION)
+		if (c == 'V' || c == ROW_VERSION)
 			return OPTIONS_VERSION;
-		if (c == 'h' || c == HELP) {
+		if (c == 'h' || c == ROW_HELP) {
 			if (c == 'h' || optarg == NULL)
 				return OPTIONS_HELP;
 			if (strcmp(optarg, "mdoc") == 0)
