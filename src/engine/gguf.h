@@ -1,7 +1,8 @@
 /*
  * Reader of GGUF files (version 2 and 3), mapped read-only. Everything in the
  * file is foreign: each count, length, offset and type is checked in
- * gguf_open, so that what the other functions return can be trusted.
+ * gguf_open, so that what the other functions return can be trusted. (Only a
+ * file that is truncated by others while it is mapped cannot be survived.)
  */
 #ifndef SINKD_ENGINE_GGUF_H
 #define SINKD_ENGINE_GGUF_H
@@ -31,7 +32,8 @@ struct gguf_tensor {
 	uint32_t type;    /* enum quant_type (quant.h), checked */
 	int n_dims;       /* 1..4 */
 	int64_t ne[4];    /* each >= 1; 1 beyond n_dims */
-	const void *data; /* in the mapping; at least 32-byte aligned, all of it inside the file */
+	const void *data; /* in the mapping, all of it inside the file; aligned for the type's fields:
+			   * F32 four bytes, all others two, and more where general.alignment says so */
 	size_t size;      /* bytes */
 };
 
