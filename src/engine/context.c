@@ -1,0 +1,336 @@
+/*
+ * The never-ending context: what is fed goes through the forward pass in
+ * chunks; sinks and window are the cache's business, the policies are the
+ * cache's shape. See engine.h for the semantics.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+#include "engine/forward.h"
+#include "engine/model.h"
+
+enum { CHUNK_DEFAULT = 256, CHUNK_MAX = 65536, DENSE_SLOTS = 1024 };
+
+/* No cache is anywhere near; keeps sums of sinks, window and spare slots inside 32 bits. */
+static const int32_t window_max = 1 << 28;
+
+struct context {
+	struct model *m;
+	struct context_options o;
+	struct backend *b;
+	struct forward *f;
+	struct cache *cache;
+	struct cache_shape shape;
+	int64_t tokens;      /* appended so far */
+	int32_t *history;    /* recompute: the last W tokens, oldest first */
+	int64_t n_history;
+	int64_t n_cached;    /* recompute: how many of them the cache holds, at positions 0 .. */
+	bool forked;
+	int64_t fork_at;     /* tokens at the fork */
+	int32_t *fork_history;
+	int64_t fork_n_history;
+};
+
+void
+context_options_init(struct context_options *o)
+{
+	*o = (struct context_options){ .policy = POLICY_SINK, .sinks = 4, .window = 1020 };
+}
+
+static int
+check_options(const struct model *m, const struct context_options *o, struct err *e)
+{
+	if (m->layers == NULL)
+		return err_set(e, EX_USAGE, "%s was opened for its vocabulary only", m->info.path);
+	if (o->policy != POLICY_DENSE && o->window < 1)
+		return err_set(e, EX_USAGE, "a window of %d tokens is too small: at least 1 is needed", o->window);
+	if (o->sinks < 0)
+		return err_set(e, EX_USAGE, "the number of sinks cannot be negative, it is %d", o->sinks);
+	if (o->policy != POLICY_SINK && o->sinks != 0)
+		return err_set(e, EX_USAGE, "only the policy 'sink' has sinks, here are %d", o->sinks);
+	if (o->policy == POLICY_SINK && o->sinks > m->h.n_ctx_train)
+		return err_set(e, EX_USAGE, "%d sinks are more than the %d tokens that %s was trained with", o->sinks,
+		    m->h.n_ctx_train, m->info.path);
+	if (o->window > window_max || o->fork_tokens < 0 || o->fork_tokens > window_max)
+		return err_set(e, EX_USAGE, "a window or fork of more than %d tokens is not supported", window_max);
+	if (o->chunk < 0 || o->chunk > CHUNK_MAX)
+		return err_set(e, EX_USAGE, "a chunk of %d tokens is outside 1 to %d", o->chunk, CHUNK_MAX);
+	if (o->threads < 0 || o->threads > 1024)
+		return err_set(e, EX_USAGE, "%d threads are outside 1 to 1024", o->threads);
+	if (o->start < 0)
+		return err_set(e, EX_USAGE, "the stream cannot start at the negative position %lld", (long long)o->start);
+	return 0;
+}
+
+static int64_t
+larger(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* The cache that a policy needs. */
+static void
+set_shape(struct context *c)
+{
+	const struct hyper *h = &c->m->h;
+	const struct context_options *o = &c->o;
+	int64_t spare = larger(o->chunk, o->fork_tokens), slots = o->window - 1 + spare;
+
+	c->shape = (struct cache_shape){ .n_layer = h->n_layer, .n_head_kv = h->n_head_kv, .d_k = h->d_k, .d_v = h->d_v,
+		.sinks = o->sinks, .window = o->window, .type = o->kv };
+	if (o->policy == POLICY_DENSE) {
+		c->shape.window = INT64_MAX;
+		slots = DENSE_SLOTS;
+	} else if (o->policy == POLICY_RECOMPUTE) {
+		slots = o->window;
+	}
+	c->shape.slots = (slots + CACHE_BLOCK - 1) / CACHE_BLOCK * CACHE_BLOCK;
+}
+
+static int64_t
+widest_row(const struct hyper *h)
+{
+	return larger(larger(h->n_embd, h->n_ff), (int64_t)h->n_head * larger(h->d_k, h->d_v));
+}
+
+static int
+allocate(struct context *c, struct err *e)
+{
+	struct backend_limits limits = { .chunk = c->o.chunk, .widest = widest_row(&c->m->h) };
+	int64_t capacity = c->o.policy == POLICY_DENSE ? c->m->h.n_ctx_train : c->o.sinks + c->o.window;
+
+	c->b = backend_open_cpu(c->o.path, c->o.threads, &limits, e);
+	if (c->b == NULL)
+		return -1;
+	c->f = forward_new(c->m, c->b, c->o.chunk, capacity, e);
+	if (c->f == NULL)
+		return -1;
+	c->cache = c->b->ops->cache_new(c->b, &c->shape, e);
+	if (c->cache == NULL)
+		return -1;
+	if (c->o.policy == POLICY_RECOMPUTE) {
+		c->history = malloc((size_t)c->o.window * sizeof *c->history);
+		c->fork_history = malloc((size_t)c->o.window * sizeof *c->history);
+		if (c->history == NULL || c->fork_history == NULL)
+			return err_set(e, EX_OSERR, "out of memory for the last %d tokens", c->o.window);
+	}
+	return 0;
+}
+
+struct context *
+context_new(struct model *m, const struct context_options *o, struct err *e)
+{
+	struct context *c;
+
+	if (check_options(m, o, e) < 0)
+		return NULL;
+	c = calloc(1, sizeof *c);
+	if (c == NULL) {
+		err_set(e, EX_OSERR, "out of memory for the context");
+		return NULL;
+	}
+	c->m = m;
+	c->o = *o;
+	if (c->o.chunk == 0)
+		c->o.chunk = CHUNK_DEFAULT;
+	set_shape(c);
+	if (allocate(c, e) < 0) {
+		context_free(c);
+		return NULL;
+	}
+	return c;
+}
+
+void
+context_free(struct context *c)
+{
+	if (c == NULL)
+		return;
+	if (c->b != NULL) {
+		c->b->ops->cache_free(c->b, c->cache);
+		forward_free(c->f);
+		c->b->ops->close(c->b);
+	}
+	free(c->history);
+	free(c->fork_history);
+	free(c);
+}
+
+/* Score n tokens against the rows from `row`; the stream's first token has no score. */
+static int
+score(struct context *c, int row, const int32_t *ids, int n, float *nll, struct err *e)
+{
+	int unscored = c->tokens == 0 && row == 0;
+
+	if (unscored)
+		nll[0] = NAN;
+	if (n == unscored)
+		return 0;
+	return forward_score(c->f, row + unscored, n - unscored, ids + unscored, nll + unscored, e);
+}
+
+/* Dense only: the cache must hold n more tokens. */
+static int
+make_room(struct context *c, int n, struct err *e)
+{
+	int64_t slots = c->shape.slots;
+
+	if (c->o.policy != POLICY_DENSE)
+		return 0;
+	while (slots < c->tokens + n)
+		slots *= 2;
+	if (slots == c->shape.slots)
+		return 0;
+	if (c->b->ops->cache_grow(c->b, c->cache, slots, e) < 0)
+		return -1;
+	c->shape.slots = slots;
+	return 0;
+}
+
+/* A chunk through the forward pass; nll[n] and logits[n][n_vocab] where not NULL. */
+static int
+feed_chunk(struct context *c, const int32_t *ids, int n, float *nll, float *logits, struct err *e)
+{
+	if (make_room(c, n, e) < 0)
+		return -1;
+	forward_run(c->f, c->cache, &c->shape, ids, n, c->tokens, c->o.start);
+	if (nll != NULL && score(c, 0, ids, n, nll, e) < 0)
+		return -1;
+	if (logits != NULL && forward_logits(c->f, 1, n, logits, e) < 0)
+		return -1;
+	if (c->b->ops->sync(c->b, e) < 0)
+		return -1;
+	c->tokens += n;
+	return 0;
+}
+
+/*
+ * Policy recompute: a fresh dense pass over the last W tokens for each one.
+ * While nothing has been evicted yet the pass before is the beginning of this
+ * one, so it is continued instead.
+ */
+static int
+recompute_token(struct context *c, int32_t id, float *nll, float *logits, struct err *e)
+{
+	if (nll != NULL && score(c, forward_last_row(c->f), &id, 1, nll, e) < 0)
+		return -1;
+	if (c->n_history == c->o.window) {
+		memmove(c->history, c->history + 1, (size_t)(c->n_history - 1) * sizeof *c->history);
+		c->n_history--;
+		c->n_cached = 0;
+	}
+	c->history[c->n_history++] = id;
+	for (int64_t n; c->n_cached < c->n_history; c->n_cached += n) {
+		n = c->n_history - c->n_cached < c->o.chunk ? c->n_history - c->n_cached : c->o.chunk;
+		forward_run(c->f, c->cache, &c->shape, c->history + c->n_cached, (int)n, c->n_cached, c->o.start);
+	}
+	if (logits != NULL && forward_logits(c->f, forward_last_row(c->f), 1, logits, e) < 0)
+		return -1;
+	if (c->b->ops->sync(c->b, e) < 0)
+		return -1;
+	c->tokens++;
+	return 0;
+}
+
+static int
+check_feed(const struct context *c, const int32_t *ids, size_t n, struct err *e)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] < 0 || ids[i] >= c->m->h.n_vocab)
+			return err_set(e, EX_DATAERR, "token %d is outside the vocabulary of %d tokens", ids[i], c->m->h.n_vocab);
+	if (c->forked && (int64_t)n > c->fork_at + c->o.fork_tokens - c->tokens)
+		return err_set(e, EX_SOFTWARE, "a fork has room for %d tokens only", c->o.fork_tokens);
+	return 0;
+}
+
+static int
+feed(struct context *c, const int32_t *ids, size_t n, float *nll, float *logits, struct err *e)
+{
+	size_t step = c->o.policy == POLICY_RECOMPUTE ? 1 : (size_t)c->o.chunk;
+
+	if (check_feed(c, ids, n, e) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i += step) {
+		int part = (int)(n - i < step ? n - i : step);
+		float *part_nll = nll != NULL ? nll + i : NULL;
+		float *part_logits = logits != NULL ? logits + i * (size_t)c->m->h.n_vocab : NULL;
+		int r = c->o.policy == POLICY_RECOMPUTE ? recompute_token(c, ids[i], part_nll, part_logits, e)
+		                                        : feed_chunk(c, ids + i, part, part_nll, part_logits, e);
+
+		if (r < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int
+context_feed(struct context *c, const int32_t *ids, size_t n, float *nll, struct err *e)
+{
+	return feed(c, ids, n, nll, NULL, e);
+}
+
+int
+context_feed_logits(struct context *c, const int32_t *ids, size_t n, float *logits, struct err *e)
+{
+	return feed(c, ids, n, NULL, logits, e);
+}
+
+int
+context_get_logits(struct context *c, float *logits, struct err *e)
+{
+	if (c->tokens == 0)
+		return err_set(e, EX_SOFTWARE, "there are no logits before the first token");
+	return forward_logits(c->f, forward_last_row(c->f), 1, logits, e);
+}
+
+int
+context_fork(struct context *c, struct err *e)
+{
+	if (c->forked)
+		return err_set(e, EX_SOFTWARE, "the context is forked already");
+	if (c->o.fork_tokens == 0)
+		return err_set(e, EX_SOFTWARE, "the context was made without room for a fork");
+	forward_mark(c->f);
+	c->forked = true;
+	c->fork_at = c->tokens;
+	c->fork_n_history = c->n_history;
+	if (c->history != NULL)
+		memcpy(c->fork_history, c->history, (size_t)c->n_history * sizeof *c->history);
+	return 0;
+}
+
+/*
+ * The slots after the fork are as good as never written: a window token finds
+ * its slot by its number, and the ring has room for the fork beside the window.
+ */
+void
+context_rewind(struct context *c)
+{
+	if (!c->forked)
+		return;
+	forward_rewind(c->f);
+	c->forked = false;
+	c->tokens = c->fork_at;
+	c->n_history = c->fork_n_history;
+	c->n_cached = 0;
+	if (c->history != NULL)
+		memcpy(c->history, c->fork_history, (size_t)c->n_history * sizeof *c->history);
+}
+
+void
+context_get_info(const struct context *c, struct context_info *info)
+{
+	bool dense = c->o.policy == POLICY_DENSE;
+	int64_t capacity = (int64_t)c->o.sinks + c->o.window;
+
+	memset(info, 0, sizeof *info);
+	info->tokens = c->tokens;
+	info->capacity = dense ? 0 : (int32_t)capacity;
+	info->evictions = dense || c->tokens <= capacity ? 0 : c->tokens - capacity;
+	info->attended = (int32_t)(c->tokens - info->evictions);
+	info->threads = c->b->threads;
+	info->kv_bytes = c->b->ops->cache_bytes(c->cache);
+	info->path = c->b->path;
+}

@@ -1,0 +1,372 @@
+/* The CPU backend: choice of the code path, row-wise operations, the table. */
+#include "engine/cpu/cpu.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/rope.h"
+
+/* The code paths of this build, best first, each with the test that it can run here. */
+static bool
+always(void)
+{
+	return true;
+}
+
+#ifdef HAVE_AVX512BF16
+static bool
+has_avx512bf16(void)
+{
+	return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+	    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+#ifdef HAVE_AVX512
+static bool
+has_avx512(void)
+{
+	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+	    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+#ifdef HAVE_AVX2
+static bool
+has_avx2(void)
+{
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+#endif
+
+static const struct {
+	const struct cpu_kernels *kernels;
+	bool (*usable)(void);
+} paths[] = {
+#ifdef HAVE_AVX512BF16
+	{ &kernels_avx512bf16, has_avx512bf16 },
+#endif
+#ifdef HAVE_AVX512
+	{ &kernels_avx512, has_avx512 },
+#endif
+#ifdef HAVE_AVX2
+	{ &kernels_avx2, has_avx2 },
+#endif
+	{ &kernels_generic, always },
+	{ &kernels_plain, always },
+};
+
+static const struct cpu_kernels *
+pick_path(const char *name, struct err *e)
+{
+	for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+		bool wanted = name == NULL || strcmp(name, "auto") == 0 || strcmp(name, paths[i].kernels->name) == 0;
+
+		if (wanted && paths[i].usable())
+			return paths[i].kernels;
+	}
+	err_set(e, EX_USAGE, "code path '%s' is not available on this processor", name);
+	return NULL;
+}
+
+void *
+cpu_alloc(size_t bytes)
+{
+	size_t rounded = (bytes + 64) / 64 * 64;
+	void *p = aligned_alloc(64, rounded);
+
+	if (p != NULL)
+		memset(p, 0, rounded);
+	return p;
+}
+
+static void *
+backend_alloc(struct backend *b, size_t bytes)
+{
+	(void)b;
+	return cpu_alloc(bytes);
+}
+
+static void
+backend_free(struct backend *b, void *p)
+{
+	(void)b;
+	free(p);
+}
+
+static int
+copy_bytes(struct backend *b, void *dst, const void *src, size_t bytes, struct err *e)
+{
+	(void)b;
+	(void)e;
+	memmove(dst, src, bytes);
+	return 0;
+}
+
+static void
+copy(struct backend *b, float *dst, const float *src, int64_t n)
+{
+	(void)b;
+	if (dst != src)
+		memcpy(dst, src, (size_t)n * sizeof *dst);
+}
+
+/* Weights are read where the file is mapped. */
+static int
+load_weight(struct backend *b, struct weight *w, struct err *e)
+{
+	(void)b;
+	(void)w;
+	(void)e;
+	return 0;
+}
+
+static void
+unload_weight(struct backend *b, struct weight *w)
+{
+	(void)b;
+	(void)w;
+}
+
+static int
+load_vector(struct backend *b, struct vector *v, struct err *e)
+{
+	(void)b;
+	(void)v;
+	(void)e;
+	return 0;
+}
+
+static void
+unload_vector(struct backend *b, struct vector *v)
+{
+	(void)b;
+	(void)v;
+}
+
+/* Row-wise operations share one job: what is done to row i. */
+struct row_job {
+	const struct cpu_kernels *k;
+	int kind;
+	float eps;
+	const float *weight, *bias, *x, *x2;
+	const struct rope *rope;
+	const int64_t *positions;
+	int heads, d;
+	int64_t n, width;
+	float *y;
+};
+
+/* Rows that one task takes: enough work to pay for handing it out. */
+enum { ROWS_PER_TASK = 8, VALUES_PER_TASK = 16384 };
+
+static void
+run_rows(struct backend *b, void (*fn)(void *, int, int), struct row_job *j)
+{
+	struct cpu *c = (struct cpu *)b;
+
+	j->k = c->k;
+	pool_run(c->pool, fn, j, (int)((j->n + ROWS_PER_TASK - 1) / ROWS_PER_TASK));
+}
+
+#define FOR_TASK_ROWS(i, j, task) \
+	for (int64_t i = (int64_t)(task) * ROWS_PER_TASK; i < (j)->n && i < ((int64_t)(task) + 1) * ROWS_PER_TASK; i++)
+
+static void
+norm_rows(void *arg, int task, int worker)
+{
+	struct row_job *j = arg;
+
+	(void)worker;
+	FOR_TASK_ROWS(i, j, task)
+		j->k->norm((enum norm_kind)j->kind, j->eps, j->weight, j->bias, j->x + i * j->width, j->width,
+		    j->y + i * j->width);
+}
+
+static void
+norm(struct backend *b, enum norm_kind kind, float eps, const struct vector *weight, const struct vector *bias,
+    const float *x, int64_t n, int64_t width, float *y)
+{
+	struct row_job j = { .kind = (int)kind, .eps = eps, .weight = weight->data, .bias = bias->data, .x = x, .n = n,
+		.width = width, .y = y };
+
+	run_rows(b, norm_rows, &j);
+}
+
+static void
+table_rows(void *arg, int task, int worker)
+{
+	struct row_job *j = arg;
+	int half = j->rope->n_rot / 2;
+
+	(void)worker;
+	FOR_TASK_ROWS(i, j, task)
+		for (int p = 0; p < half; p++) {
+			float *out = j->y + (i * half + p) * 2;
+
+			rope_angle(j->rope, p, j->positions[i], &out[0], &out[1]);
+		}
+}
+
+static void
+rope_table(struct backend *b, const struct rope *r, const int64_t *positions, int n, float *table)
+{
+	struct row_job j = { .rope = r, .positions = positions, .n = n, .y = table };
+
+	run_rows(b, table_rows, &j);
+}
+
+static void
+rotate_rows(void *arg, int task, int worker)
+{
+	struct row_job *j = arg;
+
+	(void)worker;
+	FOR_TASK_ROWS(i, j, task)
+		j->k->rotate(j->rope, j->x2 + i * j->rope->n_rot, j->x + i * j->width, j->heads, j->d, j->y + i * j->width);
+}
+
+static void
+rotate(struct backend *b, const struct rope *r, const float *table, const float *x, int n, int heads, int d, float *y)
+{
+	struct row_job j = { .rope = r, .x = x, .x2 = table, .n = n, .heads = heads, .d = d, .width = (int64_t)heads * d,
+		.y = y };
+
+	run_rows(b, rotate_rows, &j);
+}
+
+static void
+activate_values(void *arg, int task, int worker)
+{
+	struct row_job *j = arg;
+	int64_t first = (int64_t)task * VALUES_PER_TASK, n = j->n - first < VALUES_PER_TASK ? j->n - first : VALUES_PER_TASK;
+
+	(void)worker;
+	j->k->activate((enum activation)j->kind, j->x + first, j->x2 != NULL ? j->x2 + first : NULL, n, j->y + first);
+}
+
+static void
+activate(struct backend *b, enum activation act, const float *gate, const float *up, int64_t n, float *y)
+{
+	struct cpu *c = (struct cpu *)b;
+	struct row_job j = { .k = c->k, .kind = (int)act, .x = gate, .x2 = up, .n = n, .y = y };
+
+	pool_run(c->pool, activate_values, &j, (int)((n + VALUES_PER_TASK - 1) / VALUES_PER_TASK));
+}
+
+static void
+add(struct backend *b, float *x, const float *y, int64_t n)
+{
+	(void)b;
+	for (int64_t i = 0; i < n; i++)
+		x[i] += y[i];
+}
+
+static int
+sync_nothing(struct backend *b, struct err *e)
+{
+	(void)b;
+	(void)e;
+	return 0;
+}
+
+static void
+close_cpu(struct backend *b)
+{
+	struct cpu *c = (struct cpu *)b;
+
+	pool_free(c->pool);
+	for (int i = 0; c->scratch != NULL && i < b->threads; i++) {
+		free(c->scratch[i].panels);
+		free(c->scratch[i].rows);
+		free(c->scratch[i].tile);
+	}
+	free(c->scratch);
+	free(c->x16);
+	free(c->partial);
+	free(c);
+}
+
+static const struct backend_ops cpu_ops = {
+	.close = close_cpu,
+	.alloc = backend_alloc,
+	.free = backend_free,
+	.write = copy_bytes,
+	.read = copy_bytes,
+	.copy = copy,
+	.load_weight = load_weight,
+	.unload_weight = unload_weight,
+	.load_vector = load_vector,
+	.unload_vector = unload_vector,
+	.cache_new = cpu_cache_new,
+	.cache_free = cpu_cache_free,
+	.cache_grow = cpu_cache_grow,
+	.cache_bytes = cpu_cache_bytes,
+	.embed = cpu_embed,
+	.norm = norm,
+	.linear = cpu_linear,
+	.rope_table = rope_table,
+	.rotate = rotate,
+	.store = cpu_store,
+	.attend = cpu_attend,
+	.activate = activate,
+	.add = add,
+	.score = cpu_score,
+	.logits = cpu_logits,
+	.sync = sync_nothing,
+};
+
+static int
+allocate_scratch(struct cpu *c)
+{
+	size_t chunk = (size_t)c->limits.chunk;
+
+	c->scratch = calloc((size_t)c->base.threads, sizeof *c->scratch);
+	c->x16 = cpu_alloc(chunk * (size_t)(c->limits.widest + 1) * sizeof *c->x16);
+	if (c->scratch == NULL || c->x16 == NULL)
+		return -1;
+	for (int i = 0; i < c->base.threads; i++) {
+		c->scratch[i].panels = cpu_alloc((size_t)TILE * BLOCK_K * sizeof(float));
+		c->scratch[i].rows = cpu_alloc((size_t)PANEL * BLOCK_K * sizeof(float));
+		c->scratch[i].tile = cpu_alloc(chunk * TILE * sizeof(float));
+		if (c->scratch[i].panels == NULL || c->scratch[i].rows == NULL || c->scratch[i].tile == NULL)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+count_processors(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+struct backend *
+backend_open_cpu(const char *path, int threads, const struct backend_limits *limits, struct err *e)
+{
+	const struct cpu_kernels *k = pick_path(path, e);
+	struct cpu *c;
+
+	if (k == NULL)
+		return NULL;
+	c = calloc(1, sizeof *c);
+	if (c == NULL) {
+		err_set(e, EX_OSERR, "out of memory for the CPU backend");
+		return NULL;
+	}
+	c->base = (struct backend){ .ops = &cpu_ops, .path = k->name, .threads = threads > 0 ? threads : count_processors() };
+	c->k = k;
+	c->limits = *limits;
+	if (allocate_scratch(c) < 0) {
+		err_set(e, EX_OSERR, "out of memory for the CPU backend");
+	} else if ((c->pool = pool_new(c->base.threads)) == NULL) {
+		err_set(e, EX_OSERR, "%d threads cannot be started", c->base.threads);
+	} else {
+		return &c->base;
+	}
+	close_cpu(&c->base);
+	return NULL;
+}

@@ -1,0 +1,44 @@
+/* The CPU backend's own state, shared by its files. */
+#ifndef SINKD_ENGINE_CPU_H
+#define SINKD_ENGINE_CPU_H
+
+#include "engine/backend.h"
+#include "engine/cpu/kernels.h"
+#include "engine/cpu/pool.h"
+
+struct cpu_scratch {      /* of one worker */
+	void *panels;         /* TILE rows x BLOCK_K columns, float32 or bfloat16 */
+	float *rows;          /* [PANEL, BLOCK_K] */
+	float *tile;          /* [chunk, TILE] results on their way out */
+};
+
+struct cpu {
+	struct backend base;
+	const struct cpu_kernels *k;
+	struct pool *pool;
+	struct cpu_scratch *scratch;  /* [base.threads] */
+	struct backend_limits limits;
+	uint16_t *x16;                /* [chunk, widest + 1]: activations in bfloat16 */
+	float *partial;               /* [chunk, partial_tiles, 2], see cpu_score */
+	int64_t partial_tiles;
+};
+
+/* 64-byte aligned zeroed memory; release with free. NULL when there is none. */
+void *cpu_alloc(size_t bytes);
+
+/* The operations of struct backend_ops that have files of their own. */
+void cpu_embed(struct backend *b, const struct weight *w, const int32_t *ids, int n, float scale, float *y);
+void cpu_linear(struct backend *b, const struct linear *l);
+int cpu_score(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x, int n,
+    const int32_t *targets, float *nll, struct err *e);
+int cpu_logits(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
+    int n, float *logits, struct err *e);
+
+struct cache *cpu_cache_new(struct backend *b, const struct cache_shape *shape, struct err *e);
+void cpu_cache_free(struct backend *b, struct cache *c);
+int cpu_cache_grow(struct backend *b, struct cache *c, int64_t slots, struct err *e);
+size_t cpu_cache_bytes(const struct cache *c);
+void cpu_store(struct backend *b, struct cache *c, int layer, int64_t first, int n, const float *k, const float *v);
+void cpu_attend(struct backend *b, const struct attend *a);
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * The inner loops of the CPU backend, one table per code path. Everything
+ * here works for one thread on one tile. In every path each result is a sum
+ * in an order of its own, independent of how many rows a call has.
+ */
+#ifndef SINKD_ENGINE_KERNELS_H
+#define SINKD_ENGINE_KERNELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/backend.h"
+
+enum {
+	PANEL = 16,          /* outputs side by side in a packed panel; equals CACHE_BLOCK */
+	TILE = 3 * PANEL,    /* rows of a weight matrix that are packed and multiplied at a time */
+	BLOCK_K = 1536,      /* columns packed at a time; a multiple of every quantised block */
+};
+
+/* The number format of a product: both operands as they are, or rounded to bfloat16. */
+enum panel_kind { PANEL_F32, PANEL_BF16 };
+
+struct cpu_kernels {
+	const char *name;
+
+	/* The product that weights of a type are multiplied with. */
+	enum panel_kind (*kind)(uint32_t type);
+
+	/* y[n] = the weights of a type at src. */
+	void (*decode)(uint32_t type, const void *src, int64_t n, float *y);
+
+	/*
+	 * Pack columns [k0, k0 + k) of rows [first, first + rows) of w, rows <=
+	 * TILE, into panels of PANEL rows: [panel][k][PANEL] float32, or
+	 * [panel][k/2][PANEL][2] bfloat16 (an odd k is padded with a zero).
+	 * Missing rows of the last panel are zero. scratch: PANEL * BLOCK_K floats.
+	 */
+	void (*pack)(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k,
+	    void *panels, float *scratch);
+
+	/* y[n] = x[n] rounded to bfloat16 (to nearest even); an odd n is padded with a zero. */
+	void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
+
+	/*
+	 * y[i, p * PANEL + l] (+)= sum over k of x[i, k] * panel[p * pstride + k *
+	 * kstride + l], for n rows; strides in elements. add: y takes part in the
+	 * sum as its first term.
+	 */
+	void (*product)(const float *x, int64_t ldx, int n, int64_t k, const float *panel, int64_t pstride,
+	    int64_t kstride, int n_panels, float *y, int64_t ldy, bool add);
+
+	/* The same for bfloat16 panels as pack makes them; ldx is even. NULL where no kind is PANEL_BF16. */
+	void (*product_bf16)(const uint16_t *x, int64_t ldx, int n, int64_t k, const uint16_t *panel, int n_panels,
+	    float *y, int64_t ldy, bool add);
+
+	/* One row normalised, see struct backend_ops; bias may be NULL. */
+	void (*norm)(enum norm_kind kind, float eps, const float *weight, const float *bias, const float *x, int64_t n,
+	    float *y);
+
+	/* x[n] = exp(x[n] - m); returns their sum. n is a multiple of PANEL; -INFINITY gives 0. */
+	float (*exp_sum)(float *x, int64_t n, float m);
+
+	/* The largest of x[n]; n is a multiple of PANEL. */
+	float (*max)(const float *x, int64_t n);
+
+	void (*activate)(enum activation act, const float *gate, const float *up, int64_t n, float *y);
+
+	/* One token's heads rotated by table[n_rot/2][2]; y may be x. */
+	void (*rotate)(const struct rope *r, const float *table, const float *x, int heads, int d, float *y);
+};
+
+extern const struct cpu_kernels kernels_plain, kernels_generic, kernels_avx2, kernels_avx512, kernels_avx512bf16;
+
+#endif

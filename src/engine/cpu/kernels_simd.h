@@ -1,0 +1,364 @@
+/*
+ * The vector code paths, written once: a file includes this with KERNELS (the
+ * name of its table), KERNELS_NAME, MICRO_ROWS and MICRO_PANELS (the register
+ * block) defined, and is compiled for its instruction set. Every sum over k
+ * has one accumulator per result and runs in order, so neither the register
+ * block nor the number of rows shows in a result.
+ */
+#include <math.h>
+
+#include "engine/cpu/kernels.h"
+#include "engine/cpu/simd.h"
+#include "engine/quant.h"
+#include "engine/quant_decode.h"
+
+enum { PANEL_VECS = PANEL / LANES };
+
+#ifdef __AVX512BF16__
+#include "engine/cpu/kernels_bf16.h"
+#endif
+
+static enum panel_kind
+simd_kind(uint32_t type)
+{
+#ifdef __AVX512BF16__
+	/* F32 and F16 weights have more digits than bfloat16 keeps. */
+	return type == QUANT_F32 || type == QUANT_F16 ? PANEL_F32 : PANEL_BF16;
+#else
+	(void)type;
+	return PANEL_F32;
+#endif
+}
+
+#ifdef __AVX512F__
+/* Transpose 16 rows of 16 32-bit values in registers. */
+static inline void
+transpose16(__m512i r[16])
+{
+	__m512i t[16];
+
+	for (int i = 0; i < 16; i += 2) {
+		t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+		t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+	}
+	for (int i = 0; i < 16; i += 4) {
+		r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+		r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+		r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+		r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+	}
+	for (int i = 0; i < 4; i++) {
+		t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+		t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+		t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+		t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+	}
+	for (int i = 0; i < 4; i++) {
+		r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+		r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+		r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+		r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+	}
+}
+#endif
+
+/* rows[PANEL][ld] -> panel[k][PANEL] */
+static void
+interleave_f32(const float *rows, int64_t ld, int64_t k, float *panel)
+{
+	int64_t i = 0;
+
+#ifdef __AVX512F__
+	for (; i + 16 <= k; i += 16) {
+		__m512i r[16];
+
+		for (int j = 0; j < 16; j++)
+			r[j] = _mm512_loadu_si512(rows + j * ld + i);
+		transpose16(r);
+		for (int j = 0; j < 16; j++)
+			_mm512_storeu_si512(panel + (i + j) * PANEL, r[j]);
+	}
+#endif
+	for (; i < k; i++)
+		for (int j = 0; j < PANEL; j++)
+			panel[i * PANEL + j] = rows[j * ld + i];
+}
+
+/* One panel of up to PANEL rows, decoded to scratch and interleaved. */
+static void
+pack_panel(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k, void *panel,
+    float *scratch)
+{
+	size_t row_size = quant_row_size(w->type, w->cols), offset = quant_row_size(w->type, k0);
+	const char *src = (const char *)w->data + (size_t)first * row_size + offset;
+
+	(void)kind;
+	for (int r = 0; r < PANEL; r++) {
+		if (r < rows)
+			decode_row(w->type, src + (size_t)r * row_size, k, scratch + r * k);
+		else
+			memset(scratch + r * k, 0, (size_t)k * sizeof *scratch);
+	}
+#ifdef __AVX512BF16__
+	if (kind == PANEL_BF16) {
+		interleave_bf16(scratch, k, k, panel);
+		return;
+	}
+#endif
+	interleave_f32(scratch, k, k, panel);
+}
+
+static void
+simd_pack(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k, void *panels,
+    float *scratch)
+{
+	size_t size = kind == PANEL_BF16 ? (size_t)(k + k % 2) * PANEL * sizeof(uint16_t) : (size_t)k * PANEL * sizeof(float);
+
+	for (int p = 0; p * PANEL < rows; p++)
+		pack_panel(kind, w, first + p * PANEL, rows - p * PANEL < PANEL ? rows - p * PANEL : PANEL, k0, k,
+		    (char *)panels + (size_t)p * size, scratch);
+}
+
+/* The register block: rows x panels results, each with an accumulator of its own. Both counts are constants. */
+static inline __attribute__((always_inline)) void
+micro(int rows, int panels, const float *x, int64_t ldx, int64_t k, const float *panel, int64_t pstride,
+    int64_t kstride, float *y, int64_t ldy, bool add)
+{
+	vec acc[MICRO_ROWS][MICRO_PANELS * PANEL_VECS];
+
+	for (int i = 0; i < rows; i++)
+		for (int p = 0; p < panels; p++)
+			for (int v = 0; v < PANEL_VECS; v++)
+				acc[i][p * PANEL_VECS + v] = add ? vec_load(y + i * ldy + p * PANEL + v * LANES) : vec_set(0);
+	for (int64_t c = 0; c < k; c++) {
+		vec w[MICRO_PANELS * PANEL_VECS];
+
+		for (int p = 0; p < panels; p++)
+			for (int v = 0; v < PANEL_VECS; v++)
+				w[p * PANEL_VECS + v] = vec_load(panel + p * pstride + c * kstride + v * LANES);
+		for (int i = 0; i < rows; i++) {
+			vec b = vec_set(x[i * ldx + c]);
+
+			for (int j = 0; j < panels * PANEL_VECS; j++)
+				acc[i][j] = vec_fma(b, w[j], acc[i][j]);
+		}
+	}
+	for (int i = 0; i < rows; i++)
+		for (int p = 0; p < panels; p++)
+			for (int v = 0; v < PANEL_VECS; v++)
+				vec_store(y + i * ldy + p * PANEL + v * LANES, acc[i][p * PANEL_VECS + v]);
+}
+
+/* All rows against a constant number of panels. */
+#define ROWS_CASE(r) \
+	case r: \
+		micro(r, panels, x, ldx, k, panel, pstride, kstride, y, ldy, add); \
+		break
+
+static inline __attribute__((always_inline)) void
+strip(int panels, const float *x, int64_t ldx, int n, int64_t k, const float *panel, int64_t pstride, int64_t kstride,
+    float *y, int64_t ldy, bool add)
+{
+	for (; n >= MICRO_ROWS; n -= MICRO_ROWS, x += MICRO_ROWS * ldx, y += MICRO_ROWS * ldy)
+		micro(MICRO_ROWS, panels, x, ldx, k, panel, pstride, kstride, y, ldy, add);
+	switch (n) {
+#if MICRO_ROWS > 6
+		ROWS_CASE(7);
+		ROWS_CASE(6);
+#endif
+#if MICRO_ROWS > 4
+		ROWS_CASE(5);
+		ROWS_CASE(4);
+#endif
+#if MICRO_ROWS > 2
+		ROWS_CASE(3);
+		ROWS_CASE(2);
+#endif
+		ROWS_CASE(1);
+	}
+}
+#undef ROWS_CASE
+
+static void
+simd_product(const float *x, int64_t ldx, int n, int64_t k, const float *panel, int64_t pstride, int64_t kstride,
+    int n_panels, float *y, int64_t ldy, bool add)
+{
+	while (n_panels > 0) {
+		/* four panels are better cut into two and two than into three and one */
+		int panels = n_panels < MICRO_PANELS ? n_panels : MICRO_PANELS;
+
+		if (n_panels == MICRO_PANELS + 1 && MICRO_PANELS > 1)
+			panels = (n_panels + 1) / 2;
+		if (panels == 1)
+			strip(1, x, ldx, n, k, panel, pstride, kstride, y, ldy, add);
+#if MICRO_PANELS > 1
+		else if (panels == 2)
+			strip(2, x, ldx, n, k, panel, pstride, kstride, y, ldy, add);
+		else
+			strip(3, x, ldx, n, k, panel, pstride, kstride, y, ldy, add);
+#endif
+		n_panels -= panels;
+		panel += panels * pstride;
+		y += panels * PANEL;
+	}
+}
+
+static float
+sum_of(const float *x, int64_t n)
+{
+	vec sum = vec_set(0);
+	float tail = 0;
+	int64_t i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		sum += vec_load(x + i);
+	for (; i < n; i++)
+		tail += x[i];
+	return vec_sum(sum) + tail;
+}
+
+/* The sum of (x - mean)^2 */
+static float
+squares_of(const float *x, int64_t n, float mean)
+{
+	vec sum = vec_set(0), m = vec_set(mean);
+	float tail = 0;
+	int64_t i = 0;
+
+	for (; i + LANES <= n; i += LANES) {
+		vec d = vec_load(x + i) - m;
+
+		sum = vec_fma(d, d, sum);
+	}
+	for (; i < n; i++)
+		tail += (x[i] - mean) * (x[i] - mean);
+	return vec_sum(sum) + tail;
+}
+
+static void
+simd_norm(enum norm_kind kind, float eps, const float *weight, const float *bias, const float *x, int64_t n, float *y)
+{
+	float mean = kind == NORM_LAYER ? sum_of(x, n) / (float)n : 0;
+	float scale = 1 / sqrtf(squares_of(x, n, mean) / (float)n + eps);
+
+	for (int64_t i = 0; i < n; i++)
+		y[i] = (x[i] - mean) * scale * weight[i];
+	for (int64_t i = 0; bias != NULL && i < n; i++)
+		y[i] += bias[i];
+}
+
+static float
+simd_exp_sum(float *x, int64_t n, float m)
+{
+	vec sum[PANEL_VECS], largest = vec_set(m);
+
+	for (int v = 0; v < PANEL_VECS; v++)
+		sum[v] = vec_set(0);
+	for (int64_t i = 0; i < n; i += PANEL)
+		for (int v = 0; v < PANEL_VECS; v++) {
+			vec e = vec_exp(vec_load(x + i + v * LANES) - largest);
+
+			vec_store(x + i + v * LANES, e);
+			sum[v] += e;
+		}
+	for (int v = 1; v < PANEL_VECS; v++)
+		sum[0] += sum[v];
+	return vec_sum(sum[0]);
+}
+
+static float
+simd_max(const float *x, int64_t n)
+{
+	vec m = vec_load(x);
+
+	for (int64_t i = LANES; i < n; i += LANES)
+		m = vec_max(m, vec_load(x + i));
+	return vec_largest(m);
+}
+
+/* x / (1 + exp(-f)): the logistic function of f times x, which all three activations are or contain */
+static inline vec
+vec_logistic(vec x, vec f)
+{
+	return x / (vec_set(1) + vec_exp(vec_set(0) - f));
+}
+
+/* GELU in its tanh form: 0.5 x (1 + tanh(u)) = x * logistic(2 u) */
+static inline vec
+vec_gelu_tanh(vec x)
+{
+	vec u = vec_fma(x * x * x, vec_set(0.044715f), x);
+
+	return vec_logistic(x, u * vec_set(1.5957691216057308f));
+}
+
+static void
+simd_activate(enum activation act, const float *gate, const float *up, int64_t n, float *y)
+{
+	int64_t i = 0;
+
+	if (act == ACT_GELU) { /* the exact form; erff is the C library's */
+		for (; i < n; i++)
+			y[i] = 0.5f * gate[i] * (1 + erff(gate[i] * 0.70710678118654752f)) * (up != NULL ? up[i] : 1);
+		return;
+	}
+	for (; i < n; i += LANES) {
+		int64_t part = n - i < LANES ? n - i : LANES;
+		float buf[LANES] = { 0 }, other[LANES] = { 0 };
+		vec x, v;
+
+		if (part == LANES) {
+			x = vec_load(gate + i);
+		} else {
+			memcpy(buf, gate + i, (size_t)part * sizeof *buf);
+			x = vec_load(buf);
+		}
+		v = act == ACT_SILU ? vec_logistic(x, x) : vec_gelu_tanh(x);
+		if (part == LANES) {
+			if (up != NULL)
+				v = v * vec_load(up + i);
+			vec_store(y + i, v);
+			continue;
+		}
+		if (up != NULL) {
+			memcpy(other, up + i, (size_t)part * sizeof *other);
+			v = v * vec_load(other);
+		}
+		vec_store(buf, v);
+		memcpy(y + i, buf, (size_t)part * sizeof *buf);
+	}
+}
+
+static void
+simd_rotate(const struct rope *r, const float *table, const float *x, int heads, int d, float *y)
+{
+	int half = r->n_rot / 2, apart = r->style == ROPE_PAIRS ? 1 : half, step = r->style == ROPE_PAIRS ? 2 : 1;
+
+	for (int h = 0; h < heads; h++, x += d, y += d) {
+		for (int i = 0; i < half; i++) {
+			float c = table[2 * i], s = table[2 * i + 1], a = x[i * step], b = x[i * step + apart];
+
+			y[i * step] = a * c - b * s;
+			y[i * step + apart] = a * s + b * c;
+		}
+		for (int i = r->n_rot; i < d && y != x; i++)
+			y[i] = x[i];
+	}
+}
+
+const struct cpu_kernels KERNELS = {
+	.name = KERNELS_NAME,
+	.kind = simd_kind,
+	.decode = decode_row,
+	.pack = simd_pack,
+#ifdef __AVX512BF16__
+	.to_bf16 = to_bf16,
+	.product_bf16 = product_bf16,
+#endif
+	.product = simd_product,
+	.norm = simd_norm,
+	.exp_sum = simd_exp_sum,
+	.max = simd_max,
+	.activate = simd_activate,
+	.rotate = simd_rotate,
+};

@@ -1,0 +1,250 @@
+/* Products with weight matrices: tiles of TILE outputs, packed once and multiplied with all rows. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cpu/cpu.h"
+#include "engine/quant.h"
+
+/* The rows of x in the forms that products read. */
+struct operand {
+	const float *f32;
+	const uint16_t *bf16;
+	int64_t ld16;
+};
+
+struct convert_job {
+	struct cpu *c;
+	const float *x;
+	int64_t cols, ld16;
+};
+
+static void
+convert_row(void *arg, int row, int worker)
+{
+	struct convert_job *j = arg;
+
+	(void)worker;
+	j->c->k->to_bf16(j->x + row * j->cols, j->cols, j->c->x16 + row * j->ld16);
+}
+
+static struct operand
+make_operand(struct cpu *c, const float *x, int n, int64_t cols, bool want_bf16)
+{
+	struct operand o = { .f32 = x, .bf16 = c->x16, .ld16 = cols + cols % 2 };
+	struct convert_job j = { c, x, cols, o.ld16 };
+
+	if (want_bf16)
+		pool_run(c->pool, convert_row, &j, n);
+	return o;
+}
+
+/*
+ * y[n, rows] (leading dimension ldy, at least rows rounded up to panels) =
+ * x times rows [first, first + rows) of w, column block by column block: the
+ * partial sums go through y, which leaves the order of each sum unchanged.
+ */
+static void
+multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, int n, int64_t first, int rows,
+    struct cpu_scratch *s, float *y, int64_t ldy)
+{
+	enum panel_kind kind = c->k->kind(w->type);
+	int panels = (rows + PANEL - 1) / PANEL;
+
+	for (int64_t k0 = 0; k0 < w->cols; k0 += BLOCK_K) {
+		int64_t k = w->cols - k0 < BLOCK_K ? w->cols - k0 : BLOCK_K;
+
+		c->k->pack(kind, w, first, rows, k0, k, s->panels, s->rows);
+		if (kind == PANEL_BF16)
+			c->k->product_bf16(x->bf16 + k0, x->ld16, n, k, s->panels, panels, y, ldy, k0 > 0);
+		else
+			c->k->product(x->f32 + k0, w->cols, n, k, s->panels, k * PANEL, PANEL, panels, y, ldy, k0 > 0);
+	}
+}
+
+static int
+count_tiles(const struct weight *w)
+{
+	return (int)((w->rows + TILE - 1) / TILE);
+}
+
+struct linear_job {
+	struct cpu *c;
+	const struct linear *l;
+	struct operand x;
+};
+
+/* bias and clamp of one tile, from its scratch to its place */
+static void
+finish_tile(const struct linear *l, int out, int64_t first, int rows, const float *tile)
+{
+	const float *bias = l->out[out].bias->data;
+	int64_t width = l->out[out].w->rows;
+
+	for (int i = 0; i < l->n; i++) {
+		float *y = l->out[out].y + i * width + first;
+
+		for (int r = 0; r < rows; r++) {
+			float v = tile[i * TILE + r] + (bias != NULL ? bias[first + r] : 0);
+
+			y[r] = l->clamp > 0 ? fminf(fmaxf(v, -l->clamp), l->clamp) : v;
+		}
+	}
+}
+
+static void
+linear_task(void *arg, int task, int worker)
+{
+	struct linear_job *j = arg;
+	const struct linear *l = j->l;
+	struct cpu_scratch *s = &j->c->scratch[worker];
+	const struct weight *w;
+	int out = 0, rows;
+	int64_t first;
+
+	while (task >= count_tiles(l->out[out].w))
+		task -= count_tiles(l->out[out++].w);
+	w = l->out[out].w;
+	first = (int64_t)task * TILE;
+	rows = (int)(w->rows - first < TILE ? w->rows - first : TILE);
+	/* Whole panels without anything to add are written where they belong. */
+	if (rows % PANEL == 0 && l->clamp == 0 && l->out[out].bias->data == NULL) {
+		multiply_tile(j->c, w, &j->x, l->n, first, rows, s, l->out[out].y + first, w->rows);
+		return;
+	}
+	multiply_tile(j->c, w, &j->x, l->n, first, rows, s, s->tile, TILE);
+	finish_tile(l, out, first, rows, s->tile);
+}
+
+void
+cpu_linear(struct backend *b, const struct linear *l)
+{
+	struct cpu *c = (struct cpu *)b;
+	struct linear_job j = { .c = c, .l = l };
+	bool want_bf16 = false;
+	int tasks = 0;
+
+	for (int i = 0; i < l->count; i++) {
+		want_bf16 |= c->k->kind(l->out[i].w->type) == PANEL_BF16;
+		tasks += count_tiles(l->out[i].w);
+	}
+	j.x = make_operand(c, l->x, l->n, l->out[0].w->cols, want_bf16);
+	pool_run(c->pool, linear_task, &j, tasks);
+}
+
+void
+cpu_embed(struct backend *b, const struct weight *w, const int32_t *ids, int n, float scale, float *y)
+{
+	struct cpu *c = (struct cpu *)b;
+	size_t row = quant_row_size(w->type, w->cols);
+
+	for (int i = 0; i < n; i++, y += w->cols) {
+		c->k->decode(w->type, (const char *)w->data + (size_t)ids[i] * row, w->cols, y);
+		for (int64_t k = 0; scale != 1 && k < w->cols; k++)
+			y[k] *= scale;
+	}
+}
+
+/* The output matrix: a tile of logits is reduced, or copied out, while it is hot. */
+struct output_job {
+	struct cpu *c;
+	const struct weight *w;
+	const float *bias;
+	float softcap;
+	struct operand x;
+	int n, tiles;
+	const int32_t *targets;
+	float *target_logit; /* [n] */
+	float *logits;       /* [n, rows], or NULL: score */
+};
+
+/* Largest logit and sum of exp(logit - largest) of one tile, per row. */
+static void
+score_tile(struct output_job *j, int task, int64_t first, int rows, float *tile)
+{
+	for (int i = 0; i < j->n; i++) {
+		float *z = tile + i * TILE, *partial = j->c->partial + ((int64_t)i * j->tiles + task) * 2;
+		int64_t target = j->targets[i] - first;
+
+		if (target >= 0 && target < rows)
+			j->target_logit[i] = z[target];
+		for (int r = rows; r < TILE; r++)
+			z[r] = -INFINITY;
+		partial[0] = j->c->k->max(z, TILE);
+		partial[1] = j->c->k->exp_sum(z, TILE, partial[0]);
+	}
+}
+
+static void
+output_task(void *arg, int task, int worker)
+{
+	struct output_job *j = arg;
+	float *tile = j->c->scratch[worker].tile;
+	int64_t first = (int64_t)task * TILE;
+	int rows = (int)(j->w->rows - first < TILE ? j->w->rows - first : TILE);
+
+	multiply_tile(j->c, j->w, &j->x, j->n, first, rows, &j->c->scratch[worker], tile, TILE);
+	for (int i = 0; i < j->n && (j->bias != NULL || j->softcap > 0); i++)
+		for (int r = 0; r < rows; r++) {
+			float *z = &tile[i * TILE + r];
+
+			*z += j->bias != NULL ? j->bias[first + r] : 0;
+			if (j->softcap > 0)
+				*z = j->softcap * tanhf(*z / j->softcap);
+		}
+	if (j->logits == NULL) {
+		score_tile(j, task, first, rows, tile);
+		return;
+	}
+	for (int i = 0; i < j->n; i++)
+		memcpy(j->logits + i * j->w->rows + first, tile + i * TILE, (size_t)rows * sizeof(float));
+}
+
+static void
+run_output(struct output_job *j, const struct vector *bias, const float *x)
+{
+	j->bias = bias->data;
+	j->tiles = count_tiles(j->w);
+	j->x = make_operand(j->c, x, j->n, j->w->cols, j->c->k->kind(j->w->type) == PANEL_BF16);
+	pool_run(j->c->pool, output_task, j, j->tiles);
+}
+
+int
+cpu_score(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x, int n,
+    const int32_t *targets, float *nll, struct err *e)
+{
+	struct cpu *c = (struct cpu *)b;
+	struct output_job j = { .c = c, .w = w, .softcap = softcap, .n = n, .targets = targets, .target_logit = nll };
+
+	if (c->partial_tiles < count_tiles(w)) { /* once: a model has one output matrix */
+		free(c->partial);
+		c->partial_tiles = count_tiles(w);
+		c->partial = cpu_alloc((size_t)c->limits.chunk * (size_t)c->partial_tiles * 2 * sizeof(float));
+		if (c->partial == NULL)
+			return err_set(e, EX_OSERR, "out of memory for the scores");
+	}
+	run_output(&j, bias, x);
+	for (int i = 0; i < n; i++) {
+		const float *p = c->partial + (int64_t)i * j.tiles * 2;
+		float m = -INFINITY;
+		double sum = 0;
+
+		for (int t = 0; t < j.tiles; t++)
+			m = fmaxf(m, p[2 * t]);
+		for (int t = 0; t < j.tiles; t++)
+			sum += (double)p[2 * t + 1] * exp((double)p[2 * t] - m);
+		nll[i] = (float)(log(sum) + m - nll[i]);
+	}
+	return 0;
+}
+
+int
+cpu_logits(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x, int n,
+    float *logits, struct err *e)
+{
+	struct output_job j = { .c = (struct cpu *)b, .w = w, .softcap = softcap, .n = n, .logits = logits };
+
+	(void)e;
+	run_output(&j, bias, x);
+	return 0;
+}

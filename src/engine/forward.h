@@ -1,0 +1,45 @@
+/*
+ * The forward pass, written once for all architectures and all backends: a
+ * chunk of tokens in, normalised hidden rows out, keys and values into the
+ * cache on the way.
+ */
+#ifndef SINKD_ENGINE_FORWARD_H
+#define SINKD_ENGINE_FORWARD_H
+
+#include "engine/model.h"
+
+struct forward;
+
+/*
+ * A forward pass of m on b for chunks of at most `chunk` tokens; capacity is
+ * S + W (it chooses between short and long rotary factors). Loads the weights
+ * into the backend. Both m and b are borrowed.
+ * Returns NULL with *e set (EX_OSERR).
+ */
+struct forward *forward_new(const struct model *m, struct backend *b, int chunk, int64_t capacity, struct err *e);
+void forward_free(struct forward *f);
+
+/*
+ * Compute n tokens (1..chunk), the stream's tokens number first .. first+n-1
+ * (counted from 0), with the cache holding everything before. start: the
+ * stream position of token 0, see struct context_options.
+ */
+void forward_run(struct forward *f, struct cache *c, const struct cache_shape *shape, const int32_t *ids, int n,
+    int64_t first, int64_t start);
+
+/*
+ * The output matrix over hidden rows of the last run: row 0 is the token
+ * before its tokens (whatever run that was in), row i its i-th token. See
+ * score and logits in struct backend_ops.
+ */
+int forward_score(struct forward *f, int row, int n, const int32_t *targets, float *nll, struct err *e);
+int forward_logits(struct forward *f, int row, int n, float *logits, struct err *e);
+
+/* The row of the last token computed. */
+int forward_last_row(const struct forward *f);
+
+/* Remember the hidden row of the last token, and make it the last token's again. */
+void forward_mark(struct forward *f);
+void forward_rewind(struct forward *f);
+
+#endif
