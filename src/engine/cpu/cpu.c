@@ -1,6 +1,9 @@
 /* The CPU backend: choice of the code path, row-wise operations, the table. */
 #include "engine/cpu/cpu.h"
 
+#ifdef HAVE_AVX512BF16
+#include <cpuid.h>
+#endif
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,21 +17,23 @@ always(void)
 	return true;
 }
 
-#ifdef HAVE_AVX512BF16
-static bool
-has_avx512bf16(void)
-{
-	return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
-	    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-#endif
-
-#ifdef HAVE_AVX512
+#if defined(HAVE_AVX512) || defined(HAVE_AVX512BF16)
 static bool
 has_avx512(void)
 {
 	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 	    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+#ifdef HAVE_AVX512BF16
+/* Bit 5 of EAX of leaf 7, subleaf 1; clang 14 does not know the name. */
+static bool
+has_avx512bf16(void)
+{
+	unsigned a, b, c, d;
+
+	return has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 5) != 0;
 }
 #endif
 
