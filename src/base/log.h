@@ -1,0 +1,16 @@
+/*
+ * Messages for people on standard error, one line each, begun with the
+ * program's name. Only programs call this, from one thread at a time.
+ */
+#ifndef SINKD_BASE_LOG_H
+#define SINKD_BASE_LOG_H
+
+#include <syslog.h>
+
+/* The name that begins each line; it must stay valid. Default: no name. */
+void log_set_name(const char *name);
+
+/* One line. priority: LOG_ERR, LOG_WARNING, LOG_NOTICE or LOG_INFO. Control characters become '?'. */
+void log_message(int priority, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

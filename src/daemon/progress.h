@@ -1,0 +1,34 @@
+/* One line on a terminal that says how far and how fast the stream has come. */
+#ifndef SINKD_DAEMON_PROGRESS_H
+#define SINKD_DAEMON_PROGRESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <event2/event.h>
+
+#include "base/err.h"
+
+struct progress;
+
+struct progress_numbers {
+	int64_t events, errors, tokens; /* so far */
+	size_t lag;                     /* records that wait */
+};
+
+/*
+ * A line on standard error, redrawn five times a second, with what ask fills
+ * in. Returns NULL with *e set (EX_OSERR).
+ */
+struct progress *progress_new(struct event_base *base, void (*ask)(void *arg, struct progress_numbers *n), void *arg,
+    struct err *e);
+
+/* Erase the line, until it is drawn again: something else is about to be written to the terminal. NULL: nothing. */
+void progress_erase(struct progress *p);
+
+/* The last words: what was done and how fast. NULL: nothing. */
+void progress_finish(struct progress *p);
+void progress_free(struct progress *p);
+
+#endif

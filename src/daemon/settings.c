@@ -1,0 +1,157 @@
+/* The table of sinkd's options; see settings.h. */
+#include "daemon/settings.h"
+
+#include <string.h>
+
+#include "base/model_path.h"
+#include "base/utf8.h"
+#include "daemon/pool.h"
+
+#define AT(member) offsetof(struct settings, member)
+
+/* In the order of enum policy. */
+static const char *const policy_names[] = {"sink", "window", "dense", "recompute", NULL};
+
+static const struct option_row rows[] = {
+	{
+		.name = "model", .letter = 'm', .type = OPTION_STRING, .argument = "file", .offset = AT(model),
+		.help = "The model, a GGUF file. Without this option SmolLM2-135M-Instruct is used where "
+		    "sinkd-fetch-model put it, see FILES.",
+	},
+	{
+		.name = "policy", .type = OPTION_CHOICE, .offset = AT(policy), .fallback = "sink",
+		.choices = policy_names,
+		.help = "Which earlier tokens a token may see. sink: the first ones of the stream and the "
+		    "most recent ones; window: only the most recent ones; dense: all, so that memory "
+		    "grows with the stream; recompute: the most recent ones, computed afresh for every "
+		    "token, which is slow and there to compare with.",
+	},
+	{
+		.name = "sinks", .type = OPTION_INT, .argument = "tokens", .offset = AT(sinks), .fallback = "4",
+		.max = 1 << 24,
+		.help = "Tokens at the start of the stream that are kept for ever. Where the model asks for a "
+		    "token that begins every text it is the first of them. Only the policy sink has them.",
+	},
+	{
+		.name = "window", .type = OPTION_INT, .argument = "tokens", .offset = AT(window), .fallback = "1020",
+		.min = 1, .max = 1 << 24,
+		.help = "Most recent tokens that can be seen. The policy dense sees all.",
+	},
+	{
+		.name = "pin", .type = OPTION_STRING, .argument = "file", .offset = AT(pin),
+		.help = "Begin the stream with the text of this file and keep all of it for ever: the sinks "
+		    "become as many as it has tokens, or --sinks if that is more. The model's special "
+		    "tokens may be written in it; in events they are plain text.",
+	},
+	{
+		.name = "threads", .letter = 't', .type = OPTION_INT, .argument = "number", .offset = AT(threads),
+		.fallback = "0", .max = 1024,
+		.help = "Threads that compute. 0: one for each processor that sinkd may run on.",
+	},
+	{
+		.name = "format", .letter = 'f', .type = OPTION_CHOICE, .offset = AT(format), .fallback = "auto",
+		.choices = reader_format_names,
+		.help = "Form of the input. auto: JSON if the first line that is not blank begins with a "
+		    "brace, else plain; json: an object a line, its form found by its members; journal, "
+		    "container, chat: only this form; plain: lines of text. See sinkd-protocol(7).",
+	},
+	{
+		.name = "text-field", .type = OPTION_STRING, .argument = "name", .offset = AT(text_field),
+		.help = "Take the text of an event from this member of the object, whatever its form.",
+	},
+	{
+		.name = "source-field", .type = OPTION_STRING, .argument = "name", .offset = AT(source_field),
+		.help = "Take the source of an event from this member of the object, whatever its form.",
+	},
+	{
+		.name = "key", .letter = 'k', .type = OPTION_STRING, .argument = "name", .offset = AT(key),
+		.fallback = "sinkd",
+		.help = "Name of the member that is added to every object.",
+	},
+	{
+		.name = "max-line", .type = OPTION_SIZE, .argument = "bytes", .offset = AT(max_line), .fallback = "1M",
+		.min = 64, .max = INT64_C(1) << 30,
+		.help = "Longest line that is read; of a longer one only the error is written. K, M or G may "
+		    "follow.",
+	},
+	{
+		.name = "strict", .type = OPTION_FLAG, .offset = AT(strict),
+		.help = "Stop at the first bad line, with exit status 65.",
+	},
+	{
+		.name = "quiet", .letter = 'q', .type = OPTION_FLAG, .offset = AT(quiet),
+		.help = "Show no progress on a terminal.",
+	},
+	{
+		.name = "config", .letter = 'c', .type = OPTION_STRING, .argument = "file", .offset = AT(config),
+		.flags = OPTION_CONFIG,
+		.help = "Read options from this file, see CONFIGURATION FILE. What the command line says "
+		    "counts more.",
+	},
+	{.name = NULL},
+};
+
+const struct options settings_options = {
+	.program = "sinkd",
+	.operands = "[file ...]",
+	.about = "Read events, one a line, through a language model and write them back with their surprise.",
+	.rows = rows,
+};
+
+/* A member's name: short, valid UTF-8, without control characters. */
+static int
+check_name(const char *option, const char *name, struct err *e)
+{
+	size_t len;
+
+	if (name == NULL)
+		return 0;
+	len = strlen(name);
+	if (len > READER_KEY_MAX)
+		return err_set(e, EX_USAGE, "--%s must not be longer than %d bytes", option, READER_KEY_MAX);
+	if (!utf8_is_valid(name, len))
+		return err_set(e, EX_USAGE, "--%s must be valid UTF-8", option);
+	for (const char *p = name; *p != '\0'; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return err_set(e, EX_USAGE, "--%s must not hold control characters", option);
+	return 0;
+}
+
+static void
+fill_worker(struct settings *s)
+{
+	struct worker_options *w = &s->worker;
+
+	w->model = s->model != NULL ? s->model : s->model_path;
+	w->pin = s->pin;
+	w->records = POOL_RECORDS;
+	context_options_init(&w->context);
+	w->context.policy = (enum policy)s->policy;
+	w->context.sinks = (int32_t)s->sinks;
+	w->context.window = (int32_t)s->window;
+	w->context.threads = (int32_t)s->threads;
+}
+
+int
+settings_complete(struct settings *s, struct err *e)
+{
+	if (check_name("key", s->key, e) < 0 || check_name("text-field", s->text_field, e) < 0 ||
+	    check_name("source-field", s->source_field, e) < 0)
+		return -1;
+	if (s->text_field != NULL && s->source_field != NULL && strcmp(s->text_field, s->source_field) == 0)
+		return err_set(e, EX_USAGE, "--text-field and --source-field must not be the same, %s", s->text_field);
+	if (s->pin != NULL && s->policy != POLICY_SINK && s->policy != POLICY_DENSE)
+		return err_set(e, EX_USAGE, "--pin needs the policy sink: %s keeps nothing for ever",
+		    policy_names[s->policy]);
+	if (s->model == NULL && model_path_find(s->model_path, sizeof s->model_path, e) < 0)
+		return -1;
+	fill_worker(s);
+	s->reader = (struct reader_options){
+		.format = (enum reader_format)s->format,
+		.key = s->key,
+		.text_field = s->text_field,
+		.source_field = s->source_field,
+		.max_line = (size_t)s->max_line,
+	};
+	return 0;
+}

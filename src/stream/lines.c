@@ -1,0 +1,135 @@
+/* Bytes become lines; see lines.h. */
+#include "stream/lines.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+enum {
+	READ = 1 << 16, /* bytes asked for at once */
+	KEEP = 1 << 17, /* memory kept after a long line */
+};
+
+struct lines {
+	size_t max;
+	struct buf bytes;
+	size_t start;     /* of the line in hand, in bytes */
+	size_t next;      /* of the one after it, while peeked */
+	size_t scanned;   /* bytes after start known to hold no newline */
+	int64_t number;   /* lines begun */
+	bool peeked, discarding, ended;
+	struct line line; /* while peeked */
+};
+
+struct lines *
+lines_new(size_t max)
+{
+	struct lines *l = calloc(1, sizeof *l);
+
+	if (l != NULL)
+		l->max = max;
+	return l;
+}
+
+void
+lines_free(struct lines *l)
+{
+	if (l == NULL)
+		return;
+	buf_fini(&l->bytes);
+	free(l);
+}
+
+char *
+lines_reserve(struct lines *l, size_t *n)
+{
+	assert(!l->peeked && !l->ended);
+	buf_consume(&l->bytes, l->start);
+	l->start = 0;
+	if (l->bytes.cap > KEEP && l->bytes.len <= KEEP - READ)
+		buf_trim(&l->bytes, KEEP);
+	*n = READ;
+	return buf_reserve(&l->bytes, READ);
+}
+
+void
+lines_commit(struct lines *l, size_t n)
+{
+	assert(n <= READ);
+	l->bytes.len += n;
+}
+
+void
+lines_end(struct lines *l)
+{
+	l->ended = true;
+}
+
+bool
+lines_have_ended(const struct lines *l)
+{
+	return l->ended;
+}
+
+static const struct line *
+give(struct lines *l, size_t len, size_t next)
+{
+	bool cut = len > l->max;
+
+	l->line = (struct line){l->bytes.data + l->start, cut ? l->max : len, ++l->number, cut};
+	l->next = next;
+	l->peeked = true;
+	return &l->line;
+}
+
+/* The rest of a line that was reported as too long; returns true when its end has come. */
+static bool
+discard(struct lines *l)
+{
+	const char *from = l->bytes.data + l->start, *newline = NULL;
+
+	if (l->bytes.len > l->start)
+		newline = memchr(from, '\n', l->bytes.len - l->start);
+	l->start = newline == NULL ? l->bytes.len : l->start + (size_t)(newline - from) + 1;
+	l->discarding = newline == NULL;
+	return newline != NULL;
+}
+
+const struct line *
+lines_peek(struct lines *l)
+{
+	const char *from, *newline = NULL;
+	size_t len;
+
+	if (l->peeked)
+		return &l->line;
+	if (l->discarding && !discard(l))
+		return NULL;
+	len = l->bytes.len - l->start;
+	if (len == 0)
+		return NULL;
+	from = l->bytes.data + l->start;
+	if (len > l->scanned)
+		newline = memchr(from + l->scanned, '\n', len - l->scanned);
+	if (newline != NULL)
+		return give(l, (size_t)(newline - from), l->start + (size_t)(newline - from) + 1);
+	l->scanned = len;
+	if (len > l->max) {
+		l->discarding = true;
+		return give(l, len, l->bytes.len);
+	}
+	if (l->ended)
+		return give(l, len, l->bytes.len);
+	return NULL;
+}
+
+void
+lines_pop(struct lines *l)
+{
+	assert(l->peeked);
+	l->peeked = false;
+	l->start = l->next;
+	l->scanned = 0;
+}
