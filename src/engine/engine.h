@@ -73,8 +73,8 @@ void tokenizer_free(struct tokenizer *t);
  * Any bytes are accepted: text that is not UTF-8 is encoded too, and bytes the
  * vocabulary has no token for are dropped. text may contain NUL.
  * *ids is set to an array owned by the tokenizer, valid until its next call.
- * Returns the number of tokens (at most len + 1), or -1 with *e set
- * (EX_OSERR: no memory).
+ * Returns the number of tokens (at most 2 * len + 1), or -1 with *e set
+ * (EX_OSERR: no memory; EX_DATAERR: more than 500 MB at once).
  */
 int64_t tokenizer_encode(struct tokenizer *t, const char *text, size_t len, unsigned flags, const int32_t **ids,
     struct err *e);
