@@ -206,11 +206,7 @@ feed_chunk(struct context *c, const int32_t *ids, int n, float *nll, float *logi
 	return 0;
 }
 
-/*
- * Policy recompute: a fresh dense pass over the last W tokens for each one.
- * While nothing has been evicted yet the pass before is the beginning of this
- * one, so it is continued instead.
- */
+/* Policy recompute: a fresh dense pass over the last W tokens, the new one included. */
 static int
 recompute_token(struct context *c, int32_t id, float *nll, float *logits, struct err *e)
 {
@@ -245,24 +241,56 @@ check_feed(const struct context *c, const int32_t *ids, size_t n, struct err *e)
 	return 0;
 }
 
+/*
+ * Tokens that can go through one pass. Recompute: while nothing has been
+ * evicted the cache is the beginning of the next dense pass, which is
+ * continued; after that 0: every token has a pass of its own.
+ */
+static int
+plan_chunk(const struct context *c, size_t n)
+{
+	int64_t room = c->o.chunk;
+
+	if (c->o.policy == POLICY_RECOMPUTE) {
+		if (c->n_cached < c->n_history)
+			return 0;
+		room = room < c->o.window - c->n_history ? room : c->o.window - c->n_history;
+	}
+	return (int)((int64_t)n < room ? (int64_t)n : room);
+}
+
 static int
 feed(struct context *c, const int32_t *ids, size_t n, float *nll, float *logits, struct err *e)
 {
-	size_t step = c->o.policy == POLICY_RECOMPUTE ? 1 : (size_t)c->o.chunk;
-
 	if (check_feed(c, ids, n, e) < 0)
 		return -1;
-	for (size_t i = 0; i < n; i += step) {
-		int part = (int)(n - i < step ? n - i : step);
+	for (size_t i = 0; i < n;) {
+		int part = plan_chunk(c, n - i);
 		float *part_nll = nll != NULL ? nll + i : NULL;
 		float *part_logits = logits != NULL ? logits + i * (size_t)c->m->h.n_vocab : NULL;
-		int r = c->o.policy == POLICY_RECOMPUTE ? recompute_token(c, ids[i], part_nll, part_logits, e)
-		                                        : feed_chunk(c, ids + i, part, part_nll, part_logits, e);
 
-		if (r < 0)
-			return -1;
+		if (part == 0) {
+			part = 1;
+			if (recompute_token(c, ids[i], part_nll, part_logits, e) < 0)
+				return -1;
+		} else {
+			if (feed_chunk(c, ids + i, part, part_nll, part_logits, e) < 0)
+				return -1;
+			if (c->o.policy == POLICY_RECOMPUTE) {
+				memcpy(c->history + c->n_history, ids + i, (size_t)part * sizeof *ids);
+				c->n_history = c->n_cached += part;
+			}
+		}
+		i += (size_t)part;
 	}
 	return 0;
+}
+
+void
+context_reset(struct context *c)
+{
+	c->tokens = c->n_history = c->n_cached = 0;
+	c->forked = false;
 }
 
 int

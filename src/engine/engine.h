@@ -137,7 +137,10 @@ void context_free(struct context *c);
  */
 int context_feed(struct context *c, const int32_t *ids, size_t n, float *nll, struct err *e);
 
-/* The same, but with the logits after each token: logits[n][n_vocab], float32. */
+/* Begin a new stream: as if nothing had been fed yet. */
+void context_reset(struct context *c);
+
+/* The same as context_feed, but with the logits after each token: logits[n][n_vocab], float32. */
 int context_feed_logits(struct context *c, const int32_t *ids, size_t n, float *logits, struct err *e);
 
 /*

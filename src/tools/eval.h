@@ -1,0 +1,78 @@
+/* What sinkeval's subcommands share: options of model and context, input files, JSON output. */
+#ifndef SINKD_TOOLS_EVAL_H
+#define SINKD_TOOLS_EVAL_H
+
+#include <stdio.h>
+
+#include "base/options.h"
+#include "engine/engine.h"
+
+/* A subcommand: its options, and the work once they are parsed. Both print nothing but results to out. */
+struct eval_command {
+	const char *name;
+	struct options options;
+	size_t values_size;
+	/* Returns 0, or -1 with *e set; operands are the argv entries after the options, NULL-terminated. */
+	int (*run)(void *values, char **operands, FILE *out, struct err *e);
+};
+
+extern const struct eval_command eval_logits, eval_ppl, eval_tokenize;
+
+/* Model and context as options; the first member of every subcommand's values. */
+struct eval_context {
+	char *model;
+	int policy; /* enum policy */
+	int64_t sinks, window, chunk, threads, start;
+	char *path;
+	bool quiet;
+};
+
+/* The rows for it, for the head of a table of options. */
+#define EVAL_MODEL_ROWS \
+	{ "model", 'm', OPTION_STRING, "file", offsetof(struct eval_context, model), NULL, 0, 0, NULL, 0, \
+	    "GGUF file of the model. Without it the default model is used, see sinkd-fetch-model(1)." }, \
+	{ "quiet", 'q', OPTION_FLAG, NULL, offsetof(struct eval_context, quiet), NULL, 0, 0, NULL, 0, \
+	    "No progress line on the terminal." }
+#define EVAL_CONTEXT_ROWS \
+	EVAL_MODEL_ROWS, \
+	{ "policy", 'p', OPTION_CHOICE, "policy", offsetof(struct eval_context, policy), "sink", 0, 0, eval_policies, 0, \
+	    "What a token attends to: the sinks and the window, the window only, all tokens, or a window whose keys " \
+	    "and values are computed afresh for every token." }, \
+	{ "sinks", 's', OPTION_INT, "tokens", offsetof(struct eval_context, sinks), "-1", -1, INT32_MAX, NULL, 0, \
+	    "Tokens at the beginning of the stream that are kept for ever; -1 stands for 4 with the policy sink and 0 " \
+	    "with the others." }, \
+	{ "window", 'w', OPTION_INT, "tokens", offsetof(struct eval_context, window), "1020", 0, INT32_MAX, NULL, 0, \
+	    "Most recent tokens that are attended to, the newest included. The policy dense ignores it." }, \
+	{ "chunk", 0, OPTION_INT, "tokens", offsetof(struct eval_context, chunk), "0", 0, INT32_MAX, NULL, 0, \
+	    "Tokens computed at once, 0 for the default. It never changes a result." }, \
+	{ "threads", 't', OPTION_INT, "threads", offsetof(struct eval_context, threads), "0", 0, 1024, NULL, 0, \
+	    "Threads of the computation, 0 for one per processor. It never changes a result." }, \
+	{ "path", 0, OPTION_STRING, "name", offsetof(struct eval_context, path), NULL, 0, 0, NULL, 0, \
+	    "Code path: plain, generic, avx2, avx512 or avx512bf16; without it the fastest that the processor runs." }, \
+	{ "start", 0, OPTION_INT, "position", offsetof(struct eval_context, start), "0", 0, INT64_MAX / 2, NULL, 0, \
+	    "Stream position of the first token; for tests of far positions." }
+
+extern const char *const eval_policies[];
+
+/* Open the model that the options name, or the default one. NULL with *e set. */
+struct model *eval_open_model(const struct eval_context *o, unsigned flags, struct err *e);
+
+/* The context that the options describe, with room for a fork of so many tokens. NULL with *e set. */
+struct context *eval_new_context(struct model *m, const struct eval_context *o, int32_t fork_tokens, struct err *e);
+
+/* The whole file at path ("-": standard input), NUL-terminated, on the heap; *len without the NUL. NULL with *e set. */
+char *eval_read_file(const char *path, size_t *len, struct err *e);
+
+/* The one operand that a command wants, called `what` in the message; NULL with *e set (EX_USAGE). */
+const char *eval_operand(char **operands, const char *what, struct err *e);
+
+/* A JSON string with its quotes; what is not UTF-8 becomes U+FFFD. */
+void eval_print_string(FILE *out, const char *s);
+
+/* The members "model", "weights", "policy", "sinks", "window" and "path" that head every result, each with a comma. */
+void eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, const struct context *c);
+
+/* A progress line on a terminal's standard error: done of all, with a rate; done == all erases it. */
+void eval_progress(const struct eval_context *o, const char *what, int64_t done, int64_t all);
+
+#endif
