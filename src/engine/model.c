@@ -10,6 +10,7 @@
 #include "engine/hyper.h"
 #include "engine/quant.h"
 #include "engine/rope.h"
+#include "engine/tokenizer.h"
 
 /* State of one loading; a tensor that nobody asked for makes the file unsupported. */
 struct loader {
@@ -499,4 +500,10 @@ const struct model_info *
 model_get_info(const struct model *m)
 {
 	return &m->info;
+}
+
+struct tokenizer *
+tokenizer_new(const struct model *m, struct err *e)
+{
+	return tokenizer_new_gguf(m->file, e);
 }
