@@ -397,5 +397,5 @@ cpu_attend(struct backend *b, const struct attend *a)
 	j.parts = (j.group + j.heads - 1) / j.heads;
 	j.tokens = TASK_ROWS / j.heads;
 	j.tiles = (a->n + j.tokens - 1) / j.tokens;
-	pool_run(j.cpu->pool, attend_task, &j, c->s.n_head_kv * j.parts * j.tiles);
+	team_run(j.cpu->team, attend_task, &j, c->s.n_head_kv * j.parts * j.tiles);
 }

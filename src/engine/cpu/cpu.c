@@ -176,7 +176,7 @@ run_rows(struct backend *b, void (*fn)(void *, int, int), struct row_job *j)
 	struct cpu *c = (struct cpu *)b;
 
 	j->k = c->k;
-	pool_run(c->pool, fn, j, (int)((j->n + ROWS_PER_TASK - 1) / ROWS_PER_TASK));
+	team_run(c->team, fn, j, (int)((j->n + ROWS_PER_TASK - 1) / ROWS_PER_TASK));
 }
 
 #define FOR_TASK_ROWS(i, j, task) \
@@ -261,7 +261,7 @@ activate(struct backend *b, enum activation act, const float *gate, const float 
 	struct cpu *c = (struct cpu *)b;
 	struct row_job j = { .k = c->k, .kind = (int)act, .x = gate, .x2 = up, .n = n, .y = y };
 
-	pool_run(c->pool, activate_values, &j, (int)((n + VALUES_PER_TASK - 1) / VALUES_PER_TASK));
+	team_run(c->team, activate_values, &j, (int)((n + VALUES_PER_TASK - 1) / VALUES_PER_TASK));
 }
 
 static void
@@ -285,7 +285,7 @@ close_cpu(struct backend *b)
 {
 	struct cpu *c = (struct cpu *)b;
 
-	pool_free(c->pool);
+	team_free(c->team);
 	for (int i = 0; c->scratch != NULL && i < b->threads; i++) {
 		free(c->scratch[i].panels);
 		free(c->scratch[i].rows);
@@ -371,7 +371,7 @@ backend_open_cpu(const char *path, int threads, const struct backend_limits *lim
 	c->limits = *limits;
 	if (allocate_scratch(c) < 0) {
 		err_set(e, EX_OSERR, "out of memory for the CPU backend");
-	} else if ((c->pool = pool_new(c->base.threads)) == NULL) {
+	} else if ((c->team = team_new(c->base.threads)) == NULL) {
 		err_set(e, EX_OSERR, "%d threads cannot be started", c->base.threads);
 	} else {
 		return &c->base;

@@ -4,7 +4,7 @@
 
 #include "engine/backend.h"
 #include "engine/cpu/kernels.h"
-#include "engine/cpu/pool.h"
+#include "engine/cpu/team.h"
 
 struct cpu_scratch {      /* of one worker */
 	void *panels;         /* TILE rows x BLOCK_K columns, float32 or bfloat16 */
@@ -15,7 +15,7 @@ struct cpu_scratch {      /* of one worker */
 struct cpu {
 	struct backend base;
 	const struct cpu_kernels *k;
-	struct pool *pool;
+	struct team *team;
 	struct cpu_scratch *scratch;  /* [base.threads] */
 	struct backend_limits limits;
 	uint16_t *x16;                /* [chunk, widest + 1]: activations in bfloat16 */

@@ -35,7 +35,7 @@ make_operand(struct cpu *c, const float *x, int n, int64_t cols, bool want_bf16)
 	struct convert_job j = { c, x, cols, o.ld16 };
 
 	if (want_bf16)
-		pool_run(c->pool, convert_row, &j, n);
+		team_run(c->team, convert_row, &j, n);
 	return o;
 }
 
@@ -129,7 +129,7 @@ cpu_linear(struct backend *b, const struct linear *l)
 		tasks += count_tiles(l->out[i].w);
 	}
 	j.x = make_operand(c, l->x, l->n, l->out[0].w->cols, want_bf16);
-	pool_run(c->pool, linear_task, &j, tasks);
+	team_run(c->team, linear_task, &j, tasks);
 }
 
 void
@@ -206,7 +206,7 @@ run_output(struct output_job *j, const struct vector *bias, const float *x)
 	j->bias = bias->data;
 	j->tiles = count_tiles(j->w);
 	j->x = make_operand(j->c, x, j->n, j->w->cols, j->c->k->kind(j->w->type) == PANEL_BF16);
-	pool_run(j->c->pool, output_task, j, j->tiles);
+	team_run(j->c->team, output_task, j, j->tiles);
 }
 
 int

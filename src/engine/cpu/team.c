@@ -1,5 +1,5 @@
-/* A pool of threads for data-parallel loops; see pool.h. */
-#include "engine/cpu/pool.h"
+/* A team of threads for data-parallel loops; see team.h. */
+#include "engine/cpu/team.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -18,12 +18,12 @@
 enum { SPINS = 2000 };
 
 struct worker {
-	struct pool *pool;
+	struct team *team;
 	pthread_t thread;
 	int index;
 };
 
-struct pool {
+struct team {
 	int n;
 	struct worker *workers;   /* n - 1 */
 	int started;
@@ -42,7 +42,7 @@ struct pool {
 };
 
 static void
-work(struct pool *p, int worker)
+work(struct team *p, int worker)
 {
 	int task;
 
@@ -52,7 +52,7 @@ work(struct pool *p, int worker)
 
 /* Wait until the loop number is no longer `seen`: spin first, then sleep. */
 static void
-await_loop(struct pool *p, unsigned seen)
+await_loop(struct team *p, unsigned seen)
 {
 	for (int i = 0; i < SPINS; i++) {
 		if (atomic_load_explicit(&p->loop, memory_order_acquire) != seen)
@@ -69,7 +69,7 @@ await_loop(struct pool *p, unsigned seen)
 
 /* Begin a new loop. The lock is needed only if somebody may be asleep. */
 static void
-announce(struct pool *p)
+announce(struct team *p)
 {
 	atomic_fetch_add(&p->loop, 1);
 	if (atomic_load(&p->sleepers) == 0)
@@ -83,7 +83,7 @@ static void *
 run_worker(void *arg)
 {
 	struct worker *w = arg;
-	struct pool *p = w->pool;
+	struct team *p = w->team;
 	unsigned seen = 0;
 
 	for (;;) {
@@ -96,10 +96,10 @@ run_worker(void *arg)
 	}
 }
 
-struct pool *
-pool_new(int n)
+struct team *
+team_new(int n)
 {
-	struct pool *p = calloc(1, sizeof *p);
+	struct team *p = calloc(1, sizeof *p);
 	sigset_t all, old;
 
 	if (p == NULL)
@@ -109,28 +109,28 @@ pool_new(int n)
 	pthread_cond_init(&p->wake, NULL);
 	p->workers = calloc((size_t)n, sizeof *p->workers);
 	if (p->workers == NULL) {
-		pool_free(p);
+		team_free(p);
 		return NULL;
 	}
 	/* Signals belong to the program's own threads. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (int i = 0; i < n - 1; i++) {
-		p->workers[i] = (struct worker){ .pool = p, .index = i + 1 };
+		p->workers[i] = (struct worker){ .team = p, .index = i + 1 };
 		if (pthread_create(&p->workers[i].thread, NULL, run_worker, &p->workers[i]) != 0)
 			break;
 		p->started++;
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (p->started < n - 1) {
-		pool_free(p);
+		team_free(p);
 		return NULL;
 	}
 	return p;
 }
 
 void
-pool_free(struct pool *p)
+team_free(struct team *p)
 {
 	if (p == NULL)
 		return;
@@ -145,7 +145,7 @@ pool_free(struct pool *p)
 }
 
 void
-pool_run(struct pool *p, void (*fn)(void *arg, int task, int worker), void *arg, int tasks)
+team_run(struct team *p, void (*fn)(void *arg, int task, int worker), void *arg, int tasks)
 {
 	if (p->n == 1 || tasks <= 1) {
 		for (int i = 0; i < tasks; i++)
