@@ -1,5 +1,5 @@
 /*
- * Decoders of the quantised block types, one row at a time. Included by
+ * Decoders of the weight types, one row at a time, and of half floats both ways. Included by
  * quant.c (the plain path) and once more by every SIMD build, so that the
  * compiler vectorises the same lines. Every product here is exact in float32
  * (half x 8-bit scale x small integer), so each value is rounded once only and
@@ -47,6 +47,30 @@ decode_half_at(const uint8_t *p)
 
 	memcpy(&h, p, sizeof h);
 	return decode_half(h);
+}
+
+/* x rounded to the nearest half (ties to even); beyond the range the largest one. */
+static inline uint16_t
+encode_half(float x)
+{
+	uint32_t bits, sign;
+	float magnitude;
+
+	memcpy(&bits, &x, sizeof bits);
+	sign = (bits >> 16) & 0x8000;
+	bits &= 0x7fffffff;
+	if (bits > 0x7f800000)
+		return (uint16_t)(sign | 0x7e00);
+	if (bits >= 0x477ff000)
+		return (uint16_t)(sign | 0x7bff);
+	if (bits < 0x38800000) { /* subnormal: the sum with 0.5 has the wanted digits at its end */
+		memcpy(&magnitude, &bits, sizeof magnitude);
+		magnitude += 0.5f;
+		memcpy(&bits, &magnitude, sizeof bits);
+		return (uint16_t)(sign | (bits - 0x3f000000));
+	}
+	bits += 0xfff + ((bits >> 13) & 1);
+	return (uint16_t)(sign | ((bits - 0x38000000) >> 13));
 }
 
 static inline float

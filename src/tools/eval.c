@@ -12,6 +12,7 @@
 #include "base/utf8.h"
 
 const char *const eval_policies[] = { "sink", "window", "dense", "recompute", NULL };
+const char *const eval_kv_types[] = { "f32", "f16", "q8_0", NULL };
 
 struct model *
 eval_open_model(const struct eval_context *o, unsigned flags, struct err *e)
@@ -38,6 +39,7 @@ eval_new_context(struct model *m, const struct eval_context *o, int32_t fork_tok
 	c.threads = (int32_t)o->threads;
 	c.fork_tokens = fork_tokens;
 	c.start = o->start;
+	c.kv = (enum kv_type)o->kv;
 	c.path = o->path;
 	return context_new(m, &c, e);
 }

@@ -23,6 +23,7 @@ struct eval_context {
 	char *model;
 	int policy; /* enum policy */
 	int64_t sinks, window, chunk, threads, start;
+	int kv; /* enum kv_type */
 	char *path;
 	bool quiet;
 };
@@ -47,12 +48,14 @@ struct eval_context {
 	    "Tokens computed at once, 0 for the default. It never changes a result." }, \
 	{ "threads", 't', OPTION_INT, "threads", offsetof(struct eval_context, threads), "0", 0, 1024, NULL, 0, \
 	    "Threads of the computation, 0 for one per processor. It never changes a result." }, \
+	{ "kv", 0, OPTION_CHOICE, "type", offsetof(struct eval_context, kv), "f32", 0, 0, eval_kv_types, 0, \
+	    "Number format of the cached keys and values." }, \
 	{ "path", 0, OPTION_STRING, "name", offsetof(struct eval_context, path), NULL, 0, 0, NULL, 0, \
 	    "Code path: plain, generic, avx2, avx512 or avx512bf16; without it the fastest that the processor runs." }, \
 	{ "start", 0, OPTION_INT, "position", offsetof(struct eval_context, start), "0", 0, INT64_MAX / 2, NULL, 0, \
 	    "Stream position of the first token; for tests of far positions." }
 
-extern const char *const eval_policies[];
+extern const char *const eval_policies[], *const eval_kv_types[];
 
 /* Open the model that the options name, or the default one. NULL with *e set. */
 struct model *eval_open_model(const struct eval_context *o, unsigned flags, struct err *e);

@@ -41,6 +41,18 @@ struct cpu_kernels {
 	/* y[n] = x[n] rounded to bfloat16 (to nearest even); an odd n is padded with a zero. */
 	void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
 
+	/* y[n] = x[n] rounded to float16 (to nearest even, no infinities), and back. */
+	void (*to_f16)(const float *x, int64_t n, uint16_t *y);
+	void (*from_f16)(const uint16_t *x, int64_t n, float *y);
+
+	/*
+	 * y[n] = x[n] in units of the scale that makes the largest 127; returns
+	 * the scale. Back: y[i] = x[i] * scales[0], or with lanes scales[i mod
+	 * PANEL] (n is then a multiple of PANEL).
+	 */
+	float (*to_q8)(const float *x, int64_t n, int8_t *y);
+	void (*from_q8)(const int8_t *x, int64_t n, const float *scales, bool lanes, float *y);
+
 	/*
 	 * y[i, p * PANEL + l] (+)= sum over k of x[i, k] * panel[p * pstride + k *
 	 * kstride + l], for n rows; strides in elements. add: y takes part in the

@@ -8,6 +8,7 @@
 
 #include "engine/cpu/kernels.h"
 #include "engine/quant.h"
+#include "engine/quant_decode.h"
 
 static enum panel_kind
 plain_kind(uint32_t type)
@@ -45,6 +46,38 @@ plain_to_bf16(const float *x, int64_t n, uint16_t *y)
 	}
 	if (n % 2 != 0)
 		y[n] = 0;
+}
+
+static void
+plain_to_f16(const float *x, int64_t n, uint16_t *y)
+{
+	for (int64_t i = 0; i < n; i++)
+		y[i] = encode_half(x[i]);
+}
+
+static void
+plain_from_f16(const uint16_t *x, int64_t n, float *y)
+{
+	quant_dequantize(QUANT_F16, x, n, y);
+}
+
+static float
+plain_to_q8(const float *x, int64_t n, int8_t *y)
+{
+	float largest = 0;
+
+	for (int64_t i = 0; i < n; i++)
+		largest = fmaxf(largest, fabsf(x[i]));
+	for (int64_t i = 0; i < n; i++)
+		y[i] = (int8_t)(largest > 0 ? lrintf(x[i] * (127 / largest)) : 0);
+	return largest / 127;
+}
+
+static void
+plain_from_q8(const int8_t *x, int64_t n, const float *scales, bool lanes, float *y)
+{
+	for (int64_t i = 0; i < n; i++)
+		y[i] = (float)x[i] * scales[lanes ? i % PANEL : 0];
 }
 
 static void
@@ -139,6 +172,10 @@ const struct cpu_kernels kernels_plain = {
 	.decode = quant_dequantize,
 	.pack = plain_pack,
 	.to_bf16 = plain_to_bf16,
+	.to_f16 = plain_to_f16,
+	.from_f16 = plain_from_f16,
+	.to_q8 = plain_to_q8,
+	.from_q8 = plain_from_q8,
 	.product = plain_product,
 	.norm = plain_norm,
 	.exp_sum = plain_exp_sum,

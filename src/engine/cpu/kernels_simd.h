@@ -30,6 +30,61 @@ simd_kind(uint32_t type)
 #endif
 }
 
+static void
+simd_to_f16(const float *x, int64_t n, uint16_t *y)
+{
+	int64_t i = 0;
+
+#ifdef __F16C__
+	for (; i + 8 <= n; i += 8) {
+		__m256 v = _mm256_min_ps(_mm256_max_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(-65504)), _mm256_set1_ps(65504));
+
+		_mm_storeu_si128((__m128i *)(y + i), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+	}
+#endif
+	for (; i < n; i++)
+		y[i] = encode_half(x[i]);
+}
+
+static void
+simd_from_f16(const uint16_t *x, int64_t n, float *y)
+{
+	int64_t i = 0;
+
+#ifdef __F16C__
+	for (; i + 8 <= n; i += 8)
+		_mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x + i))));
+#endif
+	for (; i < n; i++)
+		y[i] = decode_half(x[i]);
+}
+
+static float
+simd_to_q8(const float *x, int64_t n, int8_t *y)
+{
+	float largest = 0;
+
+	for (int64_t i = 0; i < n; i++)
+		largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+	/* Adding 1.5 * 2^23 rounds to the nearest even integer, as lrintf does. */
+	for (int64_t i = 0; i < n; i++)
+		y[i] = (int8_t)(int32_t)((x[i] * (largest > 0 ? 127 / largest : 0) + 0x1.8p23f) - 0x1.8p23f);
+	return largest / 127;
+}
+
+static void
+simd_from_q8(const int8_t *restrict x, int64_t n, const float *restrict scales, bool lanes, float *restrict y)
+{
+	if (!lanes) {
+		for (int64_t i = 0; i < n; i++)
+			y[i] = (float)x[i] * scales[0];
+		return;
+	}
+	for (int64_t i = 0; i < n; i += PANEL)
+		for (int l = 0; l < PANEL; l++)
+			y[i + l] = (float)x[i + l] * scales[l];
+}
+
 #ifdef __AVX512F__
 /* Transpose 16 rows of 16 32-bit values in registers. */
 static inline void
@@ -355,6 +410,10 @@ const struct cpu_kernels KERNELS = {
 	.to_bf16 = to_bf16,
 	.product_bf16 = product_bf16,
 #endif
+	.to_f16 = simd_to_f16,
+	.from_f16 = simd_from_f16,
+	.to_q8 = simd_to_q8,
+	.from_q8 = simd_from_q8,
 	.product = simd_product,
 	.norm = simd_norm,
 	.exp_sum = simd_exp_sum,

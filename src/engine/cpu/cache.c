@@ -1,0 +1,233 @@
+/* Storing keys and values in float32, float16 or q8_0, and reading them back; see cache.h. */
+#include "engine/cpu/cache.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int64_t
+round_up(int64_t n, int64_t unit)
+{
+	return (n + unit - 1) / unit * unit;
+}
+
+static int64_t
+groups(int64_t d)
+{
+	return (d + Q8_GROUP - 1) / Q8_GROUP;
+}
+
+/* Bytes of a block of CACHE_BLOCK vectors of d elements; in q8_0 the scales follow the elements. */
+static size_t
+block_size(enum kv_type type, int64_t d)
+{
+	size_t n = (size_t)d * CACHE_BLOCK;
+
+	if (type == KV_F32)
+		return n * sizeof(float);
+	if (type == KV_F16)
+		return n * sizeof(uint16_t);
+	return n + (size_t)groups(d) * CACHE_BLOCK * sizeof(float);
+}
+
+static int
+allocate(struct cache *c, struct err *e)
+{
+	size_t blocks = (size_t)c->s.n_layer * (size_t)c->s.n_head_kv * (size_t)cache_blocks(c);
+
+	c->columns = (cache_blocks(c) + 1) * CACHE_BLOCK;
+	c->k = cpu_alloc(blocks * c->key_size);
+	c->v = cpu_alloc(blocks * c->value_size);
+	if (c->k == NULL || c->v == NULL)
+		return err_set(e, EX_OSERR, "out of memory for keys and values of %lld tokens",
+		    (long long)(cache_blocks(c) * CACHE_BLOCK));
+	for (int i = 0; i < c->workers; i++) {
+		free(c->scratch[i]);
+		c->scratch[i] = cpu_alloc(attend_scratch_size(c) * sizeof(float));
+		if (c->scratch[i] == NULL)
+			return err_set(e, EX_OSERR, "out of memory for attention");
+	}
+	return 0;
+}
+
+struct cache *
+cpu_cache_new(struct backend *b, const struct cache_shape *shape, struct err *e)
+{
+	struct cache *c = calloc(1, sizeof *c);
+
+	if (c != NULL)
+		c->scratch = calloc((size_t)b->threads, sizeof *c->scratch);
+	if (c == NULL || c->scratch == NULL) {
+		free(c);
+		err_set(e, EX_OSERR, "out of memory for the cache");
+		return NULL;
+	}
+	c->s = *shape;
+	c->kernels = ((struct cpu *)b)->k;
+	c->workers = b->threads;
+	c->sink_blocks = round_up(shape->sinks, CACHE_BLOCK) / CACHE_BLOCK;
+	c->ring_blocks = shape->slots / CACHE_BLOCK;
+	c->d_v = round_up(shape->d_v, PANEL);
+	c->key_size = block_size(shape->type, shape->d_k);
+	c->value_size = block_size(shape->type, c->d_v);
+	if (allocate(c, e) < 0) {
+		cpu_cache_free(b, c);
+		return NULL;
+	}
+	return c;
+}
+
+void
+cpu_cache_free(struct backend *b, struct cache *c)
+{
+	(void)b;
+	if (c == NULL)
+		return;
+	for (int i = 0; i < c->workers; i++)
+		free(c->scratch[i]);
+	free(c->scratch);
+	free(c->k);
+	free(c->v);
+	free(c);
+}
+
+int
+cpu_cache_grow(struct backend *b, struct cache *c, int64_t slots, struct err *e)
+{
+	struct cache old = *c;
+
+	(void)b;
+	c->s.slots = slots;
+	c->ring_blocks = slots / CACHE_BLOCK;
+	if (allocate(c, e) < 0) {
+		free(c->k);
+		free(c->v);
+		c->k = old.k;
+		c->v = old.v;
+		c->s.slots = old.s.slots;
+		c->ring_blocks = old.ring_blocks;
+		return -1;
+	}
+	for (int i = 0; i < c->s.n_layer; i++)
+		for (int h = 0; h < c->s.n_head_kv; h++) {
+			memcpy((char *)cache_keys(c, i, h, 0), cache_keys(&old, i, h, 0), (size_t)cache_blocks(&old) * c->key_size);
+			memcpy((char *)cache_values(c, i, h, 0), cache_values(&old, i, h, 0),
+			    (size_t)cache_blocks(&old) * c->value_size);
+		}
+	free(old.k);
+	free(old.v);
+	return 0;
+}
+
+size_t
+cpu_cache_bytes(const struct cache *c)
+{
+	return (size_t)c->s.n_layer * (size_t)c->s.n_head_kv * (size_t)cache_blocks(c) * (c->key_size + c->value_size);
+}
+
+/*
+ * Put n elements of x at elements[0], [step], ..., and in q8_0 the scales of
+ * their groups at scales[0], [scale_step], ...
+ */
+static void
+store_vector(const struct cache *c, const float *x, int64_t n, char *elements, int64_t step, float *scales,
+    int64_t scale_step)
+{
+	for (int64_t i = 0; i < n; i += Q8_GROUP) {
+		int64_t part = n - i < Q8_GROUP ? n - i : Q8_GROUP;
+		uint16_t half[Q8_GROUP];
+		int8_t q[Q8_GROUP];
+
+		if (c->s.type == KV_F32) {
+			for (int64_t j = 0; j < part; j++)
+				((float *)elements)[(i + j) * step] = x[i + j];
+		} else if (c->s.type == KV_F16) {
+			c->kernels->to_f16(x + i, part, half);
+			for (int64_t j = 0; j < part; j++)
+				((uint16_t *)elements)[(i + j) * step] = half[j];
+		} else {
+			scales[i / Q8_GROUP * scale_step] = c->kernels->to_q8(x + i, part, q);
+			for (int64_t j = 0; j < part; j++)
+				elements[(i + j) * step] = q[j];
+		}
+	}
+}
+
+/* The block and lane where stream token t lies. */
+static int64_t
+find_slot(const struct cache *c, int64_t t, int *lane)
+{
+	int64_t slot = t < c->s.sinks ? t : (t - c->s.sinks) % c->s.slots;
+
+	*lane = (int)(slot % CACHE_BLOCK);
+	return slot / CACHE_BLOCK + (t < c->s.sinks ? 0 : c->sink_blocks);
+}
+
+void
+cpu_store(struct backend *b, struct cache *c, int layer, int64_t first, int n, const float *k, const float *v)
+{
+	size_t element = c->s.type == KV_F32 ? sizeof(float) : c->s.type == KV_F16 ? sizeof(uint16_t) : 1;
+
+	(void)b;
+	for (int i = 0; i < n; i++)
+		for (int h = 0; h < c->s.n_head_kv; h++, k += c->s.d_k, v += c->s.d_v) {
+			int lane;
+			int64_t block = find_slot(c, first + i, &lane);
+			char *keys = (char *)cache_keys(c, layer, h, block), *values = (char *)cache_values(c, layer, h, block);
+			float *key_scales = (float *)(keys + c->s.d_k * CACHE_BLOCK);
+			float *value_scales = (float *)(values + c->d_v * CACHE_BLOCK);
+
+			store_vector(c, k, c->s.d_k, keys + (size_t)lane * element, CACHE_BLOCK, key_scales + lane, CACHE_BLOCK);
+			store_vector(c, v, c->s.d_v, values + (size_t)(lane * c->d_v) * element, 1,
+			    value_scales + lane * groups(c->d_v), 1);
+		}
+}
+
+const float *
+cache_load_keys(const struct cache *c, const char *blocks, int64_t n, float *buf)
+{
+	int64_t size = c->s.d_k * CACHE_BLOCK;
+
+	if (c->s.type == KV_F32)
+		return (const float *)blocks;
+	for (int64_t i = 0; i < n; i++, blocks += c->key_size) {
+		const float *scales = (const float *)(blocks + size);
+
+		if (c->s.type == KV_F16) {
+			c->kernels->from_f16((const uint16_t *)blocks, size, buf + i * size);
+			continue;
+		}
+		for (int64_t d = 0; d < c->s.d_k; d += Q8_GROUP) {
+			int64_t part = c->s.d_k - d < Q8_GROUP ? c->s.d_k - d : Q8_GROUP;
+
+			c->kernels->from_q8((const int8_t *)blocks + d * CACHE_BLOCK, part * CACHE_BLOCK,
+			    scales + d / Q8_GROUP * CACHE_BLOCK, true, buf + i * size + d * CACHE_BLOCK);
+		}
+	}
+	return buf;
+}
+
+const float *
+cache_load_values(const struct cache *c, const char *blocks, int64_t n, float *buf)
+{
+	int64_t size = c->d_v * CACHE_BLOCK;
+
+	if (c->s.type == KV_F32)
+		return (const float *)blocks;
+	for (int64_t i = 0; i < n; i++, blocks += c->value_size) {
+		const float *scales = (const float *)(blocks + size);
+
+		if (c->s.type == KV_F16) {
+			c->kernels->from_f16((const uint16_t *)blocks, size, buf + i * size);
+			continue;
+		}
+		for (int64_t lane = 0; lane < CACHE_BLOCK; lane++)
+			for (int64_t d = 0; d < c->d_v; d += Q8_GROUP) {
+				int64_t part = c->d_v - d < Q8_GROUP ? c->d_v - d : Q8_GROUP;
+
+				c->kernels->from_q8((const int8_t *)blocks + lane * c->d_v + d, part, scales++, false,
+				    buf + i * size + lane * c->d_v + d);
+			}
+	}
+	return buf;
+}

@@ -1,0 +1,64 @@
+/*
+ * The CPU backend's cache of keys and values. Per layer and head, slots lie in
+ * blocks of CACHE_BLOCK: the sinks' blocks first, then the ring's. The keys of
+ * a block are stored [d_k][CACHE_BLOCK] and its values [CACHE_BLOCK][d_v
+ * rounded up], so that both products of attention read them as packed panels.
+ */
+#ifndef SINKD_ENGINE_CPU_CACHE_H
+#define SINKD_ENGINE_CPU_CACHE_H
+
+#include "engine/cpu/cpu.h"
+
+enum {
+	/* Query rows of one task of attention: tokens times heads that share a key-value head. */
+	TASK_ROWS = 24,
+	/* Blocks decoded at a time where the cache is not float32. */
+	LOAD_BLOCKS = 3,
+	/* Elements that share a scale in q8_0. */
+	Q8_GROUP = 32,
+};
+
+struct cache {
+	struct cache_shape s;
+	const struct cpu_kernels *kernels;
+	int64_t sink_blocks, ring_blocks;
+	int64_t d_v;                          /* rounded up to PANEL */
+	size_t key_size, value_size;          /* bytes of one block */
+	char *k, *v;                          /* [layer][head][block] */
+	int workers;
+	int64_t columns;                      /* score columns a task may need */
+	float **scratch;                      /* [workers], cut up in attend.c */
+};
+
+/* Blocks per layer and head. */
+static inline int64_t
+cache_blocks(const struct cache *c)
+{
+	return c->sink_blocks + c->ring_blocks;
+}
+
+static inline const char *
+cache_keys(const struct cache *c, int layer, int head, int64_t block)
+{
+	return c->k + (((size_t)layer * (size_t)c->s.n_head_kv + (size_t)head) * (size_t)cache_blocks(c) + (size_t)block) *
+	    c->key_size;
+}
+
+static inline const char *
+cache_values(const struct cache *c, int layer, int head, int64_t block)
+{
+	return c->v + (((size_t)layer * (size_t)c->s.n_head_kv + (size_t)head) * (size_t)cache_blocks(c) + (size_t)block) *
+	    c->value_size;
+}
+
+/*
+ * n consecutive blocks as float32 panels: the cache's own memory where it is
+ * float32 (any n), else decoded to buf (n <= LOAD_BLOCKS).
+ */
+const float *cache_load_keys(const struct cache *c, const char *blocks, int64_t n, float *buf);
+const float *cache_load_values(const struct cache *c, const char *blocks, int64_t n, float *buf);
+
+/* Floats of scratch that attention needs per worker. */
+size_t attend_scratch_size(const struct cache *c);
+
+#endif
