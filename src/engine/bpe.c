@@ -159,13 +159,14 @@ load_merges(struct bpe *b, const struct gguf *g, struct err *e)
 }
 
 int
-bpe_init(struct bpe *b, const struct vocab *v, const struct gguf *g, struct err *e)
+bpe_init(struct bpe *b, const struct vocab *v, const struct specials *specials, const struct gguf *g, struct err *e)
 {
 	struct gguf_string name = { "default", 7 };
 	struct err why;
 
 	memset(b, 0, sizeof *b);
 	b->vocab = v;
+	b->specials = specials;
 	if (gguf_has_key(g, KEY "pre") && !gguf_get_string(g, KEY "pre", &name))
 		return err_set(e, EX_DATAERR, "%s: " KEY "pre is not a string", gguf_get_path(g));
 	b->presplit = presplit_new(name, &why);
@@ -249,8 +250,19 @@ int64_t
 bpe_encode(struct bpe *b, const char *text, size_t len, int32_t *ids, struct err *e)
 {
 	struct run r = { b, text, ids, 0, e };
+	size_t at = 0, start = 0, matched = 0;
 
-	if (presplit_run(b->presplit, text, len, encode_piece, &r, e) != 0)
-		return -1;
+	while (start < len) {
+		int32_t id = specials_next(b->specials, text, len, SPECIALS_USER, &at, &matched);
+
+		r.text = text + start;
+		if (at > start && presplit_run(b->presplit, r.text, at - start, encode_piece, &r, e) != 0)
+			return -1;
+		if (id >= 0) {
+			ids[r.n++] = id;
+			at += matched;
+		}
+		start = at;
+	}
 	return r.n;
 }

@@ -12,6 +12,7 @@
 #include "engine/gguf.h"
 #include "engine/merge.h"
 #include "engine/presplit.h"
+#include "engine/specials.h"
 #include "engine/vocab.h"
 
 struct bpe_pair {
@@ -22,6 +23,7 @@ struct bpe_pair {
 
 struct bpe {
 	const struct vocab *vocab;
+	const struct specials *specials;
 	struct presplit *presplit;
 	int32_t byte_ids[256];  /* or -1 */
 	struct bpe_pair *pairs; /* hash table */
@@ -31,15 +33,16 @@ struct bpe {
 };
 
 /*
- * Load the merges of g. v must outlive b. Returns 0, or -1 with *e set
- * (EX_DATAERR, EX_OSERR); b is to be given to bpe_fini in any case.
+ * Load the merges of g. v and its specials must outlive b. Returns 0, or -1
+ * with *e set (EX_DATAERR, EX_OSERR); b is to be given to bpe_fini in any case.
  */
-int bpe_init(struct bpe *b, const struct vocab *v, const struct gguf *g, struct err *e);
+int bpe_init(struct bpe *b, const struct vocab *v, const struct specials *specials, const struct gguf *g,
+    struct err *e);
 void bpe_fini(struct bpe *b);
 
 /*
- * Write the tokens of len bytes of text, at most len of them, to ids.
- * Returns their number, or -1 with *e set (EX_OSERR).
+ * Write the tokens of len bytes of text, user-defined ones included, at most
+ * len of them, to ids. Returns their number, or -1 with *e set (EX_OSERR).
  */
 int64_t bpe_encode(struct bpe *b, const char *text, size_t len, int32_t *ids, struct err *e);
 

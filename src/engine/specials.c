@@ -24,23 +24,25 @@ compare(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* Copy text to to, with a space for each U+2581. Returns the length. */
+/* Copy text to to, which has room for three times its length, with U+2581 for spaces. Returns the length. */
 static size_t
-copy_spaces(char *to, struct gguf_string text)
+copy_escaped(char *to, struct gguf_string text)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < text.len;) {
-		bool space = text.len - i >= 3 && memcmp(text.data + i, "\xe2\x96\x81", 3) == 0;
-
-		to[n++] = space ? ' ' : text.data[i];
-		i += space ? 3 : 1;
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.data[i] == ' ') {
+			memcpy(to + n, "\xe2\x96\x81", 3);
+			n += 3;
+		} else {
+			to[n++] = text.data[i];
+		}
 	}
 	return n;
 }
 
 int
-specials_init(struct specials *s, const struct vocab *v, bool spaces, struct err *e)
+specials_init(struct specials *s, const struct vocab *v, bool escape, struct err *e)
 {
 	size_t n = 0, bytes = 0;
 	char *p;
@@ -52,7 +54,7 @@ specials_init(struct specials *s, const struct vocab *v, bool spaces, struct err
 			bytes += v->texts[id].len;
 		}
 	s->list = calloc(n + 1, sizeof *s->list);
-	s->store = malloc(bytes + 1);
+	s->store = malloc(3 * bytes + 1);
 	if (s->list == NULL || s->store == NULL)
 		return err_set(e, EX_OSERR, "no memory for %zu special tokens", n);
 	p = s->store;
@@ -62,16 +64,16 @@ specials_init(struct specials *s, const struct vocab *v, bool spaces, struct err
 		if (!is_special(v, id))
 			continue;
 		sp->id = id;
-		sp->user_defined = v->types[id] == VOCAB_USER_DEFINED;
+		sp->kind = v->types[id] == VOCAB_USER_DEFINED ? SPECIALS_USER : SPECIALS_CONTROL;
 		sp->text = v->texts[id].data;
 		sp->len = v->texts[id].len;
-		if (sp->user_defined && spaces) {
+		if (sp->kind == SPECIALS_USER && escape) {
 			sp->text = p;
-			sp->len = copy_spaces(p, v->texts[id]);
+			sp->len = copy_escaped(p, v->texts[id]);
 			p += sp->len;
 		}
 		s->n++;
-		s->n_user_defined += sp->user_defined;
+		s->kinds |= sp->kind;
 	}
 	qsort(s->list, s->n, sizeof *s->list, compare);
 	for (size_t i = 0, c = 0; c <= 256; c++) {
@@ -104,8 +106,9 @@ narrow(const struct specials *s, size_t low, size_t high, size_t depth, unsigned
 	return low;
 }
 
-int32_t
-specials_match(const struct specials *s, const char *text, size_t len, bool all, size_t *matched)
+/* The longest one at the start of the len >= 1 bytes at text, or -1. */
+static int32_t
+match(const struct specials *s, const char *text, size_t len, unsigned kinds, size_t *matched)
 {
 	unsigned c = (unsigned char)text[0];
 	size_t low = s->first[c], high = s->first[c + 1];
@@ -114,7 +117,7 @@ specials_match(const struct specials *s, const char *text, size_t len, bool all,
 	/* list[low..high) are those that start with the depth bytes at text. */
 	for (size_t depth = 1; low < high; depth++) {
 		for (; low < high && s->list[low].len == depth; low++)
-			if (all || s->list[low].user_defined) {
+			if ((s->list[low].kind & kinds) != 0) {
 				found = s->list[low].id;
 				*matched = depth;
 			}
@@ -125,4 +128,18 @@ specials_match(const struct specials *s, const char *text, size_t len, bool all,
 		high = narrow(s, low, high, depth, c + 1);
 	}
 	return found;
+}
+
+int32_t
+specials_next(const struct specials *s, const char *text, size_t len, unsigned kinds, size_t *at, size_t *matched)
+{
+	if ((s->kinds & kinds) != 0)
+		for (; *at < len; ++*at) {
+			int32_t id = match(s, text + *at, len - *at, kinds, matched);
+
+			if (id >= 0)
+				return id;
+		}
+	*at = len;
+	return -1;
 }

@@ -12,33 +12,40 @@
 #include "base/err.h"
 #include "engine/vocab.h"
 
+enum specials_kind {
+	SPECIALS_CONTROL = 1, /* control and unknown tokens */
+	SPECIALS_USER = 2,    /* user-defined ones */
+};
+
 struct special {
 	const char *text;
 	size_t len;
 	int32_t id;
-	bool user_defined;
+	unsigned kind;        /* enum specials_kind */
 };
 
 struct specials {
 	struct special *list; /* sorted by text */
 	size_t n;
-	size_t n_user_defined;
+	unsigned kinds;       /* those that there are */
 	size_t first[257];    /* [c]: the first in list whose text starts with a byte >= c */
 	char *store;          /* texts that differ from the vocabulary's */
 };
 
 /*
- * Collect those of v, which must outlive s. spaces: in the texts of
- * user-defined tokens U+2581 means a space. Returns 0, or -1 with *e set
- * (EX_OSERR); s is to be given to specials_fini in any case.
+ * Collect those of v, which must outlive s. escape: write spaces of
+ * user-defined ones as U+2581. Returns 0, or -1 with *e set (EX_OSERR); s is
+ * to be given to specials_fini in any case.
  */
-int specials_init(struct specials *s, const struct vocab *v, bool spaces, struct err *e);
+int specials_init(struct specials *s, const struct vocab *v, bool escape, struct err *e);
 void specials_fini(struct specials *s);
 
 /*
- * The longest one at the start of the len bytes at text, or -1; *matched
- * receives its length. all: not only user-defined ones.
+ * Look for the next one of these kinds (enum specials_kind) from text[*at] on;
+ * where several start, the longest counts. Returns its id, with *at its place
+ * and *matched the length of its text; or -1 with *at = len.
  */
-int32_t specials_match(const struct specials *s, const char *text, size_t len, bool all, size_t *matched);
+int32_t specials_next(const struct specials *s, const char *text, size_t len, unsigned kinds, size_t *at,
+    size_t *matched);
 
 #endif

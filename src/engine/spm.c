@@ -17,11 +17,12 @@ is_space(const char *s, size_t len)
 }
 
 int
-spm_init(struct spm *s, const struct vocab *v, const struct gguf *g, struct err *e)
+spm_init(struct spm *s, const struct vocab *v, const struct specials *specials, const struct gguf *g, struct err *e)
 {
 	memset(s, 0, sizeof *s);
 	memset(s->byte_ids, -1, sizeof s->byte_ids);
 	s->vocab = v;
+	s->specials = specials;
 	s->space_prefix = true;
 	if (gguf_has_key(g, KEY "add_space_prefix") && !gguf_get_bool(g, KEY "add_space_prefix", &s->space_prefix))
 		return err_set(e, EX_DATAERR, "%s: " KEY "add_space_prefix is not a truth value", gguf_get_path(g));
@@ -90,19 +91,6 @@ find_pair(const void *arg, const struct merge_symbol *a, const struct merge_symb
 	return true;
 }
 
-static void
-add_symbols(struct spm *s, size_t len)
-{
-	for (size_t i = 0, n; i < len; i += n) {
-		int32_t c;
-
-		n = utf8_decode(s->text + i, len - i, &c);
-		if (c < 0)
-			n = 1;
-		merge_add(&s->merge, vocab_find(s->vocab, s->text + i, n), i, n);
-	}
-}
-
 /* Write the tokens of a symbol that is none. unknown: the last token written is the unknown one. */
 static size_t
 write_bytes(const struct spm *s, const struct merge_symbol *sym, int32_t *ids, bool *unknown)
@@ -127,28 +115,62 @@ write_bytes(const struct spm *s, const struct merge_symbol *sym, int32_t *ids, b
 	return n;
 }
 
-int64_t
-spm_encode(struct spm *s, const char *text, size_t len, int32_t *ids, struct err *e)
+/* Write the tokens of s->text[start..end), which has no user-defined ones. Returns their number, or -1 with *e set. */
+static int64_t
+write_tokens(struct spm *s, size_t start, size_t end, int32_t *ids, bool *unknown, struct err *e)
 {
-	int64_t bytes = write_text(s, text, len, e);
 	size_t n = 0;
-	bool unknown = false;
 
-	if (bytes < 0 || merge_start(&s->merge, len + 1, e) != 0)
+	if (merge_start(&s->merge, end - start, e) != 0)
 		return -1;
-	add_symbols(s, (size_t)bytes);
+	for (size_t i = start, k; i < end; i += k) {
+		int32_t c;
+
+		k = utf8_decode(s->text + i, end - i, &c);
+		if (c < 0)
+			k = 1;
+		merge_add(&s->merge, vocab_find(s->vocab, s->text + i, k), i, k);
+	}
 	merge_run(&s->merge, find_pair, s);
 	for (int32_t i = 0; i != -1; i = s->merge.symbols[i].next) {
 		const struct merge_symbol *sym = &s->merge.symbols[i];
 
 		if (sym->id < 0) {
-			n += write_bytes(s, sym, ids + n, &unknown);
+			n += write_bytes(s, sym, ids + n, unknown);
 		} else {
 			ids[n++] = sym->id;
-			unknown = false;
+			*unknown = false;
 		}
 	}
 	return (int64_t)n;
+}
+
+int64_t
+spm_encode(struct spm *s, const char *text, size_t len, int32_t *ids, struct err *e)
+{
+	int64_t end = write_text(s, text, len, e), n = 0, k;
+	size_t at = 0, start = 0, matched = 0;
+	bool unknown = false;
+
+	if (end < 0)
+		return -1;
+	while (start < (size_t)end) {
+		int32_t id = specials_next(s->specials, s->text, (size_t)end, SPECIALS_USER, &at, &matched);
+
+		if (at > start) {
+			k = write_tokens(s, start, at, ids + n, &unknown, e);
+			if (k < 0)
+				return -1;
+			n += k;
+		}
+		if (id >= 0) {
+			ids[n++] = id;
+			unknown = false;
+			at += matched;
+		}
+		start = at;
+	}
+	return n;
 }
 
 size_t

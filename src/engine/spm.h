@@ -12,10 +12,12 @@
 #include "base/err.h"
 #include "engine/gguf.h"
 #include "engine/merge.h"
+#include "engine/specials.h"
 #include "engine/vocab.h"
 
 struct spm {
 	const struct vocab *vocab;
+	const struct specials *specials;
 	bool space_prefix;     /* a space is put before what is encoded */
 	int32_t byte_ids[256]; /* byte tokens, or -1 */
 	struct merge merge;
@@ -23,14 +25,17 @@ struct spm {
 	size_t room;
 };
 
-/* v must outlive s. Returns 0, or -1 with *e set (EX_DATAERR); s is to be given to spm_fini in any case. */
-int spm_init(struct spm *s, const struct vocab *v, const struct gguf *g, struct err *e);
+/*
+ * v and its specials, with spaces escaped, must outlive s. Returns 0, or -1
+ * with *e set (EX_DATAERR); s is to be given to spm_fini in any case.
+ */
+int spm_init(struct spm *s, const struct vocab *v, const struct specials *specials, const struct gguf *g,
+    struct err *e);
 void spm_fini(struct spm *s);
 
 /*
- * Write the tokens of len bytes of text, at most len + 1 of them, to ids. The
- * text starts here or after a special token. Returns their number, or -1 with
- * *e set (EX_OSERR).
+ * Write the tokens of len bytes of text, user-defined ones included, at most
+ * len + 1 of them, to ids. Returns their number, or -1 with *e set (EX_OSERR).
  */
 int64_t spm_encode(struct spm *s, const char *text, size_t len, int32_t *ids, struct err *e);
 

@@ -1,5 +1,5 @@
 /*
- * The tokenizer of engine.h: finds special tokens in a text and gives what is
+ * The tokenizer of engine.h: finds control tokens in a text and gives what is
  * between them to one of the two kinds, bpe.c or spm.c.
  */
 #include "engine/tokenizer.h"
@@ -49,7 +49,9 @@ init(struct tokenizer *t, const struct gguf *g, struct err *e)
 	t->bytes = malloc(t->vocab.max_len + 1);
 	if (t->bytes == NULL)
 		return err_set(e, EX_OSERR, "%s: no memory for a tokenizer", gguf_get_path(g));
-	return t->kind == KIND_BPE ? bpe_init(&t->bpe, &t->vocab, g, e) : spm_init(&t->spm, &t->vocab, g, e);
+	if (t->kind == KIND_BPE)
+		return bpe_init(&t->bpe, &t->vocab, &t->specials, g, e);
+	return spm_init(&t->spm, &t->vocab, &t->specials, g, e);
 }
 
 struct tokenizer *
@@ -102,9 +104,9 @@ reserve(struct tokenizer *t, size_t len, struct err *e)
 	return err_set(e, EX_OSERR, "no memory for the tokens of %zu bytes of text", len);
 }
 
-/* Encode at least one byte of text without special tokens. */
+/* Encode at least one byte of text without control tokens. */
 static int
-encode_plain(struct tokenizer *t, const char *text, size_t len, struct err *e)
+encode_text(struct tokenizer *t, const char *text, size_t len, struct err *e)
 {
 	int64_t n;
 
@@ -123,28 +125,24 @@ int64_t
 tokenizer_encode(struct tokenizer *t, const char *text, size_t len, unsigned flags, const int32_t **ids,
     struct err *e)
 {
-	bool all = (flags & TOKENIZER_PARSE_SPECIAL) != 0;
-	bool look = (all ? t->specials.n : t->specials.n_user_defined) > 0;
-	size_t start = 0;
+	unsigned kinds = (flags & TOKENIZER_PARSE_SPECIAL) != 0 ? SPECIALS_CONTROL : 0;
+	size_t at = 0, start = 0, matched = 0;
 
 	if (len > MAX_TEXT)
 		return err_set(e, EX_DATAERR, "%zu bytes of text are too many to encode at once", len);
 	if (reserve(t, len, e) != 0)
 		return -1;
-	for (size_t i = 0, n; look && i < len; i += n) {
-		int32_t id = specials_match(&t->specials, text + i, len - i, all, &n);
+	while (start < len) {
+		int32_t id = specials_next(&t->specials, text, len, kinds, &at, &matched);
 
-		if (id < 0) {
-			n = 1;
-			continue;
-		}
-		if (i > start && encode_plain(t, text + start, i - start, e) != 0)
+		if (at > start && encode_text(t, text + start, at - start, e) != 0)
 			return -1;
-		t->ids[t->n++] = id;
-		start = i + n;
+		if (id >= 0) {
+			t->ids[t->n++] = id;
+			at += matched;
+		}
+		start = at;
 	}
-	if (len > start && encode_plain(t, text + start, len - start, e) != 0)
-		return -1;
 	*ids = t->ids;
 	return (int64_t)t->n;
 }

@@ -17,14 +17,15 @@
  *
  * What is not left to the vocabulary:
  * - The text of user-defined tokens always becomes those tokens; that of
- *   control and unknown tokens only with TOKENIZER_PARSE_SPECIAL. Of several
- *   that match, the leftmost and then the longest is taken.
+ *   control and unknown tokens only with TOKENIZER_PARSE_SPECIAL, and before
+ *   the former are looked for. Of several that match, the leftmost and then
+ *   the longest is taken.
  * - A byte that is not part of valid UTF-8 counts as a character of its own
  *   that is no letter, number, punctuation or space, and is encoded as itself.
  * - gpt2: bytes without a token are dropped before merging, so that a merge
  *   may reach across them.
- * - llama: without add_space_prefix = false a space is put before the text and
- *   before what follows a special token. A character without a token becomes
+ * - llama: without add_space_prefix = false a space is put before the text, and
+ *   before what follows a control or unknown token in it. A character without a token becomes
  *   its byte tokens; without those a run of unknown ones becomes one unknown
  *   token, and nothing where the vocabulary has none.
  * So decoding gives back the text, except for bytes without a token and, in
