@@ -168,6 +168,16 @@ struct backend_limits {
 	int64_t widest;       /* the longest row of any activation */
 };
 
+/* Which backend to open, and what of it. */
+struct backend_choice {
+	const char *device;   /* NULL or "auto", "cpu" */
+	const char *path;     /* code path of the CPU, as in struct context_options */
+	int threads;          /* of the CPU; 0 = one per processor */
+};
+
+/* The backend chosen, to be released with its close; NULL with *e set (EX_USAGE: no such device or path here). */
+struct backend *backend_open(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);
+
 /*
  * The CPU backend. threads: 0 = one per processor; path: as in struct
  * context_options. Returns NULL with *e set (EX_USAGE: no such path here).

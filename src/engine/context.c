@@ -98,10 +98,11 @@ widest_row(const struct hyper *h)
 static int
 allocate(struct context *c, struct err *e)
 {
+	struct backend_choice choice = { .path = c->o.path, .threads = c->o.threads };
 	struct backend_limits limits = { .chunk = c->o.chunk, .widest = widest_row(&c->m->h) };
 	int64_t capacity = c->o.policy == POLICY_DENSE ? c->m->h.n_ctx_train : c->o.sinks + c->o.window;
 
-	c->b = backend_open_cpu(c->o.path, c->o.threads, &limits, e);
+	c->b = backend_open(&choice, &limits, e);
 	if (c->b == NULL)
 		return -1;
 	c->f = forward_new(c->m, c->b, c->o.chunk, capacity, e);

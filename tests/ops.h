@@ -1,0 +1,56 @@
+/* What the parts of the operation test share; see ops.c. */
+#ifndef SINKD_TESTS_OPS_H
+#define SINKD_TESTS_OPS_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/backend.h"
+
+/* The case at hand: one operation (and weight type), over all its shapes. */
+struct ops {
+	struct backend *plain, *tested;
+	uint64_t seed;
+	char name[80];
+	double tolerance, worst;
+	double typical;           /* size of a result; smaller ones, by chance, are no reason to expect smaller errors */
+	char where[120];          /* the shape with the worst error */
+	int shapes, bad;
+};
+
+/* The parts. */
+void ops_rows(struct ops *o);
+void ops_products(struct ops *o);
+void ops_attention(struct ops *o);
+
+/* A case begins and ends; the error of a shape is the length of the difference over that of the expected vector. */
+void ops_begin(struct ops *o, double tolerance, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void ops_end(struct ops *o);
+
+/* What products with weights of a type may be off by. */
+double ops_tolerance(const struct ops *o, uint32_t type);
+
+/* What results may differ by when rows are computed in other company: nothing, on a CPU. */
+double ops_same(const struct ops *o);
+
+/* Compare n results and release both vectors; the text describes the shape. */
+void ops_compare(struct ops *o, float *expected, float *got, int64_t n, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* Memory that is there, or the end of the program. */
+void *ops_allocate(size_t bytes);
+
+/* The operation worked, or the end of the program. */
+void ops_must(int result, const struct err *e);
+
+/* n random numbers, to be freed. */
+float *ops_random(struct ops *o, int64_t n);
+
+/* A copy in backend memory; n NaNs there; and back again, which releases p. */
+float *ops_upload(struct backend *b, const float *x, int64_t n);
+float *ops_poisoned(struct backend *b, int64_t n);
+float *ops_download(struct backend *b, float *p, int64_t n);
+
+#endif

@@ -1,0 +1,264 @@
+/* Operations that read weight matrices, for every weight type: linear, embed, score, logits. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/quant.h"
+#include "ops.h"
+#include "random_data.h"
+
+static const uint32_t types[] = {
+	QUANT_F32, QUANT_F16, QUANT_BF16, QUANT_Q4_0, QUANT_Q4_1, QUANT_Q5_0, QUANT_Q5_1, QUANT_Q8_0,
+	QUANT_Q2_K, QUANT_Q3_K, QUANT_Q4_K, QUANT_Q5_K, QUANT_Q6_K,
+};
+enum { N_TYPES = sizeof types / sizeof types[0] };
+
+static struct weight
+make_weight(struct ops *o, uint32_t type, int64_t rows, int64_t cols)
+{
+	struct weight w = { .type = type, .rows = rows, .cols = cols };
+	void *data = ops_allocate(quant_row_size(type, cols) * (size_t)rows);
+
+	random_weights(&o->seed, type, rows * cols, 1, data);
+	w.data = data;
+	return w;
+}
+
+/* Columns that a type can have, near the number wanted: odd ones where they may be. */
+static int64_t
+fit_columns(uint32_t type, int64_t wanted)
+{
+	int64_t block = quant_get_info(type)->block;
+
+	return block == 1 ? wanted : (wanted + block - 1) / block * block;
+}
+
+struct product {
+	struct weight w[LINEAR_MAX];  /* not loaded */
+	int count, n;
+	const float *bias;            /* of the first matrix, or NULL */
+	float clamp;
+	const float *x;
+};
+
+/* The results of all matrices, one after the other. */
+static float *
+run_linear(struct backend *b, const struct product *p, int64_t *n_results)
+{
+	struct weight w[LINEAR_MAX];
+	struct vector bias = { .data = p->bias, .n = p->w[0].rows }, none = { 0 };
+	struct linear l = { .n = p->n, .count = p->count, .clamp = p->clamp };
+	float *x = ops_upload(b, p->x, p->n * p->w[0].cols), *results, *part;
+	struct err e;
+
+	l.x = x;
+	if (p->bias != NULL)
+		ops_must(b->ops->load_vector(b, &bias, &e), &e);
+	*n_results = 0;
+	for (int i = 0; i < p->count; i++) {
+		w[i] = p->w[i];
+		ops_must(b->ops->load_weight(b, &w[i], &e), &e);
+		l.out[i].w = &w[i];
+		l.out[i].bias = i == 0 ? &bias : &none;
+		l.out[i].y = ops_poisoned(b, p->n * w[i].rows);
+		*n_results += p->n * w[i].rows;
+	}
+	b->ops->linear(b, &l);
+	results = ops_allocate((size_t)*n_results * sizeof *results);
+	for (int64_t i = 0, at = 0; i < p->count; at += p->n * w[i].rows, i++) {
+		part = ops_download(b, l.out[i].y, p->n * w[i].rows);
+		memcpy(results + at, part, (size_t)(p->n * w[i].rows) * sizeof *part);
+		free(part);
+		b->ops->unload_weight(b, &w[i]);
+	}
+	b->ops->unload_vector(b, &bias);
+	b->ops->free(b, x);
+	return results;
+}
+
+static void
+test_product(struct ops *o, const struct product *p)
+{
+	int64_t n;
+	float *expected = run_linear(o->plain, p, &n), *got = run_linear(o->tested, p, &n);
+
+	ops_compare(o, expected, got, n, "%d x %lld -> %lld, %d matrices%s%s", p->n, (long long)p->w[0].cols,
+	    (long long)p->w[0].rows, p->count, p->bias != NULL ? ", bias" : "", p->clamp > 0 ? ", clamp" : "");
+}
+
+static void
+test_linear(struct ops *o, uint32_t type)
+{
+	static const struct { int64_t cols, rows; int n, count; } shapes[] = {
+		{ 1, 1, 1, 1 }, { 31, 17, 2, 1 }, { 37, 100, 7, 2 }, { 577, 33, 33, 3 }, { 1601, 50, 3, 1 },
+		{ 1601, 49, 1, 3 }, { 96, 577, 1, 2 }, { 256, 16, 257, 1 }, { 513, 257, 8, 1 }, { 513, 65, 9, 1 },
+		{ 3400, 96, 5, 1 }, { 4096, 15, 1, 1 },
+	};
+
+	ops_begin(o, ops_tolerance(o, type), "linear %s", quant_get_name(type));
+	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+		struct product p = { .n = shapes[i].n, .count = shapes[i].count };
+		int64_t cols = fit_columns(type, shapes[i].cols);
+		float *x = ops_random(o, p.n * cols), *bias = ops_random(o, shapes[i].rows);
+
+		/* The matrices of one product differ in rows, and of a quantised type the last one in type. */
+		for (int j = 0; j < p.count; j++)
+			p.w[j] = make_weight(o, j == 2 && quant_get_info(type)->block > 1 ? QUANT_Q8_0 : type,
+			    shapes[i].rows + 5 * j, cols);
+		p.x = x;
+		p.bias = i % 3 == 1 ? bias : NULL;
+		o->typical = sqrt((double)cols);
+		p.clamp = i % 4 == 2 ? 0.7f * sqrtf((float)cols) : 0;
+		test_product(o, &p);
+		for (int j = 0; j < p.count; j++)
+			free((void *)(uintptr_t)p.w[j].data);
+		free(bias);
+		free(x);
+	}
+	ops_end(o);
+}
+
+/* The rows of one product, each computed alone. */
+static void
+test_rows(struct ops *o, uint32_t type)
+{
+	static const int counts[] = { 2, 7, 9, 33, 257 };
+	int64_t cols = fit_columns(type, 1601), rows = 70;
+	struct product p = { .w = { make_weight(o, type, rows, cols) }, .count = 1 };
+
+	ops_begin(o, ops_same(o), "linear %s, row by row", quant_get_name(type));
+	for (int i = 0; i < 5; i++) {
+		float *x = ops_random(o, counts[i] * cols), *all;
+		float *alone = ops_allocate((size_t)(counts[i] * rows) * sizeof *alone);
+		int64_t n;
+
+		p.x = x;
+		p.n = counts[i];
+		all = run_linear(o->tested, &p, &n);
+		p.n = 1;
+		for (int j = 0; j < counts[i]; j++) {
+			float *row;
+
+			p.x = x + j * cols;
+			row = run_linear(o->tested, &p, &n);
+			memcpy(alone + j * rows, row, (size_t)rows * sizeof *row);
+			free(row);
+		}
+		ops_compare(o, all, alone, counts[i] * rows, "%d x %lld -> %lld", counts[i], (long long)cols, (long long)rows);
+		free(x);
+	}
+	free((void *)(uintptr_t)p.w[0].data);
+	ops_end(o);
+}
+
+static float *
+run_embed(struct backend *b, const struct weight *host, const int32_t *ids, int n)
+{
+	struct weight w = *host;
+	float *y = ops_poisoned(b, n * w.cols), *results;
+	struct err e;
+
+	ops_must(b->ops->load_weight(b, &w, &e), &e);
+	b->ops->embed(b, &w, ids, n, 1.5f, y);
+	results = ops_download(b, y, n * w.cols);
+	b->ops->unload_weight(b, &w);
+	return results;
+}
+
+static void
+test_embed(struct ops *o, uint32_t type)
+{
+	static const struct { int64_t rows, cols; int n; } shapes[] = { { 3, 1, 1 }, { 577, 37, 33 }, { 101, 577, 257 } };
+
+	/* Half precision is what a device may keep weights in. */
+	ops_begin(o, type == QUANT_F32 ? 1e-6 : 5e-4, "embed %s", quant_get_name(type));
+	for (int i = 0; i < 3; i++) {
+		struct weight w = make_weight(o, type, shapes[i].rows, fit_columns(type, shapes[i].cols));
+		int32_t ids[257];
+
+		for (int j = 0; j < shapes[i].n; j++)
+			ids[j] = (int32_t)(random_next(&o->seed) % (uint64_t)w.rows);
+		ids[0] = (int32_t)w.rows - 1;
+		ops_compare(o, run_embed(o->plain, &w, ids, shapes[i].n), run_embed(o->tested, &w, ids, shapes[i].n),
+		    shapes[i].n * w.cols, "%d of %lld x %lld", shapes[i].n, (long long)w.rows, (long long)w.cols);
+		free((void *)(uintptr_t)w.data);
+	}
+	ops_end(o);
+}
+
+struct output {
+	struct weight w; /* not loaded */
+	const float *bias, *x;
+	float softcap;
+	int n;
+	const int32_t *targets; /* NULL: logits */
+};
+
+static float *
+run_output(struct backend *b, const struct output *t)
+{
+	struct weight w = t->w;
+	struct vector bias = { .data = t->bias, .n = w.rows };
+	float *x = ops_upload(b, t->x, t->n * w.cols), *results;
+	struct err e;
+
+	ops_must(b->ops->load_weight(b, &w, &e), &e);
+	if (t->bias != NULL)
+		ops_must(b->ops->load_vector(b, &bias, &e), &e);
+	results = ops_allocate((size_t)t->n * (size_t)w.rows * sizeof *results);
+	if (t->targets != NULL)
+		ops_must(b->ops->score(b, &w, &bias, t->softcap, x, t->n, t->targets, results, &e), &e);
+	else
+		ops_must(b->ops->logits(b, &w, &bias, t->softcap, x, t->n, results, &e), &e);
+	b->ops->unload_vector(b, &bias);
+	b->ops->unload_weight(b, &w);
+	b->ops->free(b, x);
+	return results;
+}
+
+static void
+test_output(struct ops *o, uint32_t type, bool score)
+{
+	static const struct { int64_t rows, cols; int n; } shapes[] = {
+		{ 1, 31, 1 }, { 577, 96, 1 }, { 1601, 37, 7 }, { 513, 513, 33 }, { 321, 64, 257 },
+	};
+
+	ops_begin(o, ops_tolerance(o, type), "%s %s", score ? "score" : "logits", quant_get_name(type));
+	o->typical = 3;
+	for (int i = 0; i < 5; i++) {
+		struct output t = { .w = make_weight(o, type, shapes[i].rows, fit_columns(type, shapes[i].cols)),
+			.n = shapes[i].n, .softcap = i == 2 ? 5 : 0 };
+		float *x = ops_random(o, t.n * t.w.cols), *bias = ops_random(o, t.w.rows);
+		int32_t targets[257];
+
+		for (int64_t j = 0; j < t.n * t.w.cols; j++) /* logits with a deviation of about 3 */
+			x[j] *= 3 / sqrtf((float)t.w.cols);
+		for (int j = 0; j < t.n; j++)
+			targets[j] = (int32_t)(random_next(&o->seed) % (uint64_t)t.w.rows);
+		targets[0] = (int32_t)t.w.rows - 1;
+		t.x = x;
+		t.bias = i % 2 == 1 ? bias : NULL;
+		t.targets = score ? targets : NULL;
+		ops_compare(o, run_output(o->plain, &t), run_output(o->tested, &t), score ? t.n : t.n * t.w.rows,
+		    "%d x %lld -> %lld%s", t.n, (long long)t.w.cols, (long long)t.w.rows, t.softcap > 0 ? ", softcap" : "");
+		free((void *)(uintptr_t)t.w.data);
+		free(bias);
+		free(x);
+	}
+	ops_end(o);
+}
+
+void
+ops_products(struct ops *o)
+{
+	for (int i = 0; i < N_TYPES; i++)
+		test_linear(o, types[i]);
+	for (int i = 0; i < N_TYPES; i++)
+		test_rows(o, types[i]);
+	for (int i = 0; i < N_TYPES; i++)
+		test_embed(o, types[i]);
+	for (int i = 0; i < N_TYPES; i++) {
+		test_output(o, types[i], true);
+		test_output(o, types[i], false);
+	}
+}
