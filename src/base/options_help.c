@@ -4,6 +4,7 @@
  */
 #include "base/options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -119,49 +120,72 @@ options_print_help(const struct options *o, FILE *out)
 
 /* ---- the manual page ------------------------------------------------ */
 
-/* One word of running text; mdoc wants an option's name on a macro line of its own. */
-static void
-print_manual_word(const char *word, size_t len, bool *at_start, FILE *out)
-{
-	if (len > 2 && strncmp(word, "--", 2) == 0) {
-		size_t name = len;
+/* mandoc -Tlint wants lines of text within 80 columns. */
+enum { MANUAL_COLUMNS = 78 };
 
-		while (strchr(".,;:)", word[name - 1]) != NULL)
-			name--;
-		fprintf(out, "%s.Fl Fl %.*s", *at_start ? "" : "\n", (int)name - 2, word + 2);
-		if (name < len)
-			fprintf(out, " %.*s", (int)(len - name), word + name);
+static void
+end_manual_line(int *column, FILE *out)
+{
+	if (*column > 0)
 		fputc('\n', out);
-		*at_start = true;
-		return;
+	*column = 0;
+}
+
+/* An option's name or "page(1)": a macro on a line of its own, with what follows it. False: any other word. */
+static bool
+print_manual_reference(const char *word, size_t len, int *column, FILE *out)
+{
+	size_t name = len, open = strcspn(word, "(");
+
+	while (name > 0 && strchr(".,;:", word[name - 1]) != NULL)
+		name--;
+	if (name > 2 && strncmp(word, "--", 2) == 0) {
+		name -= word[name - 1] == ')';
+		end_manual_line(column, out);
+		fprintf(out, ".Fl Fl %.*s%s%.*s\n", (int)name - 2, word + 2, name < len ? " " : "", (int)(len - name),
+		    word + name);
+		return true;
 	}
-	if (!*at_start)
-		fputc(' ', out);
+	if (open > 0 && open + 3 == name && isdigit((unsigned char)word[open + 1]) && word[open + 2] == ')') {
+		end_manual_line(column, out);
+		fprintf(out, ".Xr %.*s %c%s%.*s\n", (int)open, word, word[open + 1], name < len ? " " : "",
+		    (int)(len - name), word + name);
+		return true;
+	}
+	return false;
+}
+
+/* One word of running text. *column is where the line stands. */
+static void
+print_manual_word(const char *word, size_t len, int *column, FILE *out)
+{
+	if (print_manual_reference(word, len, column, out))
+		return;
+	if (*column + 1 + (int)len > MANUAL_COLUMNS)
+		end_manual_line(column, out);
+	if (*column > 0)
+		*column += fprintf(out, " ");
 	else if (*word == '.' || *word == '\'')
-		fputs("\\&", out);
+		*column += fprintf(out, "\\&");
 	for (size_t i = 0; i < len; i++)
-		fputs(word[i] == '\\' ? "\\e" : (char[]){word[i], '\0'}, out);
-	*at_start = false;
+		*column += fprintf(out, "%s", word[i] == '\\' ? "\\e" : (char[]){ word[i], '\0' });
 }
 
 /* Running text; every sentence begins on a line of its own. */
 static void
 print_manual_text(const char *text, FILE *out)
 {
-	bool at_start = true;
+	int column = 0;
 
 	while (*text != '\0') {
 		size_t len = strcspn(text, " ");
 
-		print_manual_word(text, len, &at_start, out);
-		if (text[len - 1] == '.' && !at_start) {
-			fputc('\n', out);
-			at_start = true;
-		}
+		print_manual_word(text, len, &column, out);
+		if (text[len - 1] == '.')
+			end_manual_line(&column, out);
 		text += len + strspn(text + len, " ");
 	}
-	if (!at_start)
-		fputc('\n', out);
+	end_manual_line(&column, out);
 }
 
 static void

@@ -29,7 +29,8 @@ static const struct option_row rows[] = {
 	{"quiet", 'q', OPTION_FLAG, NULL, offsetof(struct values, quiet), .help = "No progress."},
 	{"output", 'o', OPTION_STRING, "file", offsetof(struct values, out), .flags = OPTION_REQUIRED, .help = "Out."},
 	{"config", 0, OPTION_STRING, "file", offsetof(struct values, config), .flags = OPTION_CONFIG,
-	    .help = "Read it."},
+	    .help = "Read it (not --model). Its lines are those of prog.conf(5), and "
+	    "this sentence goes on for more than a line of the manual."},
 	{.name = NULL},
 };
 
@@ -180,6 +181,9 @@ test_help_and_manual(void **state)
 	assert_non_null(strstr(manual,
 	    ".It Fl m , Fl Fl model Ns = Ns Ar file\nThe model.\nSee\n.Fl Fl window ,\ntoo.\n"));
 	assert_non_null(strstr(manual, "At least 16, default 1M.\n"));
+	assert_non_null(strstr(manual, "Read it (not\n.Fl Fl model ).\nIts lines are those of\n.Xr prog.conf 5 ,\nand this"));
+	for (char *line = strtok(manual, "\n"); line != NULL; line = strtok(NULL, "\n"))
+		assert_true(line[0] == '.' || strlen(line) <= 80);
 	for (char *line = strtok(help, "\n"); line != NULL; line = strtok(NULL, "\n"))
 		assert_true(strlen(line) <= 79);
 	free(help);
