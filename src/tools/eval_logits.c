@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/eval.h"
@@ -91,7 +92,9 @@ static int
 run_context(struct model *m, const struct values *v, const int32_t *ids, size_t n, struct err *e)
 {
 	struct context *c = eval_new_context(m, &v->c, 0, e);
+	struct stat st;
 	FILE *f;
+	bool ours;
 	int r;
 
 	if (c == NULL)
@@ -103,9 +106,10 @@ run_context(struct model *m, const struct values *v, const int32_t *ids, size_t 
 	}
 	r = write_logits(c, v, ids, n, (size_t)model_get_info(m)->n_vocab, f, e);
 	context_free(c);
+	ours = fstat(fileno(f), &st) == 0 && S_ISREG(st.st_mode);
 	if (fclose(f) != 0 && r == 0)
 		r = err_set(e, EX_IOERR, "%s: %s", v->output, strerror(errno));
-	if (r < 0) /* half a result looks like a result */
+	if (r < 0 && ours) /* half a result looks like a result; a device is not ours to remove */
 		unlink(v->output);
 	return r;
 }

@@ -45,7 +45,7 @@ run_command(const struct eval_command *c, int argc, char **argv)
 		r = c->run(values, argv + operand, stdout, &e);
 	else if (wish >= 0)
 		r = options_print_wish(&c->options, wish, PACKAGE_VERSION, stdout, &e);
-	if (r == 0 && fflush(stdout) != 0)
+	if (r == 0 && (fflush(stdout) != 0 || ferror(stdout)))
 		r = err_set(&e, EX_IOERR, "standard output: %s", strerror(errno));
 	if (values != NULL)
 		options_fini(&c->options, values);

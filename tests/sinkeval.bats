@@ -1,0 +1,266 @@
+#!/usr/bin/env bats
+# sinkeval: what every command refuses and how, and that a result depends on
+# the model, the stream and the policy alone. Tiny models with random weights.
+
+bats_require_minimum_version 1.5.0
+
+setup()
+{
+	sinkeval=$BUILD/sinkeval
+	golden=$SRC/tests/golden
+	model=$golden/llama-gqa/model.gguf
+	tmp=$BATS_TEST_TMPDIR
+	text=$tmp/text
+	seq 120 | tr '\n' ' ' >"$text"
+	echo '[1, 2, 3]' >"$tmp/ids.json"
+	commands=$("$sinkeval" --help | sed -n 's/^  \([a-z]*\) .*/\1/p')
+	computing=${commands/tokenize/}
+	[[ $computing == *ppl* ]]
+}
+
+# command NAME [OPTION...]: one run of it with what it cannot do without; $bad replaces the model.
+command()
+{
+	local name=$1
+	shift
+	case $name in
+	logits) set -- --tokens "$tmp/ids.json" -o "$tmp/out" "$@" ;;
+	ppl) set -- "$@" "$text" ;;
+	esac
+	"$sinkeval" "$name" --model "${bad-$model}" "$@" </dev/null
+}
+
+# refuses CODE SENTENCE COMMAND...: it exits with CODE and one line that matches SENTENCE (a regular expression).
+refuses()
+{
+	local code=$1 sentence=$2
+	shift 2
+	run --separate-stderr "$@"
+	echo "exit $status: $stderr"
+	[ "$status" -eq "$code" ]
+	[ -z "$output" ]
+	[ "${#stderr_lines[@]}" -eq 1 ]
+	[[ $stderr =~ ^"sinkeval: ".*$sentence ]]
+}
+
+# ppl JQ-FILTER [OPTION...]: what the tiny model says of the text.
+ppl()
+{
+	local filter=$1
+	shift
+	command ppl "$@" | jq -c "$filter"
+}
+
+@test "--help and --version" {
+	run "$sinkeval" --help
+	[ "$status" -eq 0 ]
+	[[ $output == *"ppl"*"perplexity"* || $output == *"ppl"*"Perplexity"* ]]
+	run "$sinkeval" --version
+	[ "$status" -eq 0 ]
+	[[ $output =~ ^"sinkeval "[0-9.]+$ ]]
+	run "$sinkeval"
+	[ "$status" -eq 64 ]
+}
+
+@test "the manual's OPTIONS are those of the program" {
+	diff <("$SRC/doc/man/sinkeval-options" "$sinkeval") <(sed -n '/^\.Sh OPTIONS/,/^\.Sh EXIT/p' "$SRC/doc/man/sinkeval.1" | sed '$d')
+}
+
+@test "an unknown command is a usage error that names it" {
+	refuses 64 "'bogus'" "$sinkeval" bogus
+}
+
+@test "every command: an unknown option is a usage error" {
+	for name in $commands; do
+		refuses 64 "--bogus" "$sinkeval" "$name" --bogus
+	done
+}
+
+@test "every command: a model that is not there" {
+	bad=/nonexistent/model.gguf
+	for name in $commands; do
+		refuses 66 "$bad: No such file" command "$name"
+	done
+}
+
+@test "every command: a model that is none" {
+	bad=$tmp/bad.gguf
+	for content in '' GGUF 'GGUF\3\0\0\0' 'a text, not a model, but long enough to hold a header'; do
+		printf "$content" >"$bad"
+		for name in $commands; do
+			refuses 65 "bad.gguf" command "$name"
+		done
+	done
+}
+
+@test "every command: a model that was cut off, wherever" {
+	bad=$tmp/bad.gguf
+	size=$(stat -c %s "$model")
+	for part in 30 100 1000 5000 20000 $((size / 2)) $((size - 1)); do
+		head -c "$part" "$model" >"$bad"
+		for name in $computing; do
+			refuses 65 "bad.gguf" command "$name"
+		done
+		if [ "$part" -le 1000 ]; then
+			refuses 65 "bad.gguf" command tokenize
+		fi
+	done
+}
+
+@test "a model with absurd counts and lengths is refused without trying to hold them" {
+	bad=$tmp/bad.gguf
+	for at in 8 16 24; do # tensors, metadata, the first key
+		cp "$model" "$bad"
+		chmod u+w "$bad"
+		printf '\377\377\377\377\377\377\377\177' | dd of="$bad" bs=1 seek=$at conv=notrunc status=none
+		for name in $commands; do
+			refuses 65 "bad.gguf" command "$name"
+		done
+	done
+}
+
+@test "a context that cannot be is a usage error with its reason" {
+	for name in $computing; do
+		refuses 64 "policy" command "$name" --policy bogus
+		refuses 64 "window of 0" command "$name" --window 0
+		refuses 64 "window" command "$name" --window -3
+		refuses 64 "window" command "$name" --window 99999999999
+		refuses 64 "100000 sinks.*trained" command "$name" --sinks 100000
+		refuses 64 "only the policy 'sink'" command "$name" --policy window --sinks 4
+		refuses 64 "'bogus'" command "$name" --path bogus
+		refuses 64 "threads" command "$name" --threads 4000
+		refuses 64 "window" command "$name" --window 10x
+	done
+}
+
+@test "logits: bad lists of tokens" {
+	for ids in '' '[' '[1' '[1,]' '[1 2]' '[1,-2]' '[1.5]' '["1"]' '[1]x' '{}' '[99999999999]'; do
+		echo "$ids" >"$tmp/ids.json"
+		refuses 65 "ids.json: not a JSON array" command logits
+	done
+	echo '[1,264]' >"$tmp/ids.json"
+	refuses 65 "token 264 is outside the vocabulary of 264" command logits
+	[ ! -e "$tmp/out" ]
+	refuses 66 "/nonexistent/ids" command logits --tokens /nonexistent/ids
+	echo '[1]' >"$tmp/ids.json"
+	refuses 73 "/nonexistent/out" command logits -o /nonexistent/out
+	refuses 74 "/dev/full" command logits -o /dev/full
+	[ -c /dev/full ]
+	refuses 64 "--output" "$sinkeval" logits --tokens "$tmp/ids.json"
+}
+
+@test "logits: little-endian float32, a row of the vocabulary's size for each token" {
+	command logits
+	[ "$(stat -c %s "$tmp/out")" -eq $((3 * 264 * 4)) ]
+	echo '[]' >"$tmp/ids.json"
+	command logits
+	[ ! -s "$tmp/out" ]
+}
+
+@test "ppl: bad operands" {
+	refuses 66 "/nonexistent" "$sinkeval" ppl -m "$model" /nonexistent
+	refuses 64 "text file is missing" "$sinkeval" ppl -m "$model"
+	refuses 65 "only .* tokens" command ppl --tokens 1000000
+	refuses 65 "only .* tokens" command ppl --sample 1000000
+	: >"$text"
+	refuses 65 "only 0 tokens" command ppl
+}
+
+@test "ppl: a result that cannot be written" {
+	run --separate-stderr bash -c '"$0" ppl -m "$1" "$2" >/dev/full' "$sinkeval" "$model" "$text"
+	[ "$status" -eq 74 ]
+}
+
+@test "ppl: the same bits for every chunk and number of threads, under every policy" {
+	for policy in sink window dense recompute; do
+		first=$(ppl 'del(.threads)' --policy $policy --window 20 --tokens 70)
+		[ "$(jq .n <<<"$first")" -eq 70 ]
+		for how in '--chunk 1' '--chunk 7' '--chunk 64 --threads 1' '--threads 1'; do
+			[ "$(ppl 'del(.threads)' --policy $policy --window 20 --tokens 70 $how)" = "$first" ]
+		done
+	done
+}
+
+@test "ppl: all policies agree while nothing was evicted, and differ afterwards" {
+	# In a stretch of 25 nothing leaves a window of 30.
+	filter='.stretches | [.[0], .[-1]]'
+	run -0 ppl "$filter" --tokens 100 --per 25 --policy dense
+	dense=$output
+	for policy in sink window recompute; do
+		run -0 ppl "$filter" --tokens 100 --per 25 --policy $policy --window 30
+		[ "$(jq '.[0]' <<<"$output")" = "$(jq '.[0]' <<<"$dense")" ]
+		[ "$(jq '.[1]' <<<"$output")" != "$(jq '.[1]' <<<"$dense")" ]
+	done
+}
+
+@test "ppl: stretches and sums fit together" {
+	[ "$(ppl '[.n, (.stretches | length), .sampled]' --tokens 100 --per 30)" = '[100,4,false]' ]
+	run -0 ppl '((.nll | exp) / .ppl - 1 | fabs) < 1e-5' --tokens 100
+	[ "$output" = true ]
+	# The mean of the stretches' scores is that of the whole.
+	run -0 ppl '((.stretches | map(log) | add / length) - .nll | fabs) < 1e-3' --tokens 100 --per 25
+	[ "$output" = true ]
+}
+
+@test "ppl: sampling every token is the same as no sampling" {
+	for policy in sink recompute; do
+		whole=$(ppl .nll --policy $policy --window 24 --tokens 100)
+		[ "$(ppl '[.nll, .sampled]' --policy $policy --window 24 --tokens 100 --sample 100)" = "[$whole,true]" ]
+	done
+}
+
+@test "ppl: sinks matter, and stream positions do not" {
+	here=$(ppl .nll --window 20)
+	[ "$(ppl .nll --window 20 --sinks 0)" != "$here" ]
+	for start in $(((1 << 31) - 100)) $((1 << 40)); do
+		run -0 ppl ". as \$r | (\$r.nll - $here | fabs) < 1e-4" --window 20 --start $start
+		[ "$output" = true ]
+	done
+}
+
+# tokenize [OPTION...] TEXT
+tokenize()
+{
+	"$sinkeval" tokenize --model "$model" "${@:1:$#-1}" <<<"${*: -1}"
+}
+
+@test "tokenize: there and back" {
+	strings=$(printf '%s\n' '"Hello, world"' '""' '"two\nlines\ttab \" \\"' '"h\u00e9llo \u4e16\u754c \ud83d\ude00"' '"nul \u0000 inside"')
+	run -0 tokenize "$strings"
+	[ "${#lines[@]}" -eq 5 ]
+	[ "$(tokenize --decode "$output" | jq -c .)" = "$(jq -c . <<<"$strings")" ]
+}
+
+@test "tokenize: special tokens are text, unless asked for" {
+	special=$(tokenize --decode --parse-special '[1]')
+	[ "$(jq length <<<"$special")" -gt 1 ]
+	[ "$(tokenize --decode '[1]')" = '""' ]
+	[ "$(tokenize --parse-special "$special")" = '[1]' ]
+	[ "$(tokenize "$special" | jq length)" -gt 1 ]
+	[ "$(tokenize --decode "$(tokenize "$special")")" = "$special" ]
+}
+
+@test "tokenize: a bad line is named" {
+	run --separate-stderr tokenize $'"a"\nnonsense\n"b"'
+	[ "$status" -eq 65 ]
+	[ "${#lines[@]}" -eq 1 ]
+	[[ $stderr == "sinkeval: line 2: not JSON"* ]]
+	refuses 65 "line 1: not a JSON string" tokenize '[1]'
+	refuses 65 "line 1: not a JSON array" tokenize --decode '"a"'
+	refuses 65 "line 1: element 1 is not a token id below 264" tokenize --decode '[1,264]'
+	refuses 65 "line 1: element 0 is not a token id" tokenize --decode '[-1]'
+	refuses 65 "line 1: element 0 is not a token id" tokenize --decode '["x"]'
+}
+
+@test "the default model: perplexity of the policies, recomputed ones sampled" {
+	book=$SHARED/data/books/don_quixote_cervantes.txt
+	[ -n "${SINKD_TEST_SLOW:-}" ] || skip "SINKD_TEST_SLOW is not set"
+	[ -f "$MODEL" ] || skip "the default model is not there"
+	[ -f "$book" ] || skip "../shared/data/books is not there"
+	model=$MODEL
+	head -c 200000 "$book" >"$text"
+	run -0 ppl '(.ppl / 24.29 - 1 | fabs) < 0.03' --policy recompute --window 1024 --tokens 12288 --sample 48
+	[ "$output" = true ]
+	run -0 ppl '(.ppl / 24.43 - 1 | fabs) < 0.03' --tokens 12288 --sample 48
+	[ "$output" = true ]
+}
