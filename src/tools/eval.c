@@ -138,7 +138,7 @@ eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, 
 	    eval_policies[o->policy]);
 	if (o->policy != POLICY_DENSE)
 		fprintf(out, "\"sinks\":%d,\"window\":%lld,", (int)(ci.capacity - o->window), (long long)o->window);
-	fprintf(out, "\"path\":\"%s\",\"threads\":%d,", ci.path, ci.threads);
+	fprintf(out, "\"kv\":\"%s\",\"path\":\"%s\",\"threads\":%d,", eval_kv_types[o->kv], ci.path, ci.threads);
 }
 
 void

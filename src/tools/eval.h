@@ -72,7 +72,7 @@ const char *eval_operand(char **operands, const char *what, struct err *e);
 /* A JSON string with its quotes; what is not UTF-8 becomes U+FFFD. */
 void eval_print_string(FILE *out, const char *s);
 
-/* The members "model", "weights", "policy", "sinks", "window" and "path" that head every result, each with a comma. */
+/* The members that head every result, "model" to "threads": what was computed and how, each with a comma. */
 void eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, const struct context *c);
 
 /* A progress line on a terminal's standard error: done of all, with a rate; done == all erases it. */
