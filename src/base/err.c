@@ -3,6 +3,22 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "base/utf8.h"
+
+/* Replace what a terminal or a JSON reader could stumble over. */
+static void
+make_harmless(char *text)
+{
+	int32_t c;
+
+	for (size_t n, len = strlen(text); len > 0; text += n, len -= n) {
+		n = utf8_decode(text, len, &c);
+		if (c < 0x20 || (c >= 0x7f && c < 0xa0))
+			memset(text, '?', n);
+	}
+}
 
 int
 err_set(struct err *e, int code, const char *fmt, ...)
@@ -15,8 +31,6 @@ err_set(struct err *e, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(e->text, sizeof e->text, fmt, ap);
 	va_end(ap);
-	for (char *p = e->text; *p != '\0'; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	make_harmless(e->text);
 	return -1;
 }

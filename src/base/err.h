@@ -9,13 +9,13 @@
 
 struct err {
 	int code;       /* a value of <sysexits.h>, 0 while nothing is wrong */
-	char text[512]; /* one sentence that names the object; no newline, no control characters */
+	char text[512]; /* one sentence that names the object; valid UTF-8 without control characters */
 };
 
 /*
  * Fill e (which may be NULL) with a code of <sysexits.h> and a formatted
- * sentence. Control characters in the result become '?', so that names from
- * files can be quoted safely; a sentence that is too long is cut.
+ * sentence. Control characters and bytes that are not UTF-8 become '?', so that
+ * names from files can be quoted safely; a sentence that is too long is cut.
  * Returns -1, so that a function can `return err_set(...)`.
  */
 int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -40,6 +40,16 @@ test_replaces_control_characters(void **state)
 }
 
 static void
+test_replaces_what_is_not_utf8(void **state)
+{
+	struct err e = { 0 };
+
+	(void)state;
+	err_set(&e, EX_DATAERR, "%s", "caf\xc3\xa9 \xff \xe2\x82 \xc2\x9b");
+	assert_string_equal(e.text, "caf\xc3\xa9 ? ?? ??");
+}
+
+static void
 test_cuts_a_long_sentence(void **state)
 {
 	struct err e = { 0 };
@@ -59,6 +69,7 @@ main(void)
 		cmocka_unit_test(test_sets_code_and_sentence),
 		cmocka_unit_test(test_accepts_no_err),
 		cmocka_unit_test(test_replaces_control_characters),
+		cmocka_unit_test(test_replaces_what_is_not_utf8),
 		cmocka_unit_test(test_cuts_a_long_sentence),
 	};
 
