@@ -141,7 +141,7 @@ void
 ops_attention(struct ops *o)
 {
 	static const struct { const char *name; enum kv_type type; double tolerance; } kinds[] = {
-		{ "f32", KV_F32, 1e-5 }, { "f16", KV_F16, 2e-3 }, { "q8_0", KV_Q8_0, 2e-2 },
+		{ "f32", KV_F32, 1e-5 }, { "f16", KV_F16, 2e-3 }, { "q8_0", KV_Q8_0, 2e-2 }, { "bf16", KV_BF16, 2e-2 },
 	};
 
 	for (int i = 0; i < 3; i++) {

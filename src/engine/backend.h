@@ -160,6 +160,7 @@ struct backend {
 	const struct backend_ops *ops;
 	const char *path;     /* name of the code path or device in use */
 	int threads;
+	enum kv_type kv;      /* what KV_AUTO stands for where the weights are neither F32 nor F16 */
 };
 
 /* What a backend must have scratch for. */

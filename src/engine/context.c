@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/forward.h"
 #include "engine/model.h"
+#include "engine/quant.h"
 
 enum { CHUNK_DEFAULT = 256, CHUNK_MAX = 65536, DENSE_SLOTS = 1024 };
 
@@ -80,6 +81,11 @@ set_shape(struct context *c)
 
 	c->shape = (struct cache_shape){ .n_layer = h->n_layer, .n_head_kv = h->n_head_kv, .d_k = h->d_k, .d_v = h->d_v,
 		.sinks = o->sinks, .window = o->window, .type = o->kv };
+	if (o->kv == KV_AUTO) {
+		uint32_t type = c->m->layers[0].w[W_K].type;
+
+		c->shape.type = type == QUANT_F32 || type == QUANT_F16 || c->b->kv == KV_AUTO ? KV_F32 : c->b->kv;
+	}
 	if (o->policy == POLICY_DENSE) {
 		c->shape.window = INT64_MAX;
 		slots = DENSE_SLOTS;
@@ -105,6 +111,7 @@ allocate(struct context *c, struct err *e)
 	c->b = backend_open(&choice, &limits, e);
 	if (c->b == NULL)
 		return -1;
+	set_shape(c);
 	c->f = forward_new(c->m, c->b, c->o.chunk, capacity, e);
 	if (c->f == NULL)
 		return -1;
@@ -136,7 +143,6 @@ context_new(struct model *m, const struct context_options *o, struct err *e)
 	c->o = *o;
 	if (c->o.chunk == 0)
 		c->o.chunk = CHUNK_DEFAULT;
-	set_shape(c);
 	if (allocate(c, e) < 0) {
 		context_free(c);
 		return NULL;
@@ -360,6 +366,7 @@ context_get_info(const struct context *c, struct context_info *info)
 	info->evictions = dense || c->tokens <= capacity ? 0 : c->tokens - capacity;
 	info->attended = (int32_t)(c->tokens - info->evictions);
 	info->threads = c->b->threads;
+	info->kv = c->shape.type;
 	info->kv_bytes = c->b->ops->cache_bytes(c->cache);
 	info->path = c->b->path;
 }

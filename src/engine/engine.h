@@ -101,7 +101,13 @@ const char *tokenizer_decode(struct tokenizer *t, int32_t id, bool special, bool
  */
 enum policy { POLICY_SINK, POLICY_WINDOW, POLICY_DENSE, POLICY_RECOMPUTE };
 
-enum kv_type { KV_F32, KV_F16, KV_Q8_0 };
+/*
+ * Number format of the cached keys and values. Auto is f32 where the weights
+ * are F32 or F16; for other weights it is what the device multiplies fastest
+ * without more loss than the weights' own products have (bf16 where those run
+ * in bfloat16, else f32 on a CPU).
+ */
+enum kv_type { KV_AUTO, KV_F32, KV_F16, KV_BF16, KV_Q8_0 };
 
 struct context_options {
 	enum policy policy;
@@ -163,6 +169,7 @@ struct context_info {
 	int32_t attended;  /* tokens that the next token can see, itself not included */
 	int32_t capacity;  /* S + W, or 0 for dense */
 	int32_t threads;
+	enum kv_type kv;
 	uint64_t kv_bytes; /* memory of keys and values */
 	const char *path;  /* the code path in use */
 };

@@ -12,7 +12,7 @@
 #include "base/utf8.h"
 
 const char *const eval_policies[] = { "sink", "window", "dense", "recompute", NULL };
-const char *const eval_kv_types[] = { "f32", "f16", "q8_0", NULL };
+const char *const eval_kv_types[] = { "auto", "f32", "f16", "bf16", "q8_0", NULL };
 
 struct model *
 eval_open_model(const struct eval_context *o, unsigned flags, struct err *e)
@@ -138,7 +138,7 @@ eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, 
 	    eval_policies[o->policy]);
 	if (o->policy != POLICY_DENSE)
 		fprintf(out, "\"sinks\":%d,\"window\":%lld,", (int)(ci.capacity - o->window), (long long)o->window);
-	fprintf(out, "\"kv\":\"%s\",\"path\":\"%s\",\"threads\":%d,", eval_kv_types[o->kv], ci.path, ci.threads);
+	fprintf(out, "\"kv\":\"%s\",\"path\":\"%s\",\"threads\":%d,", eval_kv_types[ci.kv], ci.path, ci.threads);
 }
 
 void

@@ -48,7 +48,7 @@ struct eval_context {
 	    "Tokens computed at once, 0 for the default. It never changes a result." }, \
 	{ "threads", 't', OPTION_INT, "threads", offsetof(struct eval_context, threads), "0", 0, 1024, NULL, 0, \
 	    "Threads of the computation, 0 for one per processor. It never changes a result." }, \
-	{ "kv", 0, OPTION_CHOICE, "type", offsetof(struct eval_context, kv), "f32", 0, 0, eval_kv_types, 0, \
+	{ "kv", 0, OPTION_CHOICE, "type", offsetof(struct eval_context, kv), "auto", 0, 0, eval_kv_types, 0, \
 	    "Number format of the cached keys and values." }, \
 	{ "path", 0, OPTION_STRING, "name", offsetof(struct eval_context, path), NULL, 0, 0, NULL, 0, \
 	    "Code path: plain, generic, avx2, avx512 or avx512bf16; without it the fastest that the processor runs." }, \

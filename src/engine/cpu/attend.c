@@ -28,9 +28,9 @@ struct task {
 size_t
 attend_scratch_size(const struct cache *c)
 {
-	int64_t widest = c->s.d_k > c->d_v ? c->s.d_k : c->d_v;
+	int64_t widest = c->d_k > c->d_v ? c->d_k : c->d_v;
 
-	return (size_t)(TASK_ROWS * (c->columns + 2 * c->s.d_k + c->d_v) + LOAD_BLOCKS * CACHE_BLOCK * widest);
+	return (size_t)(TASK_ROWS * (c->columns + 2 * c->d_k + c->d_v) + LOAD_BLOCKS * CACHE_BLOCK * widest);
 }
 
 static int64_t
@@ -45,17 +45,21 @@ min64(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* Copy the task's queries together, scaled. */
+/* Copy the task's queries together, scaled: [rows][d_k], in the number format of the products. */
 static void
 gather_queries(const struct task *t, const float *q, float *dst)
 {
 	int d = t->c->s.d_k;
+	int64_t ld = t->c->d_k;
 
-	for (int i = 0; i < t->tokens; i++) {
-		const float *src = q + ((int64_t)(t->token + i) * t->a->n_head + t->head) * d;
+	for (int r = 0; r < t->rows; r++) {
+		const float *src = q + ((int64_t)(t->token + r / t->heads) * t->a->n_head + t->head + r % t->heads) * d;
+		float *row = dst + r * ld;
 
-		for (int j = 0; j < t->heads * d; j++)
-			*dst++ = src[j] * t->a->scale;
+		for (int j = 0; j < d; j++)
+			row[j] = src[j] * t->a->scale;
+		if (t->c->bf16_products) /* its row begins in the middle of a row that was read already */
+			t->k->to_bf16(row, d, (uint16_t *)dst + r * ld);
 	}
 }
 
@@ -78,20 +82,27 @@ stretch(const struct task *t, int64_t at, int64_t *block)
 		n = min64(c->ring_blocks - *block, t->ring_n - i);
 		*block += c->sink_blocks;
 	}
-	return c->s.type == KV_F32 ? n : min64(n, LOAD_BLOCKS);
+	return c->s.type == KV_F32 || c->bf16_products ? n : min64(n, LOAD_BLOCKS);
 }
 
 static void
 compute_scores(const struct task *t)
 {
 	const struct cache *c = t->c;
-	int d = c->s.d_k;
+	int64_t d = c->d_k;
 
 	for (int64_t at = 0, n, block; at < t->columns; at += n * CACHE_BLOCK) {
+		const float *q = at < t->sink_columns ? t->q_sink : t->q_window;
+		const char *keys;
+
 		n = stretch(t, at, &block);
-		t->k->product(at < t->sink_columns ? t->q_sink : t->q_window, d, t->rows, d,
-		    cache_load_keys(c, cache_keys(c, t->a->layer, t->head_kv, block), n, t->loaded), d * CACHE_BLOCK,
-		    CACHE_BLOCK, (int)n, t->scores + at, t->columns, false);
+		keys = cache_keys(c, t->a->layer, t->head_kv, block);
+		if (c->bf16_products)
+			t->k->product_bf16((const uint16_t *)q, d, t->rows, c->s.d_k, (const uint16_t *)keys, d * CACHE_BLOCK,
+			    2 * CACHE_BLOCK, (int)n, t->scores + at, t->columns, false);
+		else
+			t->k->product(q, d, t->rows, c->s.d_k, cache_load_keys(c, keys, n, t->loaded), d * CACHE_BLOCK,
+			    CACHE_BLOCK, (int)n, t->scores + at, t->columns, false);
 	}
 }
 
@@ -99,12 +110,19 @@ static void
 compute_values(const struct task *t)
 {
 	const struct cache *c = t->c;
+	int panels = (int)(c->d_v / PANEL);
 
 	for (int64_t at = 0, n, block; at < t->columns; at += n * CACHE_BLOCK) {
+		const char *values;
+
 		n = stretch(t, at, &block);
-		t->k->product(t->scores + at, t->columns, t->rows, n * CACHE_BLOCK,
-		    cache_load_values(c, cache_values(c, t->a->layer, t->head_kv, block), n, t->loaded), PANEL, c->d_v,
-		    (int)(c->d_v / PANEL), t->out, c->d_v, at > 0);
+		values = cache_values(c, t->a->layer, t->head_kv, block);
+		if (c->bf16_products) /* a row of weights begins where its scores did */
+			t->k->product_bf16((const uint16_t *)t->scores + at, 2 * t->columns, t->rows, n * CACHE_BLOCK,
+			    (const uint16_t *)values, 2 * PANEL, 2 * c->d_v, panels, t->out, c->d_v, at > 0);
+		else
+			t->k->product(t->scores + at, t->columns, t->rows, n * CACHE_BLOCK,
+			    cache_load_values(c, values, n, t->loaded), PANEL, c->d_v, panels, t->out, c->d_v, at > 0);
 	}
 }
 
@@ -172,6 +190,8 @@ run_task(struct task *t)
 
 		shape_scores(t, row, a->first + t->token + r / t->heads, t->head + r % t->heads);
 		scale[r] = 1 / t->k->exp_sum(row, t->columns, t->k->max(row, t->columns));
+		if (t->c->bf16_products)
+			t->k->to_bf16(row, t->columns, (uint16_t *)row);
 	}
 	compute_values(t);
 	for (int r = 0; r < t->rows; r++) {
@@ -218,8 +238,8 @@ attend_task(void *arg, int index, int worker)
 	t.columns = t.sink_columns + t.ring_n * CACHE_BLOCK;
 	t.scores = c->scratch[worker];
 	t.q_sink = t.scores + TASK_ROWS * c->columns;
-	t.q_window = t.q_sink + TASK_ROWS * s->d_k;
-	t.out = t.q_window + TASK_ROWS * s->d_k;
+	t.q_window = t.q_sink + TASK_ROWS * c->d_k;
+	t.out = t.q_window + TASK_ROWS * c->d_k;
 	t.loaded = t.out + TASK_ROWS * c->d_v;
 	run_task(&t);
 }

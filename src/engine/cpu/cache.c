@@ -25,7 +25,7 @@ block_size(enum kv_type type, int64_t d)
 
 	if (type == KV_F32)
 		return n * sizeof(float);
-	if (type == KV_F16)
+	if (type == KV_F16 || type == KV_BF16)
 		return n * sizeof(uint16_t);
 	return n + (size_t)groups(d) * CACHE_BLOCK * sizeof(float);
 }
@@ -67,8 +67,10 @@ cpu_cache_new(struct backend *b, const struct cache_shape *shape, struct err *e)
 	c->workers = b->threads;
 	c->sink_blocks = round_up(shape->sinks, CACHE_BLOCK) / CACHE_BLOCK;
 	c->ring_blocks = shape->slots / CACHE_BLOCK;
+	c->d_k = round_up(shape->d_k, 2);
 	c->d_v = round_up(shape->d_v, PANEL);
-	c->key_size = block_size(shape->type, shape->d_k);
+	c->bf16_products = shape->type == KV_BF16 && c->kernels->product_bf16 != NULL;
+	c->key_size = block_size(shape->type, c->d_k);
 	c->value_size = block_size(shape->type, c->d_v);
 	if (allocate(c, e) < 0) {
 		cpu_cache_free(b, c);
@@ -125,12 +127,34 @@ cpu_cache_bytes(const struct cache *c)
 	return (size_t)c->s.n_layer * (size_t)c->s.n_head_kv * (size_t)cache_blocks(c) * (c->key_size + c->value_size);
 }
 
+/* Bfloat16: element d of a key, and lane of a value, in their pairs. */
+static void
+store_pairs(const struct cache *c, const float *k, const float *v, int lane, uint16_t *keys, uint16_t *values)
+{
+	uint16_t part[Q8_GROUP + 1];
+
+	for (int64_t i = 0; i < c->s.d_k; i += Q8_GROUP) {
+		int64_t n = c->s.d_k - i < Q8_GROUP ? c->s.d_k - i : Q8_GROUP;
+
+		c->kernels->to_bf16(k + i, n, part);
+		for (int64_t j = i; j < i + n; j++)
+			keys[(j / 2 * CACHE_BLOCK + lane) * 2 + j % 2] = part[j - i];
+	}
+	for (int64_t i = 0; i < c->s.d_v; i += Q8_GROUP) {
+		int64_t n = c->s.d_v - i < Q8_GROUP ? c->s.d_v - i : Q8_GROUP;
+
+		c->kernels->to_bf16(v + i, n, part);
+		for (int64_t j = i; j < i + n; j++)
+			values[(lane / 2 * c->d_v + j) * 2 + lane % 2] = part[j - i];
+	}
+}
+
 /*
- * Put n elements of x at elements[0], [step], ..., and in q8_0 the scales of
- * their groups at scales[0], [scale_step], ...
+ * The other types: n elements of x become elements[at], [at + step], ..., and
+ * in q8_0 the scales of their groups scales[0], [scale_step], ...
  */
 static void
-store_vector(const struct cache *c, const float *x, int64_t n, char *elements, int64_t step, float *scales,
+store_vector(const struct cache *c, const float *x, int64_t n, char *elements, int64_t at, int64_t step, float *scales,
     int64_t scale_step)
 {
 	for (int64_t i = 0; i < n; i += Q8_GROUP) {
@@ -140,15 +164,15 @@ store_vector(const struct cache *c, const float *x, int64_t n, char *elements, i
 
 		if (c->s.type == KV_F32) {
 			for (int64_t j = 0; j < part; j++)
-				((float *)elements)[(i + j) * step] = x[i + j];
+				((float *)elements)[at + (i + j) * step] = x[i + j];
 		} else if (c->s.type == KV_F16) {
 			c->kernels->to_f16(x + i, part, half);
 			for (int64_t j = 0; j < part; j++)
-				((uint16_t *)elements)[(i + j) * step] = half[j];
+				((uint16_t *)elements)[at + (i + j) * step] = half[j];
 		} else {
 			scales[i / Q8_GROUP * scale_step] = c->kernels->to_q8(x + i, part, q);
 			for (int64_t j = 0; j < part; j++)
-				elements[(i + j) * step] = q[j];
+				elements[at + (i + j) * step] = (char)q[j];
 		}
 	}
 }
@@ -166,27 +190,28 @@ find_slot(const struct cache *c, int64_t t, int *lane)
 void
 cpu_store(struct backend *b, struct cache *c, int layer, int64_t first, int n, const float *k, const float *v)
 {
-	size_t element = c->s.type == KV_F32 ? sizeof(float) : c->s.type == KV_F16 ? sizeof(uint16_t) : 1;
-
 	(void)b;
 	for (int i = 0; i < n; i++)
 		for (int h = 0; h < c->s.n_head_kv; h++, k += c->s.d_k, v += c->s.d_v) {
 			int lane;
 			int64_t block = find_slot(c, first + i, &lane);
 			char *keys = (char *)cache_keys(c, layer, h, block), *values = (char *)cache_values(c, layer, h, block);
-			float *key_scales = (float *)(keys + c->s.d_k * CACHE_BLOCK);
-			float *value_scales = (float *)(values + c->d_v * CACHE_BLOCK);
 
-			store_vector(c, k, c->s.d_k, keys + (size_t)lane * element, CACHE_BLOCK, key_scales + lane, CACHE_BLOCK);
-			store_vector(c, v, c->s.d_v, values + (size_t)(lane * c->d_v) * element, 1,
-			    value_scales + lane * groups(c->d_v), 1);
+			if (c->s.type == KV_BF16) {
+				store_pairs(c, k, v, lane, (uint16_t *)keys, (uint16_t *)values);
+			} else {
+				store_vector(c, k, c->s.d_k, keys, lane, CACHE_BLOCK, (float *)(keys + c->d_k * CACHE_BLOCK) + lane,
+				    CACHE_BLOCK);
+				store_vector(c, v, c->s.d_v, values, lane * c->d_v, 1,
+				    (float *)(values + c->d_v * CACHE_BLOCK) + lane * groups(c->d_v), 1);
+			}
 		}
 }
 
 const float *
 cache_load_keys(const struct cache *c, const char *blocks, int64_t n, float *buf)
 {
-	int64_t size = c->s.d_k * CACHE_BLOCK;
+	int64_t size = c->d_k * CACHE_BLOCK;
 
 	if (c->s.type == KV_F32)
 		return (const float *)blocks;
@@ -195,6 +220,10 @@ cache_load_keys(const struct cache *c, const char *blocks, int64_t n, float *buf
 
 		if (c->s.type == KV_F16) {
 			c->kernels->from_f16((const uint16_t *)blocks, size, buf + i * size);
+			continue;
+		}
+		if (c->s.type == KV_BF16) {
+			c->kernels->from_pairs((const uint16_t *)blocks, CACHE_BLOCK, c->d_k / 2, buf + i * size);
 			continue;
 		}
 		for (int64_t d = 0; d < c->s.d_k; d += Q8_GROUP) {
@@ -219,6 +248,10 @@ cache_load_values(const struct cache *c, const char *blocks, int64_t n, float *b
 
 		if (c->s.type == KV_F16) {
 			c->kernels->from_f16((const uint16_t *)blocks, size, buf + i * size);
+			continue;
+		}
+		if (c->s.type == KV_BF16) {
+			c->kernels->from_pairs((const uint16_t *)blocks, c->d_v, CACHE_BLOCK / 2, buf + i * size);
 			continue;
 		}
 		for (int64_t lane = 0; lane < CACHE_BLOCK; lane++)

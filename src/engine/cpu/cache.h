@@ -2,7 +2,9 @@
  * The CPU backend's cache of keys and values. Per layer and head, slots lie in
  * blocks of CACHE_BLOCK: the sinks' blocks first, then the ring's. The keys of
  * a block are stored [d_k][CACHE_BLOCK] and its values [CACHE_BLOCK][d_v
- * rounded up], so that both products of attention read them as packed panels.
+ * rounded up], so that both products of attention read them as packed panels;
+ * bfloat16 has pairs of rows interleaved, [d_k/2][CACHE_BLOCK][2] and
+ * [CACHE_BLOCK/2][d_v][2].
  */
 #ifndef SINKD_ENGINE_CPU_CACHE_H
 #define SINKD_ENGINE_CPU_CACHE_H
@@ -22,7 +24,8 @@ struct cache {
 	struct cache_shape s;
 	const struct cpu_kernels *kernels;
 	int64_t sink_blocks, ring_blocks;
-	int64_t d_v;                          /* rounded up to PANEL */
+	int64_t d_k, d_v;                     /* rounded up to 2 and to PANEL */
+	bool bf16_products;                   /* bfloat16 keys and values are multiplied as they are */
 	size_t key_size, value_size;          /* bytes of one block */
 	char *k, *v;                          /* [layer][head][block] */
 	int workers;
@@ -52,8 +55,9 @@ cache_values(const struct cache *c, int layer, int head, int64_t block)
 }
 
 /*
- * n consecutive blocks as float32 panels: the cache's own memory where it is
- * float32 (any n), else decoded to buf (n <= LOAD_BLOCKS).
+ * n consecutive blocks as float32 panels [d_k][CACHE_BLOCK] and [CACHE_BLOCK]
+ * [d_v]: the cache's own memory where it is float32 (any n), else decoded to
+ * buf (n <= LOAD_BLOCKS).
  */
 const float *cache_load_keys(const struct cache *c, const char *blocks, int64_t n, float *buf);
 const float *cache_load_values(const struct cache *c, const char *blocks, int64_t n, float *buf);

@@ -38,12 +38,18 @@ struct cpu_kernels {
 	void (*pack)(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k,
 	    void *panels, float *scratch);
 
-	/* y[n] = x[n] rounded to bfloat16 (to nearest even); an odd n is padded with a zero. */
+	/* y[n] = x[n] rounded to bfloat16 (to nearest even); an odd n is padded with a zero. y may begin where x does. */
 	void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
 
 	/* y[n] = x[n] rounded to float16 (to nearest even, no infinities), and back. */
 	void (*to_f16)(const float *x, int64_t n, uint16_t *y);
 	void (*from_f16)(const uint16_t *x, int64_t n, float *y);
+
+	/*
+	 * Pairs of bfloat16 rows back to float32: y[2 p + b][lanes] = x[p][lanes][2]
+	 * at b, for p < pairs.
+	 */
+	void (*from_pairs)(const uint16_t *x, int64_t lanes, int64_t pairs, float *y);
 
 	/*
 	 * y[n] = x[n] in units of the scale that makes the largest 127; returns
@@ -61,9 +67,12 @@ struct cpu_kernels {
 	void (*product)(const float *x, int64_t ldx, int n, int64_t k, const float *panel, int64_t pstride,
 	    int64_t kstride, int n_panels, float *y, int64_t ldy, bool add);
 
-	/* The same for bfloat16 panels as pack makes them; ldx is even. NULL where no kind is PANEL_BF16. */
-	void (*product_bf16)(const uint16_t *x, int64_t ldx, int n, int64_t k, const uint16_t *panel, int n_panels,
-	    float *y, int64_t ldy, bool add);
+	/*
+	 * The same for bfloat16 panels as pack makes them: the strides are those of
+	 * panels and of pairs of columns; ldx is even. NULL where no kind is PANEL_BF16.
+	 */
+	void (*product_bf16)(const uint16_t *x, int64_t ldx, int n, int64_t k, const uint16_t *panel, int64_t pstride,
+	    int64_t kstride, int n_panels, float *y, int64_t ldy, bool add);
 
 	/* One row normalised, see struct backend_ops; bias may be NULL. */
 	void (*norm)(enum norm_kind kind, float eps, const float *weight, const float *bias, const float *x, int64_t n,

@@ -3,34 +3,6 @@
  * panel holds pairs of columns: [k/2][PANEL][2]. Weights and activations are
  * rounded to nearest even; perplexity moves by less than 0.1 % (doc/speed.md).
  */
-static inline __m512i
-round_pair(const float *lo)
-{
-	return (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(lo + 16), _mm512_loadu_ps(lo));
-}
-
-static inline uint16_t
-round_bf16(float x)
-{
-	uint32_t bits;
-
-	memcpy(&bits, &x, sizeof bits);
-	return x != x ? (uint16_t)(bits >> 16 | 0x40) : (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-static void
-to_bf16(const float *x, int64_t n, uint16_t *y)
-{
-	int64_t i = 0;
-
-	for (; i + 32 <= n; i += 32)
-		_mm512_storeu_si512(y + i, round_pair(x + i));
-	for (; i < n; i++)
-		y[i] = round_bf16(x[i]);
-	if (n % 2 != 0)
-		y[n] = 0;
-}
-
 static inline void transpose16(__m512i r[16]);
 
 /* rows[PANEL][ld] -> panel[k/2][PANEL][2] */
@@ -58,8 +30,8 @@ interleave_bf16(const float *rows, int64_t ld, int64_t k, uint16_t *panel)
 enum { BF16_ROWS = 8, BF16_PANELS = 3 };
 
 static inline __attribute__((always_inline)) void
-micro_bf16(int rows, int panels, const uint16_t *x, int64_t ldx, int64_t pairs, const uint16_t *panel, float *y,
-    int64_t ldy, bool add)
+micro_bf16(int rows, int panels, const uint16_t *x, int64_t ldx, int64_t pairs, const uint16_t *panel, int64_t pstride,
+    int64_t kstride, float *y, int64_t ldy, bool add)
 {
 	__m512 acc[BF16_ROWS][BF16_PANELS];
 
@@ -70,7 +42,7 @@ micro_bf16(int rows, int panels, const uint16_t *x, int64_t ldx, int64_t pairs, 
 		__m512bh w[BF16_PANELS];
 
 		for (int p = 0; p < panels; p++)
-			w[p] = (__m512bh)_mm512_loadu_si512(panel + (p * pairs + c) * 2 * PANEL);
+			w[p] = (__m512bh)_mm512_loadu_si512(panel + p * pstride + c * kstride);
 		for (int i = 0; i < rows; i++) {
 			int32_t pair;
 			__m512bh b;
@@ -88,15 +60,15 @@ micro_bf16(int rows, int panels, const uint16_t *x, int64_t ldx, int64_t pairs, 
 
 #define ROWS_CASE(r) \
 	case r: \
-		micro_bf16(r, panels, x, ldx, pairs, panel, y, ldy, add); \
+		micro_bf16(r, panels, x, ldx, pairs, panel, pstride, kstride, y, ldy, add); \
 		break
 
 static inline __attribute__((always_inline)) void
-strip_bf16(int panels, const uint16_t *x, int64_t ldx, int n, int64_t pairs, const uint16_t *panel, float *y, int64_t ldy,
-    bool add)
+strip_bf16(int panels, const uint16_t *x, int64_t ldx, int n, int64_t pairs, const uint16_t *panel, int64_t pstride,
+    int64_t kstride, float *y, int64_t ldy, bool add)
 {
 	for (; n >= BF16_ROWS; n -= BF16_ROWS, x += BF16_ROWS * ldx, y += BF16_ROWS * ldy)
-		micro_bf16(BF16_ROWS, panels, x, ldx, pairs, panel, y, ldy, add);
+		micro_bf16(BF16_ROWS, panels, x, ldx, pairs, panel, pstride, kstride, y, ldy, add);
 	switch (n) {
 		ROWS_CASE(7);
 		ROWS_CASE(6);
@@ -110,15 +82,19 @@ strip_bf16(int panels, const uint16_t *x, int64_t ldx, int n, int64_t pairs, con
 #undef ROWS_CASE
 
 static void
-product_bf16(const uint16_t *x, int64_t ldx, int n, int64_t k, const uint16_t *panel, int n_panels, float *y, int64_t ldy,
-    bool add)
+product_bf16(const uint16_t *x, int64_t ldx, int n, int64_t k, const uint16_t *panel, int64_t pstride, int64_t kstride,
+    int n_panels, float *y, int64_t ldy, bool add)
 {
 	int64_t pairs = (k + 1) / 2;
 
-	if (n_panels == 1)
-		strip_bf16(1, x, ldx, n, pairs, panel, y, ldy, add);
-	else if (n_panels == 2)
-		strip_bf16(2, x, ldx, n, pairs, panel, y, ldy, add);
-	else
-		strip_bf16(3, x, ldx, n, pairs, panel, y, ldy, add);
+	for (int panels; n_panels > 0; n_panels -= panels, panel += panels * pstride, y += panels * PANEL) {
+		/* four panels are better cut into two and two than into three and one */
+		panels = n_panels == 4 ? 2 : n_panels < BF16_PANELS ? n_panels : BF16_PANELS;
+		if (panels == 1)
+			strip_bf16(1, x, ldx, n, pairs, panel, pstride, kstride, y, ldy, add);
+		else if (panels == 2)
+			strip_bf16(2, x, ldx, n, pairs, panel, pstride, kstride, y, ldy, add);
+		else
+			strip_bf16(3, x, ldx, n, pairs, panel, pstride, kstride, y, ldy, add);
+	}
 }

@@ -61,6 +61,15 @@ plain_from_f16(const uint16_t *x, int64_t n, float *y)
 	quant_dequantize(QUANT_F16, x, n, y);
 }
 
+static void
+plain_from_pairs(const uint16_t *x, int64_t lanes, int64_t pairs, float *y)
+{
+	for (int64_t p = 0; p < pairs; p++)
+		for (int64_t i = 0; i < lanes; i++)
+			for (int b = 0; b < 2; b++)
+				y[(2 * p + b) * lanes + i] = decode_bf16(x[(p * lanes + i) * 2 + b]);
+}
+
 static float
 plain_to_q8(const float *x, int64_t n, int8_t *y)
 {
@@ -174,6 +183,7 @@ const struct cpu_kernels kernels_plain = {
 	.to_bf16 = plain_to_bf16,
 	.to_f16 = plain_to_f16,
 	.from_f16 = plain_from_f16,
+	.from_pairs = plain_from_pairs,
 	.to_q8 = plain_to_q8,
 	.from_q8 = plain_from_q8,
 	.product = plain_product,

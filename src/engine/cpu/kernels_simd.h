@@ -15,6 +15,39 @@
 enum { PANEL_VECS = PANEL / LANES };
 
 #ifdef __AVX512BF16__
+static inline __m512i
+round_pair(const float *lo)
+{
+	return (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(lo + 16), _mm512_loadu_ps(lo));
+}
+
+#endif
+
+static inline uint16_t
+round_bf16(float x)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &x, sizeof bits);
+	return x != x ? (uint16_t)(bits >> 16 | 0x40) : (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+static void
+to_bf16(const float *x, int64_t n, uint16_t *y)
+{
+	int64_t i = 0;
+
+#ifdef __AVX512BF16__
+	for (; i + 32 <= n; i += 32)
+		_mm512_storeu_si512(y + i, round_pair(x + i));
+#endif
+	for (; i < n; i++)
+		y[i] = round_bf16(x[i]);
+	if (n % 2 != 0)
+		y[n] = 0;
+}
+
+#ifdef __AVX512BF16__
 #include "engine/cpu/kernels_bf16.h"
 #endif
 
@@ -57,6 +90,16 @@ simd_from_f16(const uint16_t *x, int64_t n, float *y)
 #endif
 	for (; i < n; i++)
 		y[i] = decode_half(x[i]);
+}
+
+static void
+simd_from_pairs(const uint16_t *restrict x, int64_t lanes, int64_t pairs, float *restrict y)
+{
+	for (int64_t p = 0; p < pairs; p++, x += 2 * lanes, y += 2 * lanes)
+		for (int64_t i = 0; i < lanes; i++) {
+			y[i] = decode_bf16(x[2 * i]);
+			y[lanes + i] = decode_bf16(x[2 * i + 1]);
+		}
 }
 
 static float
@@ -407,11 +450,12 @@ const struct cpu_kernels KERNELS = {
 	.decode = decode_row,
 	.pack = simd_pack,
 #ifdef __AVX512BF16__
-	.to_bf16 = to_bf16,
 	.product_bf16 = product_bf16,
 #endif
+	.to_bf16 = to_bf16,
 	.to_f16 = simd_to_f16,
 	.from_f16 = simd_from_f16,
+	.from_pairs = simd_from_pairs,
 	.to_q8 = simd_to_q8,
 	.from_q8 = simd_from_q8,
 	.product = simd_product,

@@ -56,7 +56,8 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
 
 		c->k->pack(kind, w, first, rows, k0, k, s->panels, s->rows);
 		if (kind == PANEL_BF16)
-			c->k->product_bf16(x->bf16 + k0, x->ld16, n, k, s->panels, panels, y, ldy, k0 > 0);
+			c->k->product_bf16(x->bf16 + k0, x->ld16, n, k, s->panels, (k + k % 2) * PANEL, 2 * PANEL, panels, y, ldy,
+			    k0 > 0);
 		else
 			c->k->product(x->f32 + k0, w->cols, n, k, s->panels, k * PANEL, PANEL, panels, y, ldy, k0 > 0);
 	}
