@@ -49,7 +49,8 @@ struct eval_context {
 	{ "threads", 't', OPTION_INT, "threads", offsetof(struct eval_context, threads), "0", 0, 1024, NULL, 0, \
 	    "Threads of the computation, 0 for one per processor. It never changes a result." }, \
 	{ "kv", 0, OPTION_CHOICE, "type", offsetof(struct eval_context, kv), "auto", 0, 0, eval_kv_types, 0, \
-	    "Number format of the cached keys and values." }, \
+	    "Number format of the cached keys and values. Auto: f32 for models whose weights are F32 or F16, for others " \
+	    "bf16 where the processor multiplies it, else f32." }, \
 	{ "path", 0, OPTION_STRING, "name", offsetof(struct eval_context, path), NULL, 0, 0, NULL, 0, \
 	    "Code path: plain, generic, avx2, avx512 or avx512bf16; without it the fastest that the processor runs." }, \
 	{ "start", 0, OPTION_INT, "position", offsetof(struct eval_context, start), "0", 0, INT64_MAX / 2, NULL, 0, \
