@@ -250,7 +250,8 @@ open_all(struct daemon *d, char *const *inputs, int n, struct err *e)
 	const struct settings *s = d->settings;
 
 	event_set_log_callback(on_libevent_log);
-	signal(SIGPIPE, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN); /* writing says EPIPE instead, */
+	signal(SIGXFSZ, SIG_IGN); /* or EFBIG */
 	text_add_json(&d->key, s->key, strlen(s->key));
 	buf_add(&d->key, "", 1);
 	d->reader = reader_new(&s->reader);

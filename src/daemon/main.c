@@ -1,11 +1,25 @@
 /* sinkd: a filter that reads events and writes them back with what a language model made of them. */
+#include <fcntl.h>
 #include <malloc.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "daemon/daemon.h"
 #include "daemon/settings.h"
+
+/*
+ * A standard descriptor that is closed would be taken by the next file opened.
+ * Hold its place with one that cannot be used: reads and writes then fail.
+ */
+static void
+hold_standard_descriptors(void)
+{
+	static const int unusable[] = {O_WRONLY, O_RDONLY, O_WRONLY};
+
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			(void)!open("/dev/null", unusable[fd]);
+}
 
 static int
 run(int argc, char **argv, struct settings *s, struct err *e)
@@ -28,6 +42,7 @@ main(int argc, char **argv)
 	struct err e = {0};
 	int rc;
 
+	hold_standard_descriptors();
 	/* A long line's memory goes back to the system when it is freed. */
 	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
 	log_set_name("sinkd");

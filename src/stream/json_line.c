@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "stream/text.h"
 
 bool
 json_line_check_bytes(const char *line, size_t len, char *reason, size_t size)
@@ -162,13 +163,10 @@ explain(const json_error_t *e, char *reason, size_t size)
 	n = utf8_feed(&u, e->text, strlen(e->text), text);
 	text[n] = '\0';
 	if (json_error_code(e) == json_error_stack_overflow)
-		snprintf(reason, size, "the JSON is nested too deep at byte %d", e->position);
+		snprintf(reason, size, "the JSON is nested too deep near byte %d", e->position);
 	else
-		snprintf(reason, size, "the line is not JSON at byte %d: %s", e->position, text);
-	/* snprintf may have cut a character. */
-	n = strlen(reason);
-	while (n > 0 && !utf8_is_valid(reason, n))
-		reason[--n] = '\0';
+		snprintf(reason, size, "the line is not JSON near byte %d: %s", e->position, text);
+	text_drop_cut(reason);
 }
 
 json_t *

@@ -42,14 +42,21 @@ lines_free(struct lines *l)
 	free(l);
 }
 
-char *
-lines_reserve(struct lines *l, size_t *n)
+/* Drop what was given out, and the memory that a long line took. */
+static void
+shrink(struct lines *l)
 {
-	assert(!l->peeked && !l->ended);
 	buf_consume(&l->bytes, l->start);
 	l->start = 0;
 	if (l->bytes.cap > KEEP && l->bytes.len <= KEEP - READ)
 		buf_trim(&l->bytes, KEEP);
+}
+
+char *
+lines_reserve(struct lines *l, size_t *n)
+{
+	assert(!l->peeked && !l->ended);
+	shrink(l);
 	*n = READ;
 	return buf_reserve(&l->bytes, READ);
 }
@@ -132,4 +139,6 @@ lines_pop(struct lines *l)
 	l->peeked = false;
 	l->start = l->next;
 	l->scanned = 0;
+	if (l->start == l->bytes.len)
+		shrink(l);
 }

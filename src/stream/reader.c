@@ -96,6 +96,13 @@ refuse(struct reader *r, const struct line *line, struct record *rec)
 	rec->raw_len = r->rendered.len;
 }
 
+static void
+note_key(const struct reader *r, struct record *rec)
+{
+	snprintf(rec->reason, sizeof rec->reason, "the object already has a member %s, choose another name by --key",
+	    r->options->key);
+}
+
 /* ---- JSON ----------------------------------------------------------- */
 
 static void
@@ -130,8 +137,7 @@ read_json(struct reader *r, const struct line *line, struct record *rec)
 		return;
 	}
 	if (json_object_get(object, r->options->key) != NULL) {
-		snprintf(rec->reason, sizeof rec->reason,
-		    "the object already has a member %s, choose another name by --key", r->options->key);
+		note_key(r, rec);
 		refuse(r, line, rec);
 	} else {
 		while (is_space(line->data[end - 1]))
@@ -153,6 +159,11 @@ read_plain(struct reader *r, const struct line *line, struct record *rec)
 {
 	size_t len = line->len > 0 && line->data[line->len - 1] == '\r' ? line->len - 1 : line->len;
 
+	if (strcmp(r->options->key, "text") == 0) {
+		note_key(r, rec);
+		refuse(r, line, rec);
+		return;
+	}
 	if (!json_line_check_bytes(line->data, line->len, rec->reason, sizeof rec->reason)) {
 		refuse(r, line, rec);
 		return;

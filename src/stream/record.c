@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "stream/text.h"
+
 size_t
 record_get_size(const struct record *r)
 {
@@ -25,6 +27,7 @@ record_fail(struct record *r, const char *reason)
 	r->type = RECORD_ERROR;
 	r->server_fault = true;
 	snprintf(r->reason, sizeof r->reason, "%s", reason);
+	text_drop_cut(r->reason);
 	if (r->raw_len > RECORD_START)
 		for (r->raw_len = RECORD_START; (r->raw[r->raw_len] & 0xc0) == 0x80; r->raw_len--)
 			;

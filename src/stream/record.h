@@ -42,7 +42,7 @@ size_t record_get_size(const struct record *r);
 /* Move raw and text into memory of record_get_size bytes. */
 void record_keep(struct record *r, char *memory);
 
-/* An event that could not be scored becomes an error of ours; raw is cut to its start. */
+/* An event that could not be scored becomes an error of ours; raw is cut to its start. reason: valid UTF-8. */
 void record_fail(struct record *r, const char *reason);
 
 #endif

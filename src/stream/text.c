@@ -1,6 +1,8 @@
 /* Text on its way out; see text.h. */
 #include "stream/text.h"
 
+#include <string.h>
+
 #include "base/utf8.h"
 
 void
@@ -62,4 +64,13 @@ text_add_json(struct buf *b, const char *text, size_t len)
 	}
 	buf_add(b, text + plain, i - plain);
 	buf_add(b, "\"", 1);
+}
+
+void
+text_drop_cut(char *s)
+{
+	size_t n = strlen(s);
+
+	while (n > 0 && !utf8_is_valid(s, n))
+		s[--n] = '\0';
 }

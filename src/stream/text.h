@@ -16,4 +16,7 @@ void text_add_clean(struct buf *b, const char *bytes, size_t len);
  */
 void text_add_json(struct buf *b, const char *text, size_t len);
 
+/* Drop from the end of s what snprintf left of a character that it cut. */
+void text_drop_cut(char *s);
+
 #endif

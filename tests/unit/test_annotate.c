@@ -64,8 +64,8 @@ test_sums_and_peak(void **state)
 	(void)state;
 	start("{\"text\":\"error: parity\"");
 	score("error: parity\n", (int32_t[]){0, 1, 2, 3, 4, 5}, (float[]){1, 2, 0.5f, 4, 0.25f, 9}, 6);
-	assert_string_equal(written(), "{\"text\":\"error: parity\",\"sinkd\":{\"type\":\"event\",\"seq\":17,\"tokens\":6,"
-	    "\"nll\":16.75,\"surprise\":2.79167,\"peak\":{\"text\":\"parity\",\"nll\":4}}}\n");
+	assert_string_equal(written(), "{\"text\":\"error: parity\",\"sinkd\":{\"type\":\"event\",\"seq\":17,"
+	    "\"tokens\":6,\"nll\":16.75,\"surprise\":2.79167,\"peak\":{\"text\":\"parity\",\"nll\":4}}}\n");
 }
 
 static void
@@ -92,7 +92,8 @@ test_no_text_and_no_tokens(void **state)
 	    "\"reason\":\"MESSAGE is null\"}}\n");
 	rec.reason[0] = '\0';
 	score("\x04\n", NULL, NULL, 0);
-	assert_non_null(strstr(written(), "\"tokens\":0,\"reason\":\"the model's vocabulary has no token for this text\""));
+	assert_non_null(strstr(written(),
+	    "\"tokens\":0,\"reason\":\"the model's vocabulary has no token for this text\""));
 }
 
 static void
@@ -146,7 +147,7 @@ test_plain_text_is_quoted(void **state)
 	start(text);
 	rec.wrap = true;
 	assert_non_null(strstr(written(),
-	    "{\"text\":\"\\\"a\\\\b\\\"\\t\\u001b[31m\\u007f\\u009b\xc2\xa0\xe2\x82\xac\",\"sinkd\":{\"type\":\"event\""));
+	    "{\"text\":\"\\\"a\\\\b\\\"\\t\\u001b[31m\\u007f\\u009b\xc2\xa0\xe2\x82\xac\",\"sinkd\":{\"type\":"));
 	j = json_loads(written(), 0, NULL);
 	assert_string_equal(json_string_value(json_object_get(j, "text")), text);
 	json_decref(j);

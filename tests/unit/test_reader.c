@@ -83,7 +83,8 @@ test_journal(void **state)
 {
 	(void)state;
 	start(READER_AUTO);
-	reads("{\"MESSAGE\":\"hello\",\"SYSLOG_IDENTIFIER\":\"sshd\",\"_SYSTEMD_UNIT\":\"ssh.service\"}", "sshd: hello\n");
+	reads("{\"MESSAGE\":\"hello\",\"SYSLOG_IDENTIFIER\":\"sshd\",\"_SYSTEMD_UNIT\":\"ssh.service\"}",
+	    "sshd: hello\n");
 	reads("{\"_COMM\":\"cron\",\"_SYSTEMD_UNIT\":\"x\",\"MESSAGE\":\"a\\u0007b\\n\"}", "cron: a\ab\n");
 	reads("{\"_SYSTEMD_UNIT\":\"x.service\",\"MESSAGE\":\"a\"}", "x.service: a\n");
 	reads("{\"MESSAGE\":[\"one\",\"two\"],\"SYSLOG_IDENTIFIER\":[\"a\",\"b\"]}", "a: one\ntwo\n");
@@ -109,7 +110,8 @@ test_other_forms(void **state)
 	reads("{\"log\":\"GET /\",\"container_name\":\"/web\",\"stream\":\"stdout\"}", "/web: GET /\n");
 	reads("{\"ts\":\"t\",\"from\":\"Grad A\",\"text\":\"Hey ,\"}", "Grad A: Hey ,\n");
 	reads("{\"role\":\"user\",\"content\":\"hi\"}", "user: hi\n");
-	reads("{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"hi\"},{\"type\":\"image\"}]}", "user: hi\n");
+	reads("{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"hi\"},{\"type\":\"image\"}]}",
+	    "user: hi\n");
 	reads_nothing("{\"role\":\"assistant\",\"content\":null}", "content is null");
 	reads("{\"msg\":\"m\"}", "m\n");
 	reads("{\"text\":null,\"message\":\"m\",\"logger\":\"l\",\"log\":\"no\"}", "l: m\n");
@@ -155,6 +157,10 @@ test_plain(void **state)
 	refuses("ab\xff", 3, "not valid UTF-8 at byte 3");
 	start(READER_PLAIN);
 	reads_nothing(" \r", "the line is blank");
+	options.key = "text";
+	start(READER_PLAIN);
+	refuses("x", 1, "already has a member text, choose another name by --key");
+	options.key = "sinkd";
 }
 
 static void
@@ -192,8 +198,8 @@ test_bad_lines(void **state)
 	(void)state;
 	start(READER_JSON);
 	refuses("[1]", 3, "not an object");
-	refuses("{\"a\":1", 6, "not JSON at byte 6");
-	refuses("{\"a\":1} x", 9, "not JSON at byte 9");
+	refuses("{\"a\":1", 6, "not JSON near byte 6");
+	refuses("{\"a\":1} x", 9, "not JSON near byte 9");
 	refuses("{\"a\":\"\xc3\x28\"}", 10, "not valid UTF-8 at byte 7");
 	refuses("{\"a\":\"x\0\"}", 10, "unescaped NUL at byte 8");
 	refuses("{\"a\":\"\t\"}", 9, "not JSON");

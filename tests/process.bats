@@ -1,0 +1,236 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# sinkd as a process: signals, readers that go away, full disks, blocked
+# readers, terminals, memory, idleness.
+
+load sinkd.bash
+
+teardown()
+{
+	[ -z "${pid-}" ] || kill -KILL "$pid" 2>/dev/null || true
+}
+
+# many N: so many events.
+many()
+{
+	yes '{"from":"a","text":"the quick brown fox jumps over the lazy dog"}' | head -n "$1"
+}
+
+@test "SIGTERM and SIGINT while idle end it at once, with exit 0" {
+	for signal in TERM INT; do
+		rm -f "$BATS_TEST_TMPDIR"/{in,out}
+		serve
+		echo '{"text":"x"}' >&8
+		read -r -t 10 -u 9 line
+		kill -"$signal" "$pid"
+		finish
+		[ "$status" -eq 0 ]
+		[ ! -s "$BATS_TEST_TMPDIR/err" ]
+	done
+}
+
+@test "SIGTERM in full flow: whole lines, the first so many, exit 0" {
+	many 30000 >"$BATS_TEST_TMPDIR/in.jsonl"
+	"$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" >"$BATS_TEST_TMPDIR/part" 3>&- &
+	pid=$!
+	until_true [ -s "$BATS_TEST_TMPDIR/part" ]
+	kill -TERM "$pid"
+	wait "$pid"
+	n=$(wc -l <"$BATS_TEST_TMPDIR/part")
+	[ "$n" -gt 0 ]
+	[ "$n" -lt 30000 ]
+	[ "$(tail -c 1 "$BATS_TEST_TMPDIR/part" | od -An -c | tr -d ' ')" = '\n' ]
+	head -n "$n" "$BATS_TEST_TMPDIR/in.jsonl" | "$sinkd" "${tiny[@]}" | cmp - "$BATS_TEST_TMPDIR/part"
+}
+
+@test "a second signal ends it even while nobody reads its output" {
+	mkfifo "$BATS_TEST_TMPDIR/out"
+	exec 9<>"$BATS_TEST_TMPDIR/out"
+	many 20000 >"$BATS_TEST_TMPDIR/in.jsonl"
+	"$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" >"$BATS_TEST_TMPDIR/out" 3>&- 9>&- &
+	pid=$!
+	until_true read -r -t 1 -u 9 line
+	sleep 0.5
+	kill -TERM "$pid"
+	sleep 0.5
+	kill -0 "$pid"
+	kill -TERM "$pid"
+	status=0
+	wait "$pid" || status=$?
+	[ "$status" -eq 143 ]
+	exec 9<&-
+}
+
+@test "a reader that goes away is a clean end" {
+	many 20000 >"$BATS_TEST_TMPDIR/in.jsonl"
+	set +o pipefail
+	"$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" 2>"$BATS_TEST_TMPDIR/err" | head -n 1 >/dev/null
+	[ "${PIPESTATUS[0]}" -eq 0 ]
+	[ ! -s "$BATS_TEST_TMPDIR/err" ]
+}
+
+@test "a reader that goes away is noticed while the input is idle" {
+	serve
+	echo '{"text":"x"}' >&8
+	read -r -t 10 -u 9 line
+	exec 9<&-
+	status=0
+	wait "$pid" || status=$?
+	[ "$status" -eq 0 ]
+	exec 8>&-
+}
+
+@test "a full disk: exit 74, a sentence, no half line" {
+	many 100 >"$BATS_TEST_TMPDIR/in.jsonl"
+	# A file that may not grow beyond 5 KiB takes part of a line; that part is taken back.
+	"$sinkd" "${tiny[@]}" "$BATS_TEST_TMPDIR/in.jsonl" >"$BATS_TEST_TMPDIR/whole"
+	[ "$(wc -c <"$BATS_TEST_TMPDIR/whole")" -gt 5120 ]
+	for append in no yes; do
+		: >"$BATS_TEST_TMPDIR/out"
+		status=0
+		(
+			ulimit -f 5
+			exec >"$BATS_TEST_TMPDIR/out"
+			[ "$append" = no ] || exec >>"$BATS_TEST_TMPDIR/out"
+			exec "$sinkd" "${tiny[@]}" "$BATS_TEST_TMPDIR/in.jsonl" 2>"$BATS_TEST_TMPDIR/err"
+		) || status=$?
+		[ "$status" -eq 74 ]
+		grep -q 'File too large' "$BATS_TEST_TMPDIR/err"
+		size=$(wc -c <"$BATS_TEST_TMPDIR/out")
+		[ "$size" -gt 4000 ]
+		[ "$(tail -c 1 "$BATS_TEST_TMPDIR/out" | od -An -c | tr -d ' ')" = '\n' ]
+		cmp -n "$size" "$BATS_TEST_TMPDIR/out" "$BATS_TEST_TMPDIR/whole"
+	done
+}
+
+@test "a device without room: exit 74" {
+	[ -c /dev/full ] || skip "/dev/full is not the device it should be"
+	status=0
+	many 100 | "$sinkd" "${tiny[@]}" >/dev/full 2>"$BATS_TEST_TMPDIR/err" || status=$?
+	[ "$status" -eq 74 ]
+	grep -q '^sinkd: cannot write to standard output: No space left on device$' "$BATS_TEST_TMPDIR/err"
+}
+
+# consumed PID: bytes that it has read so far, from anywhere.
+consumed()
+{
+	awk '/^rchar:/ { print $2 }' "/proc/$1/io"
+}
+
+@test "a reader that does not read stops the input: memory and processor stay still" {
+	need_true_memory
+	mkfifo "$BATS_TEST_TMPDIR/out"
+	exec 9<>"$BATS_TEST_TMPDIR/out"
+	"$sinkd" "${tiny[@]}" <(many 1000000) >"$BATS_TEST_TMPDIR/out" 3>&- 9>&- &
+	pid=$!
+	settled bytes consumed "$pid"
+	[ "$bytes" -lt 20000000 ]
+	before=$(rss "$pid")
+	used=$(ticks "$pid")
+	sleep 1
+	[ "$(consumed "$pid")" -eq "$bytes" ]
+	[ "$(ticks "$pid")" -le $((used + 2)) ]
+	[ "$(rss "$pid")" -le $((before + 64)) ]
+	# It goes on where it stopped.
+	[ "$(head -n 2000 <&9 | tail -n 1 | jq .sinkd.seq)" -eq 2000 ]
+	[ "$(consumed "$pid")" -gt "$bytes" ]
+	kill -TERM "$pid"
+	cat <&9 >/dev/null 3>&- &
+	wait "$pid"
+	kill $!
+	exec 9<&-
+}
+
+@test "no processor is used while there is no input" {
+	serve
+	echo '{"text":"x"}' >&8
+	read -r -t 10 -u 9 line
+	sleep 0.3
+	used=$(ticks "$pid")
+	sleep 2
+	[ "$(ticks "$pid")" -le $((used + 2)) ]
+	finish
+	[ "$status" -eq 0 ]
+}
+
+@test "memory does not grow with the stream" {
+	need_true_memory
+	serve --window 60
+	many 1000 >&8 &
+	head -n 1000 <&9 >"$BATS_TEST_TMPDIR/first"
+	before=$(rss "$pid")
+	many 20000 >&8 &
+	head -n 20000 <&9 >"$BATS_TEST_TMPDIR/rest"
+	after=$(rss "$pid")
+	tokens=$(jq -s 'map(.sinkd.tokens) | add' "$BATS_TEST_TMPDIR/rest")
+	echo "resident: $before KiB after 1,000 events, $after KiB after 20,000 more, $tokens tokens"
+	[ "$(tail -n 1 "$BATS_TEST_TMPDIR/rest" | jq .sinkd.seq)" -eq 21000 ]
+	[ "$tokens" -gt 200000 ]
+	[ $((after - before)) -le 1024 ]
+	finish
+	[ "$status" -eq 0 ]
+}
+
+@test "a line of 100 MB is one error, in constant memory, also while it lasts" {
+	need_true_memory
+	serve
+	echo '{"text":"before"}' >&8
+	read -r -t 10 -u 9 line
+	before=$(rss "$pid")
+	head -c 100000000 /dev/zero | tr '\0' x >&8
+	read -r -t 10 -u 9 line
+	[ "$(jq -c '.sinkd | [.type, .line, .fault, (.start | length)]' <<<"$line")" = '["error",2,"input",64]' ]
+	[[ $(jq -r .sinkd.reason <<<"$line") == *"longer than 1048576 bytes"* ]]
+	[ $(($(rss "$pid") - before)) -le 4096 ]
+	printf '\n{"text":"after"}\n' >&8
+	read -r -t 10 -u 9 line
+	[ "$(jq -c '[.text, .sinkd.seq]' <<<"$line")" = '["after",3]' ]
+	[ $(($(rss "$pid") - before)) -le 1024 ]
+	finish
+	[ "$status" -eq 0 ]
+}
+
+@test "long lines below the limit do not stay in memory" {
+	need_true_memory
+	serve
+	echo '{"text":"before"}' >&8
+	read -r -t 10 -u 9 line
+	before=$(rss "$pid")
+	for ((i = 0; i < 5; i++)); do
+		{
+			printf '{"MESSAGE":null,"n":"'
+			head -c 1000000 /dev/zero | tr '\0' x
+			printf '"}\n'
+		} >&8 &
+		[ "$(head -n 1 <&9 | jq .sinkd.tokens)" -eq 0 ]
+	done
+	[ $(($(rss "$pid") - before)) -le 1024 ]
+	finish
+}
+
+@test "on a terminal: a progress line on standard error, erased at the end; none with --quiet" {
+	need "$(command -v script)"
+	many 2000 >"$BATS_TEST_TMPDIR/in.jsonl"
+	command="{ head -n 1000 $BATS_TEST_TMPDIR/in.jsonl; sleep 1; tail -n 1000 $BATS_TEST_TMPDIR/in.jsonl; } |"
+	script -qec "$command $sinkd ${tiny[*]} >$BATS_TEST_TMPDIR/out" /dev/null </dev/null >"$BATS_TEST_TMPDIR/screen"
+	[ "$(wc -l <"$BATS_TEST_TMPDIR/out")" -eq 2000 ]
+	grep -qP '\r[0-9]+ events  [0-9.]+ events/s  [0-9]+ tokens/s  lag [0-9]+\x1b\[K' "$BATS_TEST_TMPDIR/screen"
+	grep -qP '\r\x1b\[K2000 events, 0 errors, [0-9]+ tokens in [0-9.]+ s: [0-9.]+ events/s, [0-9]+ tokens/s\r$' \
+		"$BATS_TEST_TMPDIR/screen"
+	script -qec "$command $sinkd --quiet ${tiny[*]} >$BATS_TEST_TMPDIR/out" /dev/null </dev/null \
+		>"$BATS_TEST_TMPDIR/screen"
+	[ ! -s "$BATS_TEST_TMPDIR/screen" ]
+	"$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" >/dev/null 2>"$BATS_TEST_TMPDIR/err"
+	[ ! -s "$BATS_TEST_TMPDIR/err" ]
+}
+
+@test "input may be a file, a pipe, /dev/null or a terminal" {
+	many 3 >"$BATS_TEST_TMPDIR/in.jsonl"
+	[ "$("$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" 2>&1 | wc -l)" -eq 3 ]
+	[ "$(many 3 | "$sinkd" "${tiny[@]}" 2>&1 | wc -l)" -eq 3 ]
+	[ -z "$("$sinkd" "${tiny[@]}" </dev/null 2>&1)" ]
+	need "$(command -v script)"
+	command="$sinkd --quiet ${tiny[*]} >$BATS_TEST_TMPDIR/out"
+	printf '{"text":"typed"}\n\x04' | script -qec "$command" /dev/null >/dev/null
+	[ "$(jq -r .text "$BATS_TEST_TMPDIR/out")" = typed ]
+}

@@ -1,0 +1,103 @@
+# For the tests that drive sinkd: where things are, and a few helpers.
+
+sinkd=$BUILD/sinkd
+samples=$SRC/examples
+shared=$SRC/../shared
+# Tiny, with random weights: what it says means nothing, but it is a model like any other, and fast.
+model=$SRC/tests/golden/llama-gqa/model.gguf
+tiny=(--model "$model" --threads 1)
+
+# need FILE...: skip the test where one is not there.
+need()
+{
+	local file
+	for file; do
+		[ -e "$file" ] || skip "${file#"$SRC"/} is not there"
+	done
+}
+
+# no COMMAND...: COMMAND fails. (A bare "!" does not fail a test.)
+no()
+{
+	! "$@"
+}
+
+# need_true_memory: skip where a sanitizer keeps what was freed.
+need_true_memory()
+{
+	no grep -q __asan_init "$sinkd" || skip "this build has AddressSanitizer"
+}
+
+# annotations [FILE...]: the members that sinkd added, one a line.
+annotations()
+{
+	jq -c .sinkd "$@"
+}
+
+# keeps_bytes INPUT OUTPUT: every line of OUTPUT begins with its line of INPUT up to the last brace.
+keeps_bytes()
+{
+	LC_ALL=C awk -v input="$1" '
+		{
+			if ((getline line <input) <= 0) exit bad = 1
+			sub(/}[ \t\r]*$/, "", line)
+			if (index($0, line) != 1) { print NR ": " $0; exit bad = 1 }
+		}
+		END { exit bad || (getline line <input) > 0 }' "$2"
+}
+
+# serve ARG...: start sinkd, to be fed through descriptor 8 and read from 9; its pid is in $pid.
+serve()
+{
+	mkfifo "$BATS_TEST_TMPDIR/in" "$BATS_TEST_TMPDIR/out"
+	"$sinkd" "${tiny[@]}" "$@" <"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" 3>&- &
+	pid=$!
+	exec 8>"$BATS_TEST_TMPDIR/in" 9<"$BATS_TEST_TMPDIR/out"
+}
+
+# finish: end the input of what serve started, and wait for it; its exit status is in $status.
+finish()
+{
+	exec 8>&-
+	status=0
+	wait "$pid" || status=$?
+	exec 9<&-
+}
+
+# rss PID: resident size in KiB.
+rss()
+{
+	awk '/^VmRSS:/ { print $2 }' "/proc/$1/status"
+}
+
+# ticks PID: processor time used so far, in hundredths of a second.
+ticks()
+{
+	sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'
+}
+
+# until_true COMMAND...: within ten seconds COMMAND succeeds.
+until_true()
+{
+	local i
+	for ((i = 0; i < 200; i++)); do
+		"$@" && return 0
+		sleep 0.05
+	done
+	return 1
+}
+
+# settled VARIABLE COMMAND...: wait until the number that COMMAND prints stays the same for half a second.
+settled()
+{
+	local -n result=$1
+	local before=-1 i
+	shift
+	for ((i = 0; i < 40; i++)); do
+		result=$("$@")
+		[ "$result" -eq "$before" ] && return 0
+		before=$result
+		sleep 0.5
+	done
+	return 1
+}
