@@ -187,25 +187,54 @@ find_slot(const struct cache *c, int64_t t, int *lane)
 	return slot / CACHE_BLOCK + (t < c->s.sinks ? 0 : c->sink_blocks);
 }
 
+struct store_job {
+	struct cache *c;
+	int layer, n;
+	int64_t first;
+	const float *k, *v;
+};
+
+/* Tokens stored by one task. */
+enum { STORE_TOKENS = 16 };
+
+static void
+store_token(const struct store_job *j, int i)
+{
+	const struct cache *c = j->c;
+	const float *k = j->k + (int64_t)i * c->s.n_head_kv * c->s.d_k, *v = j->v + (int64_t)i * c->s.n_head_kv * c->s.d_v;
+	int lane;
+	int64_t block = find_slot(c, j->first + i, &lane);
+
+	for (int h = 0; h < c->s.n_head_kv; h++, k += c->s.d_k, v += c->s.d_v) {
+		char *keys = (char *)cache_keys(c, j->layer, h, block), *values = (char *)cache_values(c, j->layer, h, block);
+
+		if (c->s.type == KV_BF16) {
+			store_pairs(c, k, v, lane, (uint16_t *)keys, (uint16_t *)values);
+		} else {
+			store_vector(c, k, c->s.d_k, keys, lane, CACHE_BLOCK, (float *)(keys + c->d_k * CACHE_BLOCK) + lane,
+			    CACHE_BLOCK);
+			store_vector(c, v, c->s.d_v, values, lane * c->d_v, 1,
+			    (float *)(values + c->d_v * CACHE_BLOCK) + lane * groups(c->d_v), 1);
+		}
+	}
+}
+
+static void
+store_task(void *arg, int task, int worker)
+{
+	const struct store_job *j = arg;
+
+	(void)worker;
+	for (int i = task * STORE_TOKENS; i < j->n && i < (task + 1) * STORE_TOKENS; i++)
+		store_token(j, i);
+}
+
 void
 cpu_store(struct backend *b, struct cache *c, int layer, int64_t first, int n, const float *k, const float *v)
 {
-	(void)b;
-	for (int i = 0; i < n; i++)
-		for (int h = 0; h < c->s.n_head_kv; h++, k += c->s.d_k, v += c->s.d_v) {
-			int lane;
-			int64_t block = find_slot(c, first + i, &lane);
-			char *keys = (char *)cache_keys(c, layer, h, block), *values = (char *)cache_values(c, layer, h, block);
+	struct store_job j = { .c = c, .layer = layer, .n = n, .first = first, .k = k, .v = v };
 
-			if (c->s.type == KV_BF16) {
-				store_pairs(c, k, v, lane, (uint16_t *)keys, (uint16_t *)values);
-			} else {
-				store_vector(c, k, c->s.d_k, keys, lane, CACHE_BLOCK, (float *)(keys + c->d_k * CACHE_BLOCK) + lane,
-				    CACHE_BLOCK);
-				store_vector(c, v, c->s.d_v, values, lane * c->d_v, 1,
-				    (float *)(values + c->d_v * CACHE_BLOCK) + lane * groups(c->d_v), 1);
-			}
-		}
+	team_run(((struct cpu *)b)->team, store_task, &j, (n + STORE_TOKENS - 1) / STORE_TOKENS);
 }
 
 const float *

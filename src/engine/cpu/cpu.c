@@ -265,11 +265,22 @@ activate(struct backend *b, enum activation act, const float *gate, const float 
 }
 
 static void
+add_values(void *arg, int task, int worker)
+{
+	struct row_job *j = arg;
+	int64_t first = (int64_t)task * VALUES_PER_TASK, n = j->n - first < VALUES_PER_TASK ? j->n - first : VALUES_PER_TASK;
+
+	(void)worker;
+	for (int64_t i = first; i < first + n; i++)
+		j->y[i] += j->x[i];
+}
+
+static void
 add(struct backend *b, float *x, const float *y, int64_t n)
 {
-	(void)b;
-	for (int64_t i = 0; i < n; i++)
-		x[i] += y[i];
+	struct row_job j = { .x = y, .n = n, .y = x };
+
+	team_run(((struct cpu *)b)->team, add_values, &j, (int)((n + VALUES_PER_TASK - 1) / VALUES_PER_TASK));
 }
 
 static int

@@ -210,6 +210,23 @@ run_output(struct output_job *j, const struct vector *bias, const float *x)
 	team_run(j->c->team, output_task, j, j->tiles);
 }
 
+/* Log-sum-exp of a row out of its tiles; the target's logit becomes its score. */
+static void
+finish_score(void *arg, int row, int worker)
+{
+	struct output_job *j = arg;
+	const float *p = j->c->partial + (int64_t)row * j->tiles * 2;
+	float m = -INFINITY;
+	double sum = 0;
+
+	(void)worker;
+	for (int t = 0; t < j->tiles; t++)
+		m = p[2 * t] > m ? p[2 * t] : m;
+	for (int t = 0; t < j->tiles; t++)
+		sum += (double)p[2 * t + 1] * exp((double)p[2 * t] - m);
+	j->target_logit[row] = (float)(log(sum) + m - j->target_logit[row]);
+}
+
 int
 cpu_score(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x, int n,
     const int32_t *targets, float *nll, struct err *e)
@@ -225,17 +242,7 @@ cpu_score(struct backend *b, const struct weight *w, const struct vector *bias, 
 			return err_set(e, EX_OSERR, "out of memory for the scores");
 	}
 	run_output(&j, bias, x);
-	for (int i = 0; i < n; i++) {
-		const float *p = c->partial + (int64_t)i * j.tiles * 2;
-		float m = -INFINITY;
-		double sum = 0;
-
-		for (int t = 0; t < j.tiles; t++)
-			m = fmaxf(m, p[2 * t]);
-		for (int t = 0; t < j.tiles; t++)
-			sum += (double)p[2 * t + 1] * exp((double)p[2 * t] - m);
-		nll[i] = (float)(log(sum) + m - nll[i]);
-	}
+	team_run(c->team, finish_score, &j, n);
 	return 0;
 }
 

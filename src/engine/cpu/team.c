@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -28,18 +29,32 @@ struct team {
 	struct worker *workers;   /* n - 1 */
 	int started;
 
+	/* The loop at hand; written only while no worker is inside. */
 	void (*fn)(void *arg, int task, int worker);
 	void *arg;
 	int tasks;
 	atomic_int next;          /* the next task to take */
-	atomic_int busy;          /* workers that have not finished this loop */
-	atomic_uint loop;         /* number of the current loop; a change wakes the workers */
+
+	/*
+	 * Number of the loop, whether it still admits workers, and how many are
+	 * inside. A worker that comes late finds the loop closed and waits for
+	 * the next, so that nobody waits for a worker the system has not run.
+	 */
+	_Atomic uint64_t state;
 	atomic_bool quit;
 
-	pthread_mutex_t lock;     /* for sleeping only: no worker misses the change of `loop` it waits for */
+	pthread_mutex_t lock;     /* for sleeping only: no worker misses the new loop it waits for */
 	pthread_cond_t wake;
 	atomic_int sleepers;
 };
+
+static const uint64_t open_bit = UINT64_C(1) << 31, inside_mask = (UINT64_C(1) << 31) - 1;
+
+static uint32_t
+loop_of(uint64_t state)
+{
+	return (uint32_t)(state >> 32);
+}
 
 static void
 work(struct team *p, int worker)
@@ -50,28 +65,34 @@ work(struct team *p, int worker)
 		p->fn(p->arg, task, worker);
 }
 
-/* Wait until the loop number is no longer `seen`: spin first, then sleep. */
-static void
-await_loop(struct team *p, unsigned seen)
+/* Wait until the loop number is no longer `seen`: spin first, then sleep. Returns the new one. */
+static uint32_t
+await_loop(struct team *p, uint32_t seen)
 {
+	uint32_t loop;
+
 	for (int i = 0; i < SPINS; i++) {
-		if (atomic_load_explicit(&p->loop, memory_order_acquire) != seen)
-			return;
+		loop = loop_of(atomic_load_explicit(&p->state, memory_order_acquire));
+		if (loop != seen)
+			return loop;
 		relax();
 	}
 	pthread_mutex_lock(&p->lock);
 	atomic_fetch_add(&p->sleepers, 1);
-	while (atomic_load(&p->loop) == seen)
+	while ((loop = loop_of(atomic_load(&p->state))) == seen)
 		pthread_cond_wait(&p->wake, &p->lock);
 	atomic_fetch_sub(&p->sleepers, 1);
 	pthread_mutex_unlock(&p->lock);
+	return loop;
 }
 
 /* Begin a new loop. The lock is needed only if somebody may be asleep. */
 static void
-announce(struct team *p)
+open_loop(struct team *p)
 {
-	atomic_fetch_add(&p->loop, 1);
+	uint64_t loop = loop_of(atomic_load_explicit(&p->state, memory_order_relaxed)) + UINT64_C(1);
+
+	atomic_store(&p->state, loop << 32 | open_bit);
 	if (atomic_load(&p->sleepers) == 0)
 		return;
 	pthread_mutex_lock(&p->lock);
@@ -79,20 +100,47 @@ announce(struct team *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* Admit nobody any more, and wait for those inside to leave. */
+static void
+close_loop(struct team *p)
+{
+	atomic_fetch_and_explicit(&p->state, ~open_bit, memory_order_acquire);
+	for (int i = 0; (atomic_load_explicit(&p->state, memory_order_acquire) & inside_mask) != 0; i++) {
+		relax();
+		if (i > SPINS) {
+			i = 0;
+			sched_yield();
+		}
+	}
+}
+
+/* Enter the loop of that number unless it is closed or over. */
+static bool
+enter_loop(struct team *p, uint32_t loop)
+{
+	uint64_t state = atomic_load_explicit(&p->state, memory_order_acquire);
+
+	while (loop_of(state) == loop && (state & open_bit) != 0)
+		if (atomic_compare_exchange_weak(&p->state, &state, state + 1))
+			return true;
+	return false;
+}
+
 static void *
 run_worker(void *arg)
 {
 	struct worker *w = arg;
 	struct team *p = w->team;
-	unsigned seen = 0;
+	uint32_t seen = 0;
 
 	for (;;) {
-		await_loop(p, seen);
-		seen++;
+		seen = await_loop(p, seen);
 		if (atomic_load(&p->quit))
 			return NULL;
+		if (!enter_loop(p, seen))
+			continue;
 		work(p, w->index);
-		atomic_fetch_sub_explicit(&p->busy, 1, memory_order_release);
+		atomic_fetch_sub_explicit(&p->state, 1, memory_order_release);
 	}
 }
 
@@ -135,7 +183,7 @@ team_free(struct team *p)
 	if (p == NULL)
 		return;
 	atomic_store(&p->quit, true);
-	announce(p);
+	open_loop(p);
 	for (int i = 0; i < p->started; i++)
 		pthread_join(p->workers[i].thread, NULL);
 	pthread_cond_destroy(&p->wake);
@@ -156,15 +204,7 @@ team_run(struct team *p, void (*fn)(void *arg, int task, int worker), void *arg,
 	p->arg = arg;
 	p->tasks = tasks;
 	atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-	atomic_store_explicit(&p->busy, p->n - 1, memory_order_relaxed);
-	announce(p);
+	open_loop(p);
 	work(p, 0);
-	/* The others' last tasks are under way; one that was not awake yet has only to say so. */
-	for (int i = 0; atomic_load_explicit(&p->busy, memory_order_acquire) != 0; i++) {
-		relax();
-		if (i > SPINS) {
-			i = 0;
-			sched_yield();
-		}
-	}
+	close_loop(p);
 }
