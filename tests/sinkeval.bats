@@ -24,6 +24,7 @@ command()
 	local name=$1
 	shift
 	case $name in
+	bench) set -- --caches none "$@" ;;
 	logits) set -- --tokens "$tmp/ids.json" -o "$tmp/out" "$@" ;;
 	ppl) set -- "$@" "$text" ;;
 	esac
@@ -216,6 +217,56 @@ ppl()
 		run -0 ppl ". as \$r | (\$r.nll - $here | fabs) < 1e-4" --window 20 --start $start
 		[ "$output" = true ]
 	done
+}
+
+# bench [OPTION...]: a short one.
+bench()
+{
+	command bench --rounds 2 --prompt 20 --generate 3 --window 20 "$@"
+}
+
+@test "bench: every measure is there and positive, as JSON and as a table" {
+	run -0 bench --json --caches 16,32
+	json=$output
+	jq -e '.rounds == 2 and (.measures | length) == 8 and (.caches | map(.cache)) == [16, 32]' <<<"$json"
+	jq -e '[.measures[] | .lowest > 0 and .lowest <= .median and .median <= .highest] | all' <<<"$json"
+	jq -e '[.caches[] | .stream_ms > 0 and .recompute_ms > 0 and (.ratio * .stream_ms / .recompute_ms - 1 | fabs) < 0.01] | all' <<<"$json"
+	jq -e '.memory | .resident > 0 and .resident <= .peak and .kv > 0' <<<"$json"
+	# All weights of the tiny model but nothing else: no embedding is tied to the output.
+	jq -e '.weight_bytes > 200000 and .weight_bytes < 390000' <<<"$json"
+	run -0 bench --caches none
+	for name in $(jq -r '.measures[].name' <<<"$json"); do
+		[[ $output == *"$name "* ]]
+	done
+}
+
+@test "bench: only what is asked for" {
+	run -0 bench --json --measure generate-full,read-empty
+	jq -e '[.measures[].name] == ["generate-full", "read-empty"] and .caches == [] and (has("generation_limit") | not)' <<<"$output"
+	run -0 bench --json --measure none --caches 32
+	jq -e '.measures == [] and (.caches | length) == 1' <<<"$output"
+	run -0 bench --json --measure first-token --text "$text"
+	refuses 64 "no measure 'bogus'" bench --measure bogus
+	refuses 64 "caches" bench --caches 4
+	refuses 64 "caches" bench --caches 100,x
+	refuses 64 "recompute" bench --policy recompute
+	refuses 66 "/nonexistent" bench --text /nonexistent
+}
+
+@test "bench: another program in turn" {
+	peer="echo run >>$tmp/runs; printf 'v1.2 q4_1\\n| tg64 | 1e3 t/s\\nbuild: none\\n'"
+	run -0 bench --json --measure generate-full --compare "$peer"
+	jq -e '.compare.median == 1000 and (.compare.ratio / .measures[0].median * 1000 - 1 | fabs) < 0.001' <<<"$output"
+	[ "$(wc -l <"$tmp/runs")" -eq 2 ]
+	run -0 bench --json --measure generate-full --compare "$peer" --compare-pattern 'tg(\d+)'
+	[ "$(jq .compare.median <<<"$output")" = 64 ]
+	run -0 bench --measure generate-full --compare "$peer"
+	[[ $output == *"compared "*" 1000 "*"ratio "* ]]
+	refuses 69 "exit status 3" bench --measure generate-full --compare 'exit 3'
+	refuses 65 "no number" bench --measure generate-full --compare 'echo q4_1 v1.2.3'
+	refuses 64 "compare-pattern" bench --measure generate-full --compare 'echo 1' --compare-pattern '('
+	refuses 64 "one name" bench --compare 'echo 1'
+	refuses 64 "wants --compare" bench --compare-pattern 1
 }
 
 # tokenize [OPTION...] TEXT

@@ -92,6 +92,32 @@ eval_read_file(const char *path, size_t *len, struct err *e)
 	return buf;
 }
 
+int32_t *
+eval_read_tokens(const struct model *m, const char *path, int64_t *n, struct err *e)
+{
+	struct tokenizer *t = tokenizer_new(m, e);
+	const int32_t *ids;
+	int32_t *copy = NULL;
+	char *text = NULL;
+	size_t len;
+
+	*n = -1;
+	if (t != NULL && (text = eval_read_file(path, &len, e)) != NULL)
+		*n = tokenizer_encode(t, text, len, 0, &ids, e);
+	free(text);
+	if (*n == 0)
+		err_set(e, EX_DATAERR, "%s: the text has no tokens", path);
+	if (*n > 0) {
+		copy = malloc((size_t)*n * sizeof *copy);
+		if (copy == NULL)
+			err_set(e, EX_OSERR, "%s: out of memory", path);
+		else
+			memcpy(copy, ids, (size_t)*n * sizeof *copy);
+	}
+	tokenizer_free(t);
+	return copy;
+}
+
 const char *
 eval_operand(char **operands, const char *what, struct err *e)
 {
@@ -139,6 +165,33 @@ eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, 
 	if (o->policy != POLICY_DENSE)
 		fprintf(out, "\"sinks\":%d,\"window\":%lld,", (int)(ci.capacity - o->window), (long long)o->window);
 	fprintf(out, "\"kv\":\"%s\",\"path\":\"%s\",\"threads\":%d,", eval_kv_types[ci.kv], ci.path, ci.threads);
+}
+
+uint64_t
+eval_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+uint64_t
+eval_random_below(uint64_t *state, uint64_t below)
+{
+	return (uint64_t)((unsigned __int128)eval_random(state) * below >> 64);
+}
+
+int32_t
+eval_get_likeliest(const float *logits, int32_t n)
+{
+	int32_t best = 0;
+
+	for (int32_t i = 1; i < n; i++)
+		if (logits[i] > logits[best])
+			best = i;
+	return best;
 }
 
 void

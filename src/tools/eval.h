@@ -16,7 +16,7 @@ struct eval_command {
 	int (*run)(void *values, char **operands, FILE *out, struct err *e);
 };
 
-extern const struct eval_command eval_logits, eval_ppl, eval_tokenize;
+extern const struct eval_command eval_bench, eval_logits, eval_ppl, eval_tokenize;
 
 /* Model and context as options; the first member of every subcommand's values. */
 struct eval_context {
@@ -67,6 +67,9 @@ struct context *eval_new_context(struct model *m, const struct eval_context *o, 
 /* The whole file at path ("-": standard input), NUL-terminated, on the heap; *len without the NUL. NULL with *e set. */
 char *eval_read_file(const char *path, size_t *len, struct err *e);
 
+/* The tokens of the text in a file, on the heap; nothing is added. At least one, or NULL with *e set. */
+int32_t *eval_read_tokens(const struct model *m, const char *path, int64_t *n, struct err *e);
+
 /* The one operand that a command wants, called `what` in the message; NULL with *e set (EX_USAGE). */
 const char *eval_operand(char **operands, const char *what, struct err *e);
 
@@ -75,6 +78,15 @@ void eval_print_string(FILE *out, const char *s);
 
 /* The members that head every result, "model" to "threads": what was computed and how, each with a comma. */
 void eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, const struct context *c);
+
+/* The next of a fixed sequence of random numbers (splitmix64) that *state, any number, begins. */
+uint64_t eval_random(uint64_t *state);
+
+/* The same, from 0 to below - 1. */
+uint64_t eval_random_below(uint64_t *state, uint64_t below);
+
+/* The likeliest token: the first of those with the highest of n logits. */
+int32_t eval_get_likeliest(const float *logits, int32_t n);
 
 /* A progress line on a terminal's standard error: done of all, with a rate; done == all erases it. */
 void eval_progress(const struct eval_context *o, const char *what, int64_t done, int64_t all);

@@ -6,6 +6,7 @@
 #include "tools/eval.h"
 
 static const struct eval_command *const commands[] = {
+	&eval_bench,
 	&eval_logits,
 	&eval_ppl,
 #ifdef HAVE_JANSSON
