@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -380,6 +381,25 @@ test_refuses_options_that_cannot_work(void **state)
 	refuse(o);
 }
 
+/* A cache that no machine has memory for is refused with its size, not allocated until something is killed. */
+static void
+test_refuses_a_window_larger_than_memory(void **state)
+{
+	struct context_options o = sink_options();
+	struct err e = { 0 };
+
+	(void)state;
+	o.window = INT32_MAX;
+	assert_null(context_new(model, &o, &e));
+	assert_int_equal(e.code, EX_USAGE);
+	o.window = 1 << 28; /* 128 GiB with this model */
+	if ((double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) > 0x1p36)
+		skip();
+	assert_null(context_new(model, &o, &e));
+	assert_int_equal(e.code, EX_OSERR);
+	assert_non_null(strstr(e.text, "GiB"));
+}
+
 int
 main(void)
 {
@@ -395,6 +415,7 @@ main(void)
 		cmocka_unit_test(test_reset_begins_anew),
 		cmocka_unit_test(test_refuses_ids_outside_the_vocabulary),
 		cmocka_unit_test(test_refuses_options_that_cannot_work),
+		cmocka_unit_test(test_refuses_a_window_larger_than_memory),
 	};
 
 	return cmocka_run_group_tests_name("context", tests, setup, teardown);

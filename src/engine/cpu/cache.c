@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int64_t
 round_up(int64_t n, int64_t unit)
@@ -30,11 +31,31 @@ block_size(enum kv_type type, int64_t d)
 	return n + (size_t)groups(d) * CACHE_BLOCK * sizeof(float);
 }
 
+/*
+ * Memory is touched when it is allocated, so that the stream never waits for
+ * it later. Asking for more than the machine has would not fail but have some
+ * process killed: refuse that first.
+ */
+static int
+check_size(const struct cache *c, struct err *e)
+{
+	double need = (double)c->s.n_layer * c->s.n_head_kv * (double)cache_blocks(c) * (double)(c->key_size + c->value_size);
+	double have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+
+	if (need < have)
+		return 0;
+	return err_set(e, EX_OSERR, "keys and values of %lld tokens need %.1f GiB, this machine has %.1f GiB of memory",
+	    (long long)(cache_blocks(c) * CACHE_BLOCK), need / 0x1p30, have / 0x1p30);
+}
+
 static int
 allocate(struct cache *c, struct err *e)
 {
 	size_t blocks = (size_t)c->s.n_layer * (size_t)c->s.n_head_kv * (size_t)cache_blocks(c);
 
+	c->k = c->v = NULL;
+	if (check_size(c, e) < 0)
+		return -1;
 	c->columns = (cache_blocks(c) + 1) * CACHE_BLOCK;
 	c->k = cpu_alloc(blocks * c->key_size);
 	c->v = cpu_alloc(blocks * c->value_size);
