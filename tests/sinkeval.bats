@@ -163,8 +163,12 @@ ppl()
 	refuses 64 "text file is missing" "$sinkeval" ppl -m "$model"
 	refuses 65 "only .* tokens" command ppl --tokens 1000000
 	refuses 65 "only .* tokens" command ppl --sample 1000000
+	refuses 65 "only .* tokens" command ppl --cut 1000000
+	refuses 64 "--repeat 0 wants --tokens" command ppl --repeat 0
+	refuses 73 "/nonexistent/csv" command ppl --csv /nonexistent/csv
+	refuses 74 "/dev/full" command ppl --csv /dev/full
 	: >"$text"
-	refuses 65 "only 0 tokens" command ppl
+	refuses 65 "no tokens" command ppl
 }
 
 @test "ppl: a result that cannot be written" {
@@ -174,10 +178,10 @@ ppl()
 
 @test "ppl: the same bits for every chunk and number of threads, under every policy" {
 	for policy in sink window dense recompute; do
-		first=$(ppl 'del(.threads)' --policy $policy --window 20 --tokens 70)
+		first=$(ppl 'del(.threads, .seconds, .resident)' --policy $policy --window 20 --tokens 70)
 		[ "$(jq .n <<<"$first")" -eq 70 ]
 		for how in '--chunk 1' '--chunk 7' '--chunk 64 --threads 1' '--threads 1'; do
-			[ "$(ppl 'del(.threads)' --policy $policy --window 20 --tokens 70 $how)" = "$first" ]
+			[ "$(ppl 'del(.threads, .seconds, .resident)' --policy $policy --window 20 --tokens 70 $how)" = "$first" ]
 		done
 	done
 }
@@ -208,6 +212,25 @@ ppl()
 		whole=$(ppl .nll --policy $policy --window 24 --tokens 100)
 		[ "$(ppl '[.nll, .sampled]' --policy $policy --window 24 --tokens 100 --sample 100)" = "[$whole,true]" ]
 	done
+}
+
+@test "ppl: several texts, repeated, are one stream" {
+	whole=$("$sinkeval" ppl -m "$model" -w 20 "$text" "$text" "$text" "$text" | jq -c '[.n, .nll]')
+	[ "$("$sinkeval" ppl -m "$model" -w 20 --repeat 2 "$text" "$text" | jq -c '[.n, .nll]')" = "$whole" ]
+	n=$(jq '.[0]' <<<"$whole")
+	[ "$("$sinkeval" ppl -m "$model" -w 20 --repeat 0 --tokens "$n" "$text" | jq -c '[.n, .nll]')" = "$whole" ]
+}
+
+@test "ppl: a line of CSV for every stretch, and flat memory" {
+	ppl .n -w 20 --cut 300 --repeat 0 --tokens 40000 --per 3000 --csv "$tmp/csv"
+	[ "$(head -n 1 "$tmp/csv")" = token,text_token,pass,ppl,nll,seconds,cpu_seconds,resident_kib ]
+	[ "$(wc -l <"$tmp/csv")" -eq 15 ]
+	# From the second on all stretches read the same, so they cost and hold the same.
+	awk -F, '
+		NR > 1 && ($1 != (NR < 15 ? 3000 * (NR - 1) : 40000) || $3 != int(($1 - 1) / 300) + 1) { exit bad = 1 }
+		NR == 3 { ppl = $4; resident = $8 }
+		NR > 3 && NR < 15 && ($4 / ppl > 1.0001 || $4 / ppl < 0.9999 || $8 - resident > 1024) { exit bad = 1 }
+		END { exit bad || NR != 15 }' "$tmp/csv"
 }
 
 @test "ppl: sinks matter, and stream positions do not" {
