@@ -153,7 +153,7 @@ presplit_new(struct gguf_string name, struct err *e)
 		err_set(e, EX_OSERR, "no memory for a tokenizer");
 		goto fail;
 	}
-	/* No pattern backtracks by more than one run of characters, so the limits only stand in the way of long ones. */
+	/* No pattern backtracks by more than one run of characters, so limits only stand in the way of long ones. */
 	pcre2_set_match_limit(p->context, UINT32_MAX);
 	pcre2_set_depth_limit(p->context, UINT32_MAX);
 	pcre2_set_heap_limit(p->context, UINT32_MAX);
@@ -225,7 +225,8 @@ split(struct run *r, int i, size_t start, size_t len)
 	while (done < len) {
 		const PCRE2_SIZE *match = pcre2_get_ovector_pointer(p->match);
 		size_t from, to;
-		int rc = pcre2_match(p->codes[i], (PCRE2_SPTR)text, len, done, PCRE2_NO_UTF_CHECK, p->match, p->context);
+		int rc = pcre2_match(p->codes[i], (PCRE2_SPTR)text, len, done, PCRE2_NO_UTF_CHECK, p->match,
+		    p->context);
 
 		if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
 			return err_set(r->e, EX_OSERR, "cannot split %zu bytes of text (PCRE2 error %d)", len, rc);

@@ -106,7 +106,8 @@ load_types(struct vocab *v, const struct gguf *g, struct err *e)
 		int64_t t;
 
 		if (!gguf_get_array_int(g, KEY "token_type", id, &t) || t < VOCAB_NORMAL || t > VOCAB_BYTE)
-			return err_set(e, EX_DATAERR, "%s: the type of token %ld is unknown", gguf_get_path(g), (long)id);
+			return err_set(e, EX_DATAERR, "%s: the type of token %ld is unknown", gguf_get_path(g),
+			    (long)id);
 		if (t == VOCAB_BYTE && vocab_parse_byte(v->texts[id]) < 0)
 			return err_set(e, EX_DATAERR, "%s: token %ld is a byte token whose text names no byte",
 			    gguf_get_path(g), (long)id);

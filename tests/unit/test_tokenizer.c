@@ -5,6 +5,7 @@
  */
 #include "engine/tokenizer.h"
 
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -384,6 +385,36 @@ long_texts_of_any_kind_are_encoded_by_scores(void **state)
 	close_fixture(&f);
 }
 
+/* Scratch memory grows with the longest text, and then no more. */
+static void
+encoding_allocates_nothing_in_the_long_run(void **state)
+{
+	struct fixture f;
+	const int32_t *ids;
+	struct mallinfo2 before, after;
+	char *text;
+
+	(void)state;
+	open_smollm(&f);
+	text = malloc(LONG);
+	fill_random(text, LONG);
+	encode(f.tokenizer, text, LONG, 0, &ids);
+	fill_letters(text, LONG);
+	encode(f.tokenizer, text, LONG, 0, &ids);
+	before = mallinfo2();
+	for (size_t len = 1; len < LONG; len = len * 2 + 1) {
+		fill_random(text, len);
+		encode(f.tokenizer, text, len, TOKENIZER_PARSE_SPECIAL, &ids);
+		fill_letters(text, len);
+		encode(f.tokenizer, text, len, 0, &ids);
+	}
+	after = mallinfo2();
+	assert_int_equal(before.uordblks, after.uordblks);
+	assert_int_equal(before.hblkhd, after.hblkhd);
+	close_fixture(&f);
+	free(text);
+}
+
 /* An event's text can never become a control token. */
 static void
 text_of_control_tokens_stays_text(void **state)
@@ -434,6 +465,7 @@ main(void)
 		cmocka_unit_test(spm_vectors_without_prefix),
 		cmocka_unit_test(long_texts_of_any_kind_are_encoded),
 		cmocka_unit_test(long_texts_of_any_kind_are_encoded_by_scores),
+		cmocka_unit_test(encoding_allocates_nothing_in_the_long_run),
 		cmocka_unit_test(text_of_control_tokens_stays_text),
 		cmocka_unit_test(ids_outside_of_the_vocabulary_decode_to_nothing),
 	};

@@ -481,7 +481,8 @@ texts_are_split_as_each_name_says(void **state)
 {
 	/* The pieces are those of the original tokenizers. U+180E is no space, U+0085 is one; U+017F is a kind of s. */
 	static const struct { const char *names, *text, *pieces; } rows[] = {
-		{ "gpt-2 mpt olmo gpt-neox", "It's 1234\xc2\xbd  x\n\n y'LL...", "It|'s| 1234\xc2\xbd| | x|\n\n| y|'|LL|...|" },
+		{ "gpt-2 mpt olmo gpt-neox",
+		    "It's 1234\xc2\xbd  x\n\n y'LL...", "It|'s| 1234\xc2\xbd| | x|\n\n| y|'|LL|...|" },
 		{ "gpt-2", "a\xe1\xa0\x8e\xc2\x85 b", "a|\xe1\xa0\x8e|\xc2\x85| b|" },
 		{ "smollm starcoder", "a 12  3\xc2\xbd.5 ", "a| |1|2|  |3|\xc2\xbd|.|5| |" },
 		{ "llama-bpe llama3 llama-v3 dbrx", "It'S 1234567!?\n\n  x\t y'\xc5\xbf",
