@@ -129,21 +129,24 @@ read_string_array(struct reader *r, struct entry *en)
 {
 	char name[QUOTED_LEN];
 	struct gguf_string s;
+	size_t start = r->pos;
 
 	if (en->count > bytes_left(r) / sizeof(uint64_t))
 		return fail(r, "metadata key '%s': the file ends inside its array of %llu strings",
 		    quote(name, en->key), (unsigned long long)en->count);
-	if (en->count == 0)
-		return 0;
-	en->strings = calloc((size_t)en->count, sizeof *en->strings);
-	if (en->strings == NULL)
-		return err_set(r->e, EX_OSERR, "%s: no memory for metadata key '%s'", r->g->path,
-		    quote(name, en->key));
-	for (uint64_t i = 0; i < en->count; i++) {
-		en->strings[i] = r->g->base + r->pos;
+	/* Count first: memory is only spent on strings that are there. */
+	for (uint64_t i = 0; i < en->count; i++)
 		if (!read_string(r, &s))
 			return fail(r, "metadata key '%s': the file ends inside string %llu", quote(name, en->key),
 			    (unsigned long long)i);
+	en->strings = calloc((size_t)en->count + 1, sizeof *en->strings);
+	if (en->strings == NULL)
+		return err_set(r->e, EX_OSERR, "%s: no memory for metadata key '%s'", r->g->path,
+		    quote(name, en->key));
+	r->pos = start;
+	for (uint64_t i = 0; i < en->count; i++) {
+		en->strings[i] = r->g->base + r->pos;
+		read_string(r, &s);
 	}
 	return 0;
 }
