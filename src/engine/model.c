@@ -406,6 +406,9 @@ count_weights(const struct gguf *g, struct model_info *info)
 	}
 }
 
+/* Names of tokenizer.ggml.pre whose models want a BOS where the file is silent. */
+static const char *const bos_pre[] = { "falcon3", "lfm2", "llama-bpe", "llama-v3", "llama3", "pixtral", "tekken" };
+
 static int
 fill_info(struct model *m, const char *path, struct err *e)
 {
@@ -426,8 +429,10 @@ fill_info(struct model *m, const char *path, struct err *e)
 	info->file_size = gguf_get_size(g);
 	info->bos = token_id(g, "tokenizer.ggml.bos_token_id", info->n_vocab);
 	info->eos = token_id(g, "tokenizer.ggml.eos_token_id", info->n_vocab);
-	/* Files that do not say: SentencePiece vocabularies and Llama 3's were trained with a BOS. */
-	info->add_bos = string_is(g, "tokenizer.ggml.model", "llama") || string_is(g, "tokenizer.ggml.pre", "llama-bpe");
+	/* Files that do not say: SentencePiece vocabularies and Llama 3's kind were trained with a BOS. */
+	info->add_bos = string_is(g, "tokenizer.ggml.model", "llama");
+	for (size_t i = 0; i < sizeof bos_pre / sizeof bos_pre[0]; i++)
+		info->add_bos |= string_is(g, "tokenizer.ggml.pre", bos_pre[i]);
 	gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &info->add_bos);
 	if (info->bos < 0)
 		info->add_bos = false;
