@@ -17,7 +17,7 @@ check()
 }
 
 @test "a journal comes back annotated, in order, its bytes untouched" {
-	check "$samples/rhel91_boot.jsonl"
+	check "$samples/rhel91_boot.jsonl" --window 60
 }
 
 @test "every journal sample" {
@@ -29,7 +29,8 @@ check()
 
 @test "every chat sample" {
 	need "$shared/data/chat"
-	cat "$shared"/data/chat/{irc,qmsum}/events/*.jsonl >"$BATS_TEST_TMPDIR/in.jsonl"
+	each=$(is_sanitized && echo 20 || echo 1000000)
+	head -qn "$each" "$shared"/data/chat/{irc,qmsum}/events/*.jsonl >"$BATS_TEST_TMPDIR/in.jsonl"
 	check "$BATS_TEST_TMPDIR/in.jsonl" --window 60
 }
 
@@ -37,7 +38,7 @@ check()
 	real=${SINKD_TEST_MODEL:-${XDG_DATA_HOME:-$HOME/.local/share}/sinkd/SmolLM2-135M-Instruct.Q4_1.gguf}
 	[ -r "$real" ] || skip "the default model is not there, see sinkd-fetch-model"
 	tiny=(--model "$real")
-	head -n 40 "$samples/rhel91_boot.jsonl" >"$BATS_TEST_TMPDIR/in.jsonl"
+	head -n "$(is_sanitized && echo 4 || echo 40)" "$samples/rhel91_boot.jsonl" >"$BATS_TEST_TMPDIR/in.jsonl"
 	check "$BATS_TEST_TMPDIR/in.jsonl"
 	# It knows English: a sentence is less of a surprise than the same words in disorder.
 	printf '%s\n' 'The network interface is up and running.' 'running interface up and network The is.' |

@@ -43,14 +43,30 @@ many()
 	head -n "$n" "$BATS_TEST_TMPDIR/in.jsonl" | "$sinkd" "${tiny[@]}" | cmp - "$BATS_TEST_TMPDIR/part"
 }
 
+@test "a FIFO is waited for, also while it has no writer" {
+	mkfifo "$BATS_TEST_TMPDIR/fifo"
+	"$sinkd" "${tiny[@]}" "$BATS_TEST_TMPDIR/fifo" >"$BATS_TEST_TMPDIR/out" 3>&- &
+	pid=$!
+	sleep 0.5
+	kill -0 "$pid"
+	echo '{"text":"x"}' >"$BATS_TEST_TMPDIR/fifo"
+	wait "$pid"
+	[ "$(jq -r .text "$BATS_TEST_TMPDIR/out")" = x ]
+	"$sinkd" "${tiny[@]}" "$BATS_TEST_TMPDIR/fifo" 3>&- &
+	pid=$!
+	sleep 0.5
+	kill -TERM "$pid"
+	wait "$pid"
+}
+
 @test "a second signal ends it even while nobody reads its output" {
 	mkfifo "$BATS_TEST_TMPDIR/out"
 	exec 9<>"$BATS_TEST_TMPDIR/out"
 	many 20000 >"$BATS_TEST_TMPDIR/in.jsonl"
 	"$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" >"$BATS_TEST_TMPDIR/out" 3>&- 9>&- &
 	pid=$!
-	until_true read -r -t 1 -u 9 line
-	sleep 0.5
+	read -r -t 20 -u 9 line
+	settled bytes consumed "$pid"
 	kill -TERM "$pid"
 	sleep 0.5
 	kill -0 "$pid"
@@ -109,12 +125,6 @@ many()
 	many 100 | "$sinkd" "${tiny[@]}" >/dev/full 2>"$BATS_TEST_TMPDIR/err" || status=$?
 	[ "$status" -eq 74 ]
 	grep -q '^sinkd: cannot write to standard output: No space left on device$' "$BATS_TEST_TMPDIR/err"
-}
-
-# consumed PID: bytes that it has read so far, from anywhere.
-consumed()
-{
-	awk '/^rchar:/ { print $2 }' "/proc/$1/io"
 }
 
 @test "a reader that does not read stops the input: memory and processor stay still" {
@@ -210,12 +220,12 @@ consumed()
 
 @test "on a terminal: a progress line on standard error, erased at the end; none with --quiet" {
 	need "$(command -v script)"
-	many 2000 >"$BATS_TEST_TMPDIR/in.jsonl"
-	command="{ head -n 1000 $BATS_TEST_TMPDIR/in.jsonl; sleep 1; tail -n 1000 $BATS_TEST_TMPDIR/in.jsonl; } |"
+	many 200 >"$BATS_TEST_TMPDIR/in.jsonl"
+	command="{ head -n 100 $BATS_TEST_TMPDIR/in.jsonl; sleep 1; tail -n 100 $BATS_TEST_TMPDIR/in.jsonl; } |"
 	script -qec "$command $sinkd ${tiny[*]} >$BATS_TEST_TMPDIR/out" /dev/null </dev/null >"$BATS_TEST_TMPDIR/screen"
-	[ "$(wc -l <"$BATS_TEST_TMPDIR/out")" -eq 2000 ]
+	[ "$(wc -l <"$BATS_TEST_TMPDIR/out")" -eq 200 ]
 	grep -qP '\r[0-9]+ events  [0-9.]+ events/s  [0-9]+ tokens/s  lag [0-9]+\x1b\[K' "$BATS_TEST_TMPDIR/screen"
-	grep -qP '\r\x1b\[K2000 events, 0 errors, [0-9]+ tokens in [0-9.]+ s: [0-9.]+ events/s, [0-9]+ tokens/s\r$' \
+	grep -qP '\r\x1b\[K200 events, 0 errors, [0-9]+ tokens in [0-9.]+ s: [0-9.]+ events/s, [0-9]+ tokens/s\r$' \
 		"$BATS_TEST_TMPDIR/screen"
 	script -qec "$command $sinkd --quiet ${tiny[*]} >$BATS_TEST_TMPDIR/out" /dev/null </dev/null \
 		>"$BATS_TEST_TMPDIR/screen"

@@ -22,10 +22,15 @@ no()
 	! "$@"
 }
 
-# need_true_memory: skip where a sanitizer keeps what was freed.
+# is_sanitized: was sinkd built with AddressSanitizer, which is slow and keeps what was freed?
+is_sanitized()
+{
+	grep -q __asan_init "$sinkd"
+}
+
 need_true_memory()
 {
-	no grep -q __asan_init "$sinkd" || skip "this build has AddressSanitizer"
+	no is_sanitized || skip "this build has AddressSanitizer"
 }
 
 # annotations [FILE...]: the members that sinkd added, one a line.
@@ -64,6 +69,12 @@ finish()
 	exec 9<&-
 }
 
+# consumed PID: bytes that it has read so far, from anywhere.
+consumed()
+{
+	awk '/^rchar:/ { print $2 }' "/proc/$1/io"
+}
+
 # rss PID: resident size in KiB.
 rss()
 {
@@ -93,7 +104,7 @@ settled()
 	local -n result=$1
 	local before=-1 i
 	shift
-	for ((i = 0; i < 40; i++)); do
+	for ((i = 0; i < 120; i++)); do
 		result=$("$@")
 		[ "$result" -eq "$before" ] && return 0
 		before=$result

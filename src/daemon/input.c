@@ -131,7 +131,8 @@ open_next(struct input *in, struct err *e)
 {
 	const char *name = in->names[++in->current];
 
-	in->fd = is_stdin(name) ? STDIN_FILENO : open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	/* Without O_NONBLOCK the loop would stand still until a FIFO has a writer. */
+	in->fd = is_stdin(name) ? STDIN_FILENO : open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (in->fd < 0)
 		return err_set(e, EX_NOINPUT, "cannot open %s: %s", name, strerror(errno));
 	in->at_end = in->always_ready = false;

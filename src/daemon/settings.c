@@ -70,7 +70,7 @@ static const struct option_row rows[] = {
 	},
 	{
 		.name = "max-line", .type = OPTION_SIZE, .argument = "bytes", .offset = AT(max_line), .fallback = "1M",
-		.min = 64, .max = INT64_C(1) << 30,
+		.min = 64, .max = INT64_C(1) << 28,
 		.help = "Longest line that is read; of a longer one only the error is written. K, M or G may "
 		    "follow.",
 	},
