@@ -100,6 +100,8 @@ errors()
 	refuses 66 "/nonexistent/pin" "${tiny[@]}" --pin /nonexistent/pin
 	refuses 66 "/nonexistent/conf" --config /nonexistent/conf
 	refuses 65 "$SRC/tests/filter.bats" --model "$SRC/tests/filter.bats"
+	head -c 100000 "$model" >"$BATS_TEST_TMPDIR/truncated.gguf"
+	refuses 65 "$BATS_TEST_TMPDIR/truncated.gguf" --model "$BATS_TEST_TMPDIR/truncated.gguf"
 	echo 'windw = 3' >"$BATS_TEST_TMPDIR/conf"
 	refuses 78 "$BATS_TEST_TMPDIR/conf:1: unknown option 'windw'" --config "$BATS_TEST_TMPDIR/conf"
 }

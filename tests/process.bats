@@ -43,6 +43,24 @@ many()
 	head -n "$n" "$BATS_TEST_TMPDIR/in.jsonl" | "$sinkd" "${tiny[@]}" | cmp - "$BATS_TEST_TMPDIR/part"
 }
 
+@test "an event is not held up by a very long one behind it" {
+	{
+		echo '{"text":"short"}'
+		printf '{"text":"'
+		head -c 900000 /dev/zero | tr '\0' x
+		printf '"}\n'
+	} >"$BATS_TEST_TMPDIR/in.jsonl"
+	"$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" >"$BATS_TEST_TMPDIR/out" 3>&- &
+	pid=$!
+	until_true [ -s "$BATS_TEST_TMPDIR/out" ]
+	[ "$(jq .sinkd.seq "$BATS_TEST_TMPDIR/out")" -eq 1 ]
+	kill -0 "$pid"
+	kill -TERM "$pid"
+	sleep 0.2
+	kill -TERM "$pid" || true
+	wait "$pid" || true
+}
+
 @test "a FIFO is waited for, also while it has no writer" {
 	mkfifo "$BATS_TEST_TMPDIR/fifo"
 	"$sinkd" "${tiny[@]}" "$BATS_TEST_TMPDIR/fifo" >"$BATS_TEST_TMPDIR/out" 3>&- &

@@ -21,7 +21,7 @@ enum {
 struct group {
 	struct record *records[GROUP_RECORDS];
 	size_t ends[GROUP_RECORDS]; /* of each record's tokens, in ids */
-	size_t n;
+	size_t n, done;                 /* records gathered, and of these handed back */
 	size_t tokens;
 	int32_t *ids; /* [cap] */
 	float *nll;   /* [cap] */
@@ -216,7 +216,7 @@ gather(struct worker *w, struct record *first)
 {
 	struct group *g = &w->group;
 
-	g->n = g->tokens = 0;
+	g->n = g->done = g->tokens = 0;
 	for (struct record *r = first; r != NULL; r = queue_pop(w->in)) {
 		if (join(w, r) < 0)
 			return -1;
@@ -226,12 +226,37 @@ gather(struct worker *w, struct record *first)
 	return 0;
 }
 
+/* Hand back the records whose tokens are among the first n of the group, or, if it failed, all. */
+static void
+hand_back(struct worker *w, size_t n, bool failed)
+{
+	struct group *g = &w->group;
+
+	for (; g->done < g->n && (g->ends[g->done] <= n || failed); g->done++) {
+		struct record *r = g->records[g->done];
+		size_t start = g->done == 0 ? 0 : g->ends[g->done - 1];
+		bool pushed;
+
+		if (failed && r->type == RECORD_EVENT)
+			record_fail(r, w->failure.text);
+		else if (r->type == RECORD_EVENT && r->text_len > 0)
+			score_compute(&r->score, w->tokenizer, r->text, r->text_len, g->ids + start, g->nll + start,
+			    g->ends[g->done] - start);
+		pushed = queue_push(w->out, r);
+		assert(pushed);
+		(void)pushed;
+	}
+}
+
+/*
+ * Mostly one call. An event of very many tokens is fed in pieces, so that those
+ * before it need not wait for its end, and progress can be seen.
+ */
 static int
 compute(struct worker *w)
 {
 	struct group *g = &w->group;
 
-	/* One very long event is fed in pieces too, so that progress can be seen. */
 	for (size_t i = 0; i < g->tokens;) {
 		size_t n = g->tokens - i < 2 * GROUP_TOKENS ? g->tokens - i : GROUP_TOKENS;
 
@@ -239,30 +264,23 @@ compute(struct worker *w)
 			return -1;
 		i += n;
 		atomic_fetch_add_explicit(&w->tokens, (long long)n, memory_order_relaxed);
+		hand_back(w, i, false);
 	}
+	hand_back(w, g->tokens, false);
 	return 0;
 }
 
-static void
-hand_back(struct worker *w, bool failed)
+/* A group from its first record to its last. */
+static int
+work(struct worker *w, struct record *first)
 {
-	struct group *g = &w->group;
+	int rc = gather(w, first) < 0 || compute(w) < 0 ? -1 : 0;
 
-	for (size_t i = 0; i < g->n; i++) {
-		struct record *r = g->records[i];
-		size_t start = i == 0 ? 0 : g->ends[i - 1], n = g->ends[i] - start;
-		bool pushed;
-
-		if (failed && r->type == RECORD_EVENT)
-			record_fail(r, w->failure.text);
-		else if (r->type == RECORD_EVENT && r->text_len > 0)
-			score_compute(&r->score, w->tokenizer, r->text, r->text_len, g->ids + start, g->nll + start, n);
-		pushed = queue_push(w->out, r);
-		assert(pushed);
-		(void)pushed;
-	}
-	if (g->cap > SCRATCH)
-		set_capacity(g, SCRATCH); /* a failure leaves what was there */
+	if (rc < 0)
+		hand_back(w, 0, true);
+	if (w->group.cap > SCRATCH)
+		set_capacity(&w->group, SCRATCH); /* a failure leaves what was there */
+	return rc;
 }
 
 static void *
@@ -272,15 +290,10 @@ run(void *arg)
 
 	while (!atomic_load(&w->stopping)) {
 		struct record *first = queue_pop(w->in);
-		bool failed;
 
-		if (first == NULL) {
+		if (first == NULL)
 			queue_wait(w->in);
-			continue;
-		}
-		failed = gather(w, first) < 0 || compute(w) < 0;
-		hand_back(w, failed);
-		if (failed)
+		else if (work(w, first) < 0)
 			break;
 	}
 	atomic_store(&w->ended, true);
