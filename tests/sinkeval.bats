@@ -13,6 +13,9 @@ setup()
 	text=$tmp/text
 	seq 120 | tr '\n' ' ' >"$text"
 	echo '[1, 2, 3]' >"$tmp/ids.json"
+	for i in 1 2 3 4 5 6; do
+		echo '{"query":"What is '$i'?","choices":["'$i'","a longer one","two"],"gold":'$((i % 3))'}'
+	done >"$tmp/questions"
 	commands=$("$sinkeval" --help | sed -n 's/^  \([a-z]*\) .*/\1/p')
 	computing=${commands/tokenize/}
 	[[ $computing == *ppl* ]]
@@ -27,6 +30,7 @@ command()
 	bench) set -- --caches none "$@" ;;
 	logits) set -- --tokens "$tmp/ids.json" -o "$tmp/out" "$@" ;;
 	ppl) set -- "$@" "$text" ;;
+	qa) set -- "$@" "$tmp/questions" ;;
 	esac
 	"$sinkeval" "$name" --model "${bad-$model}" "$@" </dev/null
 }
@@ -290,6 +294,79 @@ bench()
 	refuses 64 "compare-pattern" bench --measure generate-full --compare 'echo 1' --compare-pattern '('
 	refuses 64 "one name" bench --compare 'echo 1'
 	refuses 64 "wants --compare" bench --compare-pattern 1
+}
+
+@test "recall: the same questions for every policy, chunk and thread count, others for another seed" {
+	run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 100
+	first=$output
+	jq -e '[.distances[] | [.lines, .asked]] == [[1, 14], [3, 12], [8, 11]]' <<<"$first"
+	jq -e '[.distances[] | .tokens] | .[0] < .[1] and .[1] < .[2]' <<<"$first"
+	jq -e '[.distances[] | .correct <= .asked and (.accuracy - .correct / .asked | fabs) < 1e-4] | all' <<<"$first"
+	run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 100 --chunk 7 --threads 1
+	[ "$(jq -c 'del(.threads)' <<<"$output")" = "$(jq -c 'del(.threads)' <<<"$first")" ]
+	for policy in window dense recompute; do
+		run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 100 --policy $policy
+		[ "$(jq -c '[.distances[] | [.asked, .tokens]]' <<<"$output")" = "$(jq -c '[.distances[] | [.asked, .tokens]]' <<<"$first")" ]
+	done
+	# A dense stream still holds everything; of a window of 100 tokens the line 8 back, far more than 100 tokens, is gone.
+	jq -e '[.distances[] | .reached == .asked] | all' < <(command recall --json --lines 40 --every 1 --distances 1,3,8 --policy dense)
+	jq -e '.distances[0].reached == .distances[0].asked and .distances[2].reached == 0' <<<"$first"
+}
+
+@test "recall: bad arguments, and a table" {
+	refuses 64 "distances" command recall --distances 0
+	refuses 64 "distances" command recall --distances 1,x
+	refuses 64 "distances" command recall --distances ''
+	refuses 64 "lines" command recall --lines 0
+	run -0 command recall --lines 6 --distances 2
+	[[ $output == *"accuracy"*"       2 "* ]]
+}
+
+@test "qa: streamed and one at a time, deterministic" {
+	run -0 command qa --json
+	first=$output
+	jq -e '.stream.asked == 6 and .single.asked == 6 and .stream.tokens > .single.tokens' <<<"$first"
+	jq -e '[.stream, .single | .low >= 0 and .low <= .accuracy and .accuracy <= .high and .high <= 1] | all' <<<"$first"
+	run -0 command qa --json --chunk 3 --threads 1
+	[ "$(jq -c 'del(.threads)' <<<"$output")" = "$(jq -c 'del(.threads)' <<<"$first")" ]
+	# The first question has nothing before it, in a stream or alone.
+	run -0 command qa --json --questions 1
+	jq -e '.stream.correct == .single.correct' <<<"$output"
+	run -0 command qa --json --mode stream --own --exact --questions 2
+	jq -e '.stream.asked == 2 and (has("single") | not) and .answers == "exact" and .joins == "own"' <<<"$output"
+	run -0 command qa --mode single
+	[[ $output == *"single "*"6 "*%* ]]
+}
+
+@test "qa: recompute agrees with dense while its window holds everything" {
+	dense=$(command qa --json --policy dense | jq -c '[.stream, .single]')
+	[ "$(command qa --json --policy recompute --window 2000 | jq -c '[.stream, .single]')" = "$dense" ]
+}
+
+@test "qa: bad questions are named by line" {
+	head -n 2 "$tmp/questions" >"$tmp/good"
+	while read -r line; do
+		{ cat "$tmp/good"; echo "$line"; } >"$tmp/questions"
+		refuses 65 "questions, line 3: " command qa
+	done <<-'END'
+		nonsense
+		[]
+		{"query":"x","choices":["a","b"]}
+		{"query":"x","choices":["a","b"],"gold":2}
+		{"query":"x","choices":["a","b"],"gold":-1}
+		{"query":"x","choices":["a","b"],"gold":0.5}
+		{"query":"x","choices":["a"],"gold":0}
+		{"query":"x","choices":["a",""],"gold":0}
+		{"query":"x","choices":["a",1],"gold":0}
+		{"query":"","choices":["a","b"],"gold":0}
+		{"query":"x\u0000y","choices":["a","b"],"gold":0}
+		{"choices":["a","b"],"gold":0}
+	END
+	: >"$tmp/questions"
+	refuses 65 "no questions" command qa
+	refuses 66 "/nonexistent" "$sinkeval" qa -m "$model" /nonexistent
+	refuses 64 "file of questions is missing" "$sinkeval" qa -m "$model"
+	refuses 64 "one file of questions is enough" "$sinkeval" qa -m "$model" a b
 }
 
 # tokenize [OPTION...] TEXT

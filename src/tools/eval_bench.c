@@ -88,8 +88,8 @@ choose_caches(struct report *r, const char *list, int64_t sinks, struct err *e)
 		long long n = strtoll(p, &end, 10);
 
 		if (end == p || (*end != ',' && *end != '\0') || n <= sinks || n > 1 << 24)
-			return err_set(e, EX_USAGE, "--caches wants capacities above the %lld sinks, not '%s'", (long long)sinks,
-			    p);
+			return err_set(e, EX_USAGE, "--caches wants capacities above the %lld sinks, not '%s'",
+			    (long long)sinks, p);
 		if (r->n_pairs == CACHES_MAX)
 			return err_set(e, EX_USAGE, "--caches names more than %d capacities", CACHES_MAX);
 		r->pairs[r->n_pairs++].cache = n;
@@ -151,7 +151,8 @@ run_rounds(struct report *r, struct bench *b, struct peer *p, struct err *e)
 
 /* A context with n tokens in it. NULL with *e set. */
 static struct context *
-new_full_context(struct bench *b, const struct eval_context *base, enum policy policy, int64_t sinks, int64_t n, struct err *e)
+new_full_context(struct bench *b, const struct eval_context *base, enum policy policy, int64_t sinks, int64_t n,
+    struct err *e)
 {
 	struct eval_context o = *base;
 	struct context *c;
@@ -171,6 +172,7 @@ new_full_context(struct bench *b, const struct eval_context *base, enum policy p
 static int
 run_pair(struct report *r, struct bench *b, struct pair *p, struct err *e)
 {
+	int64_t passes = p->cache < 1024 ? 1024 / p->cache : 1;
 	struct context *stream, *recompute = NULL;
 	int ok = 0;
 
@@ -180,7 +182,7 @@ run_pair(struct report *r, struct bench *b, struct pair *p, struct err *e)
 	for (int i = 0; recompute != NULL && ok == 0 && i < r->rounds; i++) {
 		ok = measures_generate(b, stream, 16, &p->stream[i], e);
 		if (ok == 0)
-			ok = measures_generate(b, recompute, p->cache < 1024 ? 1024 / p->cache : 1, &p->recompute[i], e);
+			ok = measures_generate(b, recompute, passes, &p->recompute[i], e);
 		eval_progress(r->o, "rounds of recomputation", i + 1, r->rounds);
 	}
 	context_free(recompute);
@@ -275,7 +277,10 @@ run(void *values, char **operands, FILE *out, struct err *e)
 		b.ids = ids;
 		b.logits = malloc((size_t)model_get_info(b.m)->n_vocab * sizeof *b.logits);
 		b.nll = malloc((size_t)v->prompt * sizeof *b.nll);
-		ok = b.logits != NULL && b.nll != NULL ? measure(r, &b, v, out, e) : err_set(e, EX_OSERR, "out of memory");
+		if (b.logits != NULL && b.nll != NULL)
+			ok = measure(r, &b, v, out, e);
+		else
+			err_set(e, EX_OSERR, "out of memory");
 	}
 	free(b.nll);
 	free(b.logits);
@@ -288,7 +293,7 @@ run(void *values, char **operands, FILE *out, struct err *e)
 
 const struct eval_command eval_bench = {
 	"bench",
-	{ "sinkeval bench", NULL, "Speed and memory, streaming against recomputation, side by side with others.", rows },
+	{ "sinkeval bench", NULL, "Speed and memory, streaming against recomputation and others.", rows },
 	sizeof(struct values),
 	run,
 };

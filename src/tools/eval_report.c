@@ -43,7 +43,7 @@ static const struct ratio {
 } ratios[] = {
 	{ "score/read-empty", "score-empty", "read-empty", "what scores leave of the reading rate" },
 	{ "score/read-full", "score-full", "read-full", "the same behind a full window" },
-	{ "generate-full/empty", "generate-full", "generate-empty", "what a full window leaves of the generation rate" },
+	{ "generate-full/empty", "generate-full", "generate-empty", "what a full window leaves of generation" },
 };
 enum { N_RATIOS = sizeof ratios / sizeof ratios[0] };
 
@@ -104,7 +104,7 @@ report_print_table(FILE *out, const struct report *r, const struct model *m)
 		if (isfinite(find_ratio(r, &ratios[i])))
 			print_single(out, ratios[i].name, find_ratio(r, &ratios[i]), "", ratios[i].about);
 	if (isfinite(generation_limit(r)))
-		print_single(out, "generation-limit", generation_limit(r), "tokens/s", "that bandwidth over the weights");
+		print_single(out, "generation-limit", generation_limit(r), "tokens/s", "bandwidth over bytes of weights");
 	if (isfinite(find_median(r, "generate-full") / generation_limit(r)))
 		print_single(out, "generate-full/limit", find_median(r, "generate-full") / generation_limit(r), "", "");
 	print_table_pairs(out, r);

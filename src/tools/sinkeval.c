@@ -10,6 +10,10 @@ static const struct eval_command *const commands[] = {
 	&eval_logits,
 	&eval_ppl,
 #ifdef HAVE_JANSSON
+	&eval_qa,
+#endif
+	&eval_recall,
+#ifdef HAVE_JANSSON
 	&eval_tokenize,
 #endif
 };
