@@ -369,6 +369,51 @@ bench()
 	refuses 64 "one file of questions is enough" "$sinkeval" qa -m "$model" a b
 }
 
+@test "chat: answers join the stream, turn by turn" {
+	printf '%s\n' '{"question_id":81,"turns":["Hello there","And again"]}' '{"turns":["Third"]}' >"$tmp/prompts"
+	run -0 "$sinkeval" chat -m "$model" --json --tokens 12 -w 20 "$tmp/prompts"
+	first=$output
+	jq -es 'map(.turn) == [1, 2, 3] and map(.question_id) == [81, 81, null]' <<<"$first"
+	jq -es 'all(.tokens <= 12 and (.ended or .tokens == 12)) and .[0].stream < .[1].stream and .[1].stream < .[2].stream and
+		.[2].evictions == .[2].stream - 24' <<<"$first"
+	run -0 "$sinkeval" chat -m "$model" --json --tokens 12 -w 20 --chunk 1 --threads 1 "$tmp/prompts"
+	[ "$(jq -c 'del(.seconds)' <<<"$output")" = "$(jq -c 'del(.seconds)' <<<"$first")" ]
+	run -0 "$sinkeval" chat -m "$model" --json --tokens 12 -w 20 --prompts 1 "$tmp/prompts"
+	[ "$(jq -c .reply <<<"$output")" = "$(head -n 2 <<<"$first" | jq -c .reply)" ]
+	# The same turns from a terminal's side, one a line.
+	run -0 --separate-stderr "$sinkeval" chat -m "$model" --json --tokens 12 -w 20 <<<$'Hello there\n\nAnd again\nThird'
+	[ "$(jq -c .reply <<<"$output")" = "$(jq -c .reply <<<"$first")" ]
+}
+
+@test "chat: a seed repeats itself, another differs, and temperature 0 is greedy" {
+	say() { "$sinkeval" chat -m "$model" --json --tokens 20 "$@" <<<'Hello' | jq -c .reply; }
+	[ "$(say --temperature 2 --seed 5)" = "$(say --temperature 2 --seed 5)" ]
+	[ "$(say --temperature 2 --seed 5)" != "$(say --temperature 2 --seed 6)" ]
+	[ "$(say --temperature 2 --top-p 0)" = "$(say)" ]
+	[ "$(say --temperature 0.0001)" = "$(say)" ]
+}
+
+@test "chat: no control character and no broken character leaves" {
+	# Random weights at a high temperature say anything that the vocabulary has.
+	"$sinkeval" chat -m "$model" --tokens 400 --temperature 50 --top-p 1 <<<'Hello' >"$tmp/said"
+	[ "$(wc -c <"$tmp/said")" -gt 300 ]
+	run -1 env LC_ALL=C grep -c $'[\001-\010\013-\037\177]' "$tmp/said"
+	iconv -f UTF-8 -t UTF-8 "$tmp/said" >/dev/null
+}
+
+@test "chat: bad arguments and prompts" {
+	refuses 64 "temperature" "$sinkeval" chat -m "$model" --temperature x
+	refuses 64 "temperature" "$sinkeval" chat -m "$model" --temperature -1
+	refuses 64 "temperature" "$sinkeval" chat -m "$model" --temperature nan
+	refuses 64 "top-p" "$sinkeval" chat -m "$model" --top-p 1.5
+	refuses 64 "one file of prompts" "$sinkeval" chat -m "$model" a b
+	refuses 66 "/nonexistent" "$sinkeval" chat -m "$model" /nonexistent
+	for line in nonsense '[]' '{}' '{"turns":"x"}' '{"turns":[1]}' '{"turns":[""]}' '{"turns":["a\u0000b"]}'; do
+		echo "$line" >"$tmp/prompts"
+		refuses 65 "prompts, line 1: " "$sinkeval" chat -m "$model" "$tmp/prompts"
+	done
+}
+
 # tokenize [OPTION...] TEXT
 tokenize()
 {

@@ -16,7 +16,7 @@ struct eval_command {
 	int (*run)(void *values, char **operands, FILE *out, struct err *e);
 };
 
-extern const struct eval_command eval_bench, eval_logits, eval_ppl, eval_qa, eval_recall, eval_tokenize;
+extern const struct eval_command eval_bench, eval_chat, eval_logits, eval_ppl, eval_qa, eval_recall, eval_tokenize;
 
 /* Model and context as options; the first member of every subcommand's values. */
 struct eval_context {

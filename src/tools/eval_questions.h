@@ -17,13 +17,13 @@ struct question {
 
 struct questions {
 	struct question *q;
-	int64_t n;
+	int64_t n, limit;
 };
 
 /*
  * Read at most `limit` questions from the file at path ("-": standard input).
  * Release with questions_free in every case. Returns 0, or -1 with *e set: the
- * errors of eval_read_file, and EX_DATAERR naming the line.
+ * errors of lines_read (eval_lines.h), and EX_DATAERR when there is none.
  */
 int questions_read(struct questions *all, const char *path, int64_t limit, struct err *e);
 void questions_free(struct questions *all);

@@ -7,6 +7,9 @@
 
 static const struct eval_command *const commands[] = {
 	&eval_bench,
+#ifdef HAVE_JANSSON
+	&eval_chat,
+#endif
 	&eval_logits,
 	&eval_ppl,
 #ifdef HAVE_JANSSON
