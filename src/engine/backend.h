@@ -7,6 +7,7 @@
 #ifndef SINKD_ENGINE_BACKEND_H
 #define SINKD_ENGINE_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -151,6 +152,12 @@ struct backend_ops {
 	int (*logits)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
 	    int n, float *logits, struct err *e);
 
+	/*
+	 * A forward pass is over: of all buffers only that which `keep` points
+	 * into is read again, until written. NULL where a backend has no use for it.
+	 */
+	void (*end)(struct backend *b, const float *keep);
+
 	/* Wait for everything queued; errors of the device surface here (EX_TEMPFAIL). */
 	int (*sync)(struct backend *b, struct err *e);
 };
@@ -160,23 +167,42 @@ struct backend {
 	const struct backend_ops *ops;
 	const char *path;     /* name of the code path or device in use */
 	int threads;
+	int chunk;            /* rows of one call at most */
+	bool device;          /* memory of its own, not the host's */
 	enum kv_type kv;      /* what KV_AUTO stands for where the weights are neither F32 nor F16 */
 };
 
 /* What a backend must have scratch for. */
 struct backend_limits {
-	int chunk;            /* rows of one call */
+	int chunk;            /* rows of one call, 0: the backend's own choice */
 	int64_t widest;       /* the longest row of any activation */
 };
 
 /* Which backend to open, and what of it. */
 struct backend_choice {
-	const char *device;   /* NULL or "auto", "cpu" */
+	const char *device;   /* as in struct context_options */
+	int gpu;
 	const char *path;     /* code path of the CPU, as in struct context_options */
 	int threads;          /* of the CPU; 0 = one per processor */
+	const char *module;   /* file of the CUDA module; NULL: beside the program, or where it was installed */
 };
 
-/* The backend chosen, to be released with its close; NULL with *e set (EX_USAGE: no such device or path here). */
+/*
+ * What a module of its own exports, by a function sinkd_backend_module without
+ * arguments that returns a const struct backend_module *. The version changes
+ * with everything in this header.
+ */
+enum { BACKEND_MODULE_VERSION = 1 };
+struct backend_module {
+	int version;
+	struct backend *(*open)(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);
+};
+
+/*
+ * The backend chosen, to be released with its close. "auto" is CUDA where
+ * that works, else the CPU. Returns NULL with *e set: EX_USAGE (no such device
+ * or path), EX_UNAVAILABLE (no module, driver or GPU), EX_OSERR.
+ */
 struct backend *backend_open(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);
 
 /*

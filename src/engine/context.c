@@ -12,7 +12,7 @@
 #include "engine/model.h"
 #include "engine/quant.h"
 
-enum { CHUNK_DEFAULT = 256, CHUNK_MAX = 65536, DENSE_SLOTS = 1024 };
+enum { CHUNK_MAX = 65536, DENSE_SLOTS = 1024 };
 
 /* No cache is anywhere near; keeps sums of sinks, window and spare slots inside 32 bits. */
 static const int32_t window_max = 1 << 28;
@@ -60,6 +60,8 @@ check_options(const struct model *m, const struct context_options *o, struct err
 		return err_set(e, EX_USAGE, "a chunk of %d tokens is outside 1 to %d", o->chunk, CHUNK_MAX);
 	if (o->threads < 0 || o->threads > 1024)
 		return err_set(e, EX_USAGE, "%d threads are outside 1 to 1024", o->threads);
+	if (o->gpu < 0)
+		return err_set(e, EX_USAGE, "there is no GPU with the negative number %d", o->gpu);
 	if (o->start < 0)
 		return err_set(e, EX_USAGE, "the stream cannot start at the negative position %lld", (long long)o->start);
 	return 0;
@@ -84,7 +86,7 @@ set_shape(struct context *c)
 	if (o->kv == KV_AUTO) {
 		uint32_t type = c->m->layers[0].w[W_K].type;
 
-		c->shape.type = type == QUANT_F32 || type == QUANT_F16 || c->b->kv == KV_AUTO ? KV_F32 : c->b->kv;
+		c->shape.type = type == QUANT_F32 || (type == QUANT_F16 && c->b->kv != KV_F16) ? KV_F32 : c->b->kv;
 	}
 	if (o->policy == POLICY_DENSE) {
 		c->shape.window = INT64_MAX;
@@ -104,13 +106,15 @@ widest_row(const struct hyper *h)
 static int
 allocate(struct context *c, struct err *e)
 {
-	struct backend_choice choice = { .path = c->o.path, .threads = c->o.threads };
+	struct backend_choice choice = { .device = c->o.device, .gpu = c->o.gpu, .path = c->o.path,
+		.threads = c->o.threads };
 	struct backend_limits limits = { .chunk = c->o.chunk, .widest = widest_row(&c->m->h) };
 	int64_t capacity = c->o.policy == POLICY_DENSE ? c->m->h.n_ctx_train : c->o.sinks + c->o.window;
 
 	c->b = backend_open(&choice, &limits, e);
 	if (c->b == NULL)
 		return -1;
+	c->o.chunk = c->b->chunk;
 	set_shape(c);
 	c->f = forward_new(c->m, c->b, c->o.chunk, capacity, e);
 	if (c->f == NULL)
@@ -127,10 +131,27 @@ allocate(struct context *c, struct err *e)
 	return 0;
 }
 
+static void
+release(struct context *c)
+{
+	if (c->b != NULL) {
+		c->b->ops->cache_free(c->b, c->cache);
+		forward_free(c->f);
+		c->b->ops->close(c->b);
+	}
+	free(c->history);
+	free(c->fork_history);
+	c->b = NULL;
+	c->cache = NULL;
+	c->f = NULL;
+	c->history = c->fork_history = NULL;
+}
+
 struct context *
 context_new(struct model *m, const struct context_options *o, struct err *e)
 {
 	struct context *c;
+	int r;
 
 	if (check_options(m, o, e) < 0)
 		return NULL;
@@ -141,9 +162,15 @@ context_new(struct model *m, const struct context_options *o, struct err *e)
 	}
 	c->m = m;
 	c->o = *o;
-	if (c->o.chunk == 0)
-		c->o.chunk = CHUNK_DEFAULT;
-	if (allocate(c, e) < 0) {
+	r = allocate(c, e);
+	/* A GPU that was not asked for and has too little memory is as good as none. */
+	if (r < 0 && c->b != NULL && c->b->device && (o->device == NULL || strcmp(o->device, "auto") == 0)) {
+		release(c);
+		c->o = *o;
+		c->o.device = "cpu";
+		r = allocate(c, e);
+	}
+	if (r < 0) {
 		context_free(c);
 		return NULL;
 	}
@@ -155,13 +182,7 @@ context_free(struct context *c)
 {
 	if (c == NULL)
 		return;
-	if (c->b != NULL) {
-		c->b->ops->cache_free(c->b, c->cache);
-		forward_free(c->f);
-		c->b->ops->close(c->b);
-	}
-	free(c->history);
-	free(c->fork_history);
+	release(c);
 	free(c);
 }
 

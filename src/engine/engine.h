@@ -105,7 +105,9 @@ enum policy { POLICY_SINK, POLICY_WINDOW, POLICY_DENSE, POLICY_RECOMPUTE };
  * Number format of the cached keys and values. Auto is f32 where the weights
  * are F32 or F16; for other weights it is what the device multiplies fastest
  * without more loss than the weights' own products have (bf16 where those run
- * in bfloat16, else f32 on a CPU).
+ * in bfloat16, else f32 on a CPU). On a GPU auto is f32 for F32 weights and
+ * f16 for all others, bf16 is kept as f16, which has more digits, and heads of
+ * more than 256 elements are always f32.
  */
 enum kv_type { KV_AUTO, KV_F32, KV_F16, KV_BF16, KV_Q8_0 };
 
@@ -118,7 +120,9 @@ struct context_options {
 	int32_t threads;     /* 0: one per processor this process may run on */
 	enum kv_type kv;
 	int64_t start;       /* stream position of the first token, normally 0 (a test moves it) */
-	const char *path;    /* code path: NULL or "auto", "plain", "avx2", "avx512", "avx512bf16" */
+	const char *path;    /* code path of the CPU: NULL or "auto", "plain", "avx2", "avx512", "avx512bf16" */
+	const char *device;  /* NULL or "auto": CUDA where it works (and no path is named), else the CPU; "cpu"; "cuda" */
+	int32_t gpu;         /* number of the GPU */
 };
 
 /* The default options: sink 4 + 1020, one thread per processor. */
@@ -128,7 +132,8 @@ void context_options_init(struct context_options *o);
  * A context over a model, which must outlive it; all memory that the stream
  * needs is allocated here (dense: grows later). One thread at a time.
  * Returns NULL with *e set: EX_USAGE (options that cannot work with this
- * model), EX_OSERR (no memory).
+ * model), EX_UNAVAILABLE (no such GPU, or no module, driver for it), EX_OSERR
+ * (no memory).
  */
 struct context *context_new(struct model *m, const struct context_options *o, struct err *e);
 void context_free(struct context *c);
@@ -137,9 +142,11 @@ void context_free(struct context *c);
  * Append n tokens to the stream. nll, if not NULL, receives for each token
  * its negative log-likelihood -ln p(token | what it attends to) in nats; the
  * very first token of a stream has none and gets NAN. Scores and state are
- * the same bits however a stream is split into calls.
+ * the same bits however a stream is split into calls (on a GPU: the same but
+ * for the order of sums).
  * Returns 0, or -1 with *e set (EX_DATAERR: an id outside the vocabulary, and
- * nothing was appended; EX_OSERR: dense ran out of memory).
+ * nothing was appended; EX_OSERR: dense ran out of memory; EX_TEMPFAIL: the
+ * GPU failed, and the context is of no more use).
  */
 int context_feed(struct context *c, const int32_t *ids, size_t n, float *nll, struct err *e);
 
@@ -171,7 +178,7 @@ struct context_info {
 	int32_t threads;
 	enum kv_type kv;
 	uint64_t kv_bytes; /* memory of keys and values */
-	const char *path;  /* the code path in use */
+	const char *path;  /* the code path or GPU in use */
 };
 void context_get_info(const struct context *c, struct context_info *info);
 

@@ -301,6 +301,8 @@ forward_run(struct forward *f, struct cache *c, const struct cache_shape *s, con
 	}
 	ops->norm(f->b, h->norm, h->norm_eps, &f->v[V_OUTPUT_NORM], &f->v[V_OUTPUT_NORM_BIAS], f->x, n, h->n_embd,
 	    f->hidden + h->n_embd);
+	if (ops->end != NULL)
+		ops->end(f->b, f->hidden);
 }
 
 int

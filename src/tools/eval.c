@@ -13,6 +13,7 @@
 
 const char *const eval_policies[] = { "sink", "window", "dense", "recompute", NULL };
 const char *const eval_kv_types[] = { "auto", "f32", "f16", "bf16", "q8_0", NULL };
+const char *const eval_devices[] = { "auto", "cpu", "cuda", NULL };
 
 struct model *
 eval_open_model(const struct eval_context *o, unsigned flags, struct err *e)
@@ -41,6 +42,8 @@ eval_new_context(struct model *m, const struct eval_context *o, int32_t fork_tok
 	c.start = o->start;
 	c.kv = (enum kv_type)o->kv;
 	c.path = o->path;
+	c.device = eval_devices[o->device];
+	c.gpu = (int32_t)o->gpu;
 	return context_new(m, &c, e);
 }
 

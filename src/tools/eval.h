@@ -25,6 +25,8 @@ struct eval_context {
 	int64_t sinks, window, chunk, threads, start;
 	int kv; /* enum kv_type */
 	char *path;
+	int device;
+	int64_t gpu;
 	bool quiet;
 };
 
@@ -45,18 +47,23 @@ struct eval_context {
 	{ "window", 'w', OPTION_INT, "tokens", offsetof(struct eval_context, window), "1020", 0, INT32_MAX, NULL, 0, \
 	    "Most recent tokens that are attended to, the newest included. The policy dense ignores it." }, \
 	{ "chunk", 0, OPTION_INT, "tokens", offsetof(struct eval_context, chunk), "0", 0, INT32_MAX, NULL, 0, \
-	    "Tokens computed at once, 0 for the default. It never changes a result." }, \
+	    "Tokens computed at once, 0 for the default. On a CPU it never changes a result." }, \
 	{ "threads", 't', OPTION_INT, "threads", offsetof(struct eval_context, threads), "0", 0, 1024, NULL, 0, \
 	    "Threads of the computation, 0 for one per processor. It never changes a result." }, \
 	{ "kv", 0, OPTION_CHOICE, "type", offsetof(struct eval_context, kv), "auto", 0, 0, eval_kv_types, 0, \
 	    "Number format of the cached keys and values. Auto: f32 for models whose weights are F32 or F16, for others " \
-	    "bf16 where the processor multiplies it, else f32." }, \
+	    "bf16 where the processor multiplies it, else f32; on a GPU f32 for F32 and f16 for all others." }, \
 	{ "path", 0, OPTION_STRING, "name", offsetof(struct eval_context, path), NULL, 0, 0, NULL, 0, \
 	    "Code path: plain, generic, avx2, avx512 or avx512bf16; without it the fastest that the processor runs." }, \
+	{ "device", 0, OPTION_CHOICE, "device", offsetof(struct eval_context, device), "auto", 0, 0, eval_devices, 0, \
+	    "What computes. Auto: a GPU where the CUDA module and its driver find one with enough memory, unless --path is " \
+	    "given, else the CPU." }, \
+	{ "gpu", 0, OPTION_INT, "number", offsetof(struct eval_context, gpu), "0", 0, 1024, NULL, 0, \
+	    "Which of several GPUs." }, \
 	{ "start", 0, OPTION_INT, "position", offsetof(struct eval_context, start), "0", 0, INT64_MAX / 2, NULL, 0, \
 	    "Stream position of the first token; for tests of far positions." }
 
-extern const char *const eval_policies[], *const eval_kv_types[];
+extern const char *const eval_policies[], *const eval_kv_types[], *const eval_devices[];
 
 /* Open the model that the options name, or the default one. NULL with *e set. */
 struct model *eval_open_model(const struct eval_context *o, unsigned flags, struct err *e);

@@ -167,6 +167,8 @@ struct row_job {
 	float *y;
 };
 
+enum { CHUNK_DEFAULT = 256 };
+
 /* Rows that one task takes: enough work to pay for handing it out. */
 enum { ROWS_PER_TASK = 8, VALUES_PER_TASK = 16384 };
 
@@ -378,9 +380,10 @@ backend_open_cpu(const char *path, int threads, const struct backend_limits *lim
 		return NULL;
 	}
 	c->base = (struct backend){ .ops = &cpu_ops, .path = k->name, .threads = threads > 0 ? threads : count_processors(),
-		.kv = k->product_bf16 != NULL ? KV_BF16 : KV_F32 };
+		.chunk = limits->chunk > 0 ? limits->chunk : CHUNK_DEFAULT, .kv = k->product_bf16 != NULL ? KV_BF16 : KV_F32 };
 	c->k = k;
 	c->limits = *limits;
+	c->limits.chunk = c->base.chunk;
 	if (allocate_scratch(c) < 0) {
 		err_set(e, EX_OSERR, "out of memory for the CPU backend");
 	} else if ((c->team = team_new(c->base.threads)) == NULL) {

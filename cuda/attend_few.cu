@@ -1,0 +1,453 @@
+/*
+ * Attention of a few tokens over a cache in halves or 8 bits, at the speed of
+ * memory: the slots are split among blocks and their warps, which take 16 at a
+ * time straight into the operands of tensor core products, and the last block
+ * of a head joins the parts. Queries and keys may be rotated, and keys and
+ * values stored, on the way. The order of sums depends on positions alone.
+ */
+#include "rows.cuh"
+
+enum { WARPS = 4, ROWS = 16, COLUMNS = 16, SPLIT_COLUMNS = 64, SPLITS_MAX = 64 };
+
+struct few_job {
+	struct attend_call a;
+	struct rotation r;
+	bool fused;            /* q_window, keys and values are raw */
+	const float *q_window, *q_sink, *k, *values;
+	int rows_used;         /* rows of a tile that can be in use */
+	float *parts;          /* [head_kv][tile][split][rows_used][d_v + 2] */
+	unsigned *counters;    /* [head_kv][tile] */
+};
+
+/* Which columns a block has: steps of 16 slots, the sinks' first, then the ring's in stream order. */
+struct range {
+	int64_t sink_steps, ring_first; /* ring blocks counted along the stream */
+	int64_t begin, end;             /* steps of this split */
+};
+
+static __device__ struct range
+range_of(const struct cache_view &v, int64_t low, int64_t high)
+{
+	struct range r = {};
+	int64_t sinks = v.sinks < high + 1 ? v.sinks : high + 1, steps, each;
+
+	r.sink_steps = (sinks + COLUMNS - 1) / COLUMNS;
+	steps = r.sink_steps;
+	if (high >= v.sinks) {
+		r.ring_first = (sight_of(v, low).begin - v.sinks) / COLUMNS;
+		steps += (high - v.sinks) / COLUMNS - r.ring_first + 1;
+	}
+	each = (steps + gridDim.x - 1) / gridDim.x;
+	r.begin = each * blockIdx.x < steps ? each * blockIdx.x : steps;
+	r.end = r.begin + each < steps ? r.begin + each : steps;
+	return r;
+}
+
+static __device__ __forceinline__ int
+clip(int64_t x)
+{
+	return x < 0 ? 0 : x > COLUMNS ? COLUMNS : (int)x;
+}
+
+/* Eight elements of a key or value, as halves; nothing beyond the row's end. */
+template <bool BYTES>
+static __device__ __forceinline__ uint4
+load_eight(const void *base, const __half *scales, int64_t row, int ld, int d)
+{
+	uint4 h = make_uint4(0, 0, 0, 0);
+	uint2 b;
+	__half2 s;
+
+	if (d >= ld)
+		return h;
+	if (!BYTES)
+		return __ldcg((const uint4 *)(static_cast<const __half *>(base) + row * ld + d));
+	b = __ldcg((const uint2 *)(static_cast<const int8_t *>(base) + row * ld + d));
+	s = __half2half2(__ldcg(scales + (row * ld + d) / 32));
+	b.x ^= 0x80808080;
+	b.y ^= 0x80808080;
+	h.x = bits_of(__hmul2(biased_pair(b.x, 0, 1), s));
+	h.y = bits_of(__hmul2(biased_pair(b.x, 2, 3), s));
+	h.z = bits_of(__hmul2(biased_pair(b.y, 0, 1), s));
+	h.w = bits_of(__hmul2(biased_pair(b.y, 2, 3), s));
+	return h;
+}
+
+/* Shared memory of a block, in floats and halves. */
+template <int DK, int DV>
+struct layout {
+	/* Halves from query to query: rows begin in banks that do not meet. */
+	static const int q_ld = DK % 64 == 0 ? DK + 32 : DK;
+	static const int q_bytes = 2 * ROWS * q_ld * 2;
+	static const int stage_bytes = WARPS * (DK > DV ? DK : DV) * 4;
+
+	static __host__ __device__ size_t
+	bytes(int rows_used)
+	{
+		size_t first = q_bytes + stage_bytes, last = (size_t)WARPS * rows_used * (DV + 2) * 4;
+
+		return first > last ? first : last;
+	}
+};
+
+/* The tile's queries in shared memory: [window, sink][ROWS][q_ld]. */
+template <int DK, int DV>
+static __device__ __forceinline__ void
+fetch_queries(const few_job &j, int tile, int head_kv, int group, __half *queries, float *stage)
+{
+	const int q_ld = layout<DK, DV>::q_ld;
+	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, d = j.a.v.d_k;
+	float *row = stage + warp * (DK > DV ? DK : DV);
+
+	for (int i = warp; i < ROWS; i += WARPS) {
+		int r = tile * ROWS + i, token = r / group;
+		int64_t at = ((int64_t)token * j.a.n_head + head_kv * group + r % group) * d;
+
+		for (int form = 0; form < 2; form++) {
+			__half *to = queries + (form * ROWS + i) * q_ld;
+			const float *x = (form == 0 || j.fused ? j.q_window : j.q_sink) + at;
+			bool there = token < j.a.n && (form == 0 || j.a.v.sinks > 0);
+
+			if (there && j.fused) {
+				rotate_row(j.r, form == 0 ? j.r.window : j.r.sink, j.r.q_norm, x, token, d, row, lane);
+				x = row;
+			}
+			for (int k = lane; k < DK; k += 32)
+				to[k] = there && k < d ? to_half(x[k]) : __float2half_rn(0);
+			__syncwarp();
+		}
+	}
+}
+
+/* New keys and values that lie within this block's range. */
+template <int LONGEST>
+static __device__ __forceinline__ void
+store_new(const few_job &j, const struct range &range, int head_kv, int64_t first, float *stage)
+{
+	int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+	const struct cache_view &v = j.a.v;
+	float *row = stage + warp * LONGEST;
+
+	for (int i = warp; i < 2 * j.a.n; i += WARPS) {
+		int token = i / 2;
+		int64_t t = first + token;
+		int64_t step = t < v.sinks ? t / COLUMNS : range.sink_steps + (t - v.sinks) / COLUMNS - range.ring_first;
+
+		if (step < range.begin || step >= range.end)
+			continue;
+		if (i % 2 == 0) {
+			rotate_row(j.r, j.r.window, j.r.k_norm, j.k + ((int64_t)token * v.n_head_kv + head_kv) * v.d_k, token, v.d_k,
+			    row, lane);
+		} else {
+			for (int d = lane; d < v.d_v; d += 32)
+				row[d] = j.values[((int64_t)token * v.n_head_kv + head_kv) * v.d_v + d];
+			__syncwarp();
+		}
+		store_row(v, i % 2 == 0, head_kv, t, row, lane);
+		__syncwarp();
+	}
+}
+
+/* A result: element d of row r. */
+static __device__ __forceinline__ void
+put(const few_job &j, int tile, int head_kv, int group, int row, int d, float x)
+{
+	int r = tile * ROWS + row, token = r / group, head = head_kv * group + r % group;
+
+	if (token >= j.a.n || d >= j.a.v.d_v)
+		return;
+	if (j.a.out32 != NULL)
+		j.a.out32[((int64_t)token * j.a.n_head + head) * j.a.v.d_v + d] = x;
+	if (j.a.out16 != NULL)
+		j.a.out16[token * j.a.ld16 + head * j.a.v.d_v + d] = to_half(x);
+}
+
+/*
+ * Parts of sums of values, each with its largest score and sum of weights
+ * behind it: part[i] at base + i * stride. Joined for element d; with `total`
+ * the largest and the sum of weights come back instead of the quotient.
+ */
+static __device__ __forceinline__ float
+join(const float *base, int64_t stride, int parts, int d_v, int d, float *largest, float *total)
+{
+	float m = -INFINITY, sum = 0, weights = 0;
+
+	for (int i = 0; i < parts; i++)
+		m = fmaxf(m, __ldcg(base + i * stride + d_v));
+	for (int i = 0; i < parts; i++) {
+		float top = __ldcg(base + i * stride + d_v), f = top == -INFINITY ? 0 : __expf(top - m);
+
+		sum += f * __ldcg(base + i * stride + d);
+		weights += f * __ldcg(base + i * stride + d_v + 1);
+	}
+	*largest = m;
+	*total = weights;
+	return sum;
+}
+
+/* DK and DV: lengths rounded up, DK to 32 and DV to 64 elements. */
+template <int DK, int DV, bool BYTES>
+static __global__ void __launch_bounds__(WARPS * 32)
+few_kernel(const __grid_constant__ few_job j)
+{
+	extern __shared__ __align__(16) unsigned char shared[];
+	__shared__ bool last;
+	const int q_ld = layout<DK, DV>::q_ld;
+	__half *queries = reinterpret_cast<__half *>(shared);
+	float *stage = reinterpret_cast<float *>(shared + layout<DK, DV>::q_bytes);
+	float *merge = reinterpret_cast<float *>(shared), m[2] = { -INFINITY, -INFINITY }, l[2] = { 0, 0 };
+	const struct cache_view &v = j.a.v;
+	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+	int head_kv = blockIdx.z, tile = blockIdx.y, group = j.a.n_head / v.n_head_kv;
+	int64_t first, low, high, token[2], head_rows = (int64_t)head_kv * v.slots;
+	int row_low = tile * ROWS / group, row_high = min((tile * ROWS + ROWS - 1) / group, j.a.n - 1), form = -1;
+	float slope[2] = { 0, 0 }, sum[DV / 64][8][4];
+	struct sight sight[2];
+	struct range range;
+
+	wait_for_predecessor();
+	first = *j.a.first;
+	low = first + row_low;
+	high = first + row_high;
+	range = range_of(v, low, high);
+	if (j.fused)
+		store_new<(DK > DV ? DK : DV)>(j, range, head_kv, first, stage);
+	fetch_queries<DK, DV>(j, tile, head_kv, group, queries, stage);
+	for (int i = 0; i < 2; i++) {
+		int r = tile * ROWS + g + 8 * i;
+
+		token[i] = first + min(r / group, j.a.n - 1);
+		sight[i] = sight_of(v, token[i]);
+		if (j.a.slopes != NULL)
+			slope[i] = j.a.slopes[head_kv * group + r % group];
+	}
+#pragma unroll
+	for (int jj = 0; jj < DV / 64; jj++)
+#pragma unroll
+		for (int i = 0; i < 8; i++)
+			sum[jj][i][0] = sum[jj][i][1] = sum[jj][i][2] = sum[jj][i][3] = 0;
+	__syncthreads();
+	for (int64_t step = range.begin + warp; step < range.end; step += WARPS) {
+		bool sinks = step < range.sink_steps;
+		int64_t block = sinks ? step : step - range.sink_steps + range.ring_first;
+		/* the stream token of the first column, and its row */
+		int64_t base = sinks ? step * COLUMNS : v.sinks + block * COLUMNS;
+		int64_t row = head_rows + (sinks ? base : v.sink_slots + block % (v.ring / COLUMNS) * COLUMNS);
+		uint4 keys[2][DK / 32], values[4][DV / 64];
+		float s[2][4] = { { 0, 0, 0, 0 }, { 0, 0, 0, 0 } };
+		uint32_t p[4];
+
+		form = sinks ? 1 : 0;
+#pragma unroll
+		for (int i = 0; i < 2; i++)
+#pragma unroll
+			for (int k = 0; k < DK / 32; k++)
+				keys[i][k] = load_eight<BYTES>(v.k, v.k_scale, row + 8 * i + g, v.k_ld, 32 * k + 8 * t);
+		if (DV <= 128) {
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+#pragma unroll
+				for (int k = 0; k < DV / 64; k++)
+					values[i][k] = load_eight<BYTES>(v.v, v.v_scale, row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld,
+					    64 * k + 8 * g);
+		}
+#pragma unroll
+		for (int k = 0; k < DK / 32; k++) {
+			const __half *q = queries + (form * ROWS + g) * q_ld + 32 * k + 8 * t;
+			uint4 a = *(const uint4 *)q, b = *(const uint4 *)(q + 8 * q_ld);
+			uint32_t front[4] = { a.x, b.x, a.y, b.y }, back[4] = { a.z, b.z, a.w, b.w };
+
+#pragma unroll
+			for (int i = 0; i < 2; i++) {
+				multiply(s[i], front, keys[i][k].x, keys[i][k].y);
+				multiply(s[i], back, keys[i][k].z, keys[i][k].w);
+			}
+		}
+		/* scores: value c of s[i] is row g + 8 (c / 2), column 8 i + 2 t + c % 2 */
+#pragma unroll
+		for (int r = 0; r < 2; r++) {
+			int from = clip((sinks ? sight[r].from : sight[r].begin) - base);
+			int to = clip((sinks ? sight[r].to : token[r] + 1) - base);
+			int64_t here = (sinks ? sight[r].here : token[r]) - base;
+			float top = m[r], factor;
+
+#pragma unroll
+			for (int i = 0; i < 2; i++)
+#pragma unroll
+				for (int c = 0; c < 2; c++) {
+					int column = 8 * i + 2 * t + c;
+					float x = shape_score(s[i][2 * r + c] * j.a.scale, j.a.softcap, slope[r], here - column);
+
+					x = column >= from && column < to ? x : -INFINITY;
+					s[i][2 * r + c] = x;
+					top = fmaxf(top, x);
+				}
+			top = max_lanes<1, 2>(top);
+			factor = m[r] == -INFINITY ? 0 : __expf(m[r] - top);
+			m[r] = top;
+			l[r] *= factor;
+			top = top == -INFINITY ? 0 : top;
+#pragma unroll
+			for (int i = 0; i < 2; i++) {
+				__half2 h = __floats2half2_rn(__expf(s[i][2 * r] - top), __expf(s[i][2 * r + 1] - top));
+
+				p[2 * i + r] = bits_of(h);
+				l[r] += __low2float(h) + __high2float(h);
+			}
+#pragma unroll
+			for (int k = 0; k < DV / 64; k++)
+#pragma unroll
+				for (int i = 0; i < 8; i++) {
+					sum[k][i][2 * r] *= factor;
+					sum[k][i][2 * r + 1] *= factor;
+				}
+		}
+		/* values: column n of product i is element 64 k + 8 n + i */
+#pragma unroll
+		for (int k = 0; k < DV / 64; k++) {
+			if (DV > 128)
+#pragma unroll
+				for (int i = 0; i < 4; i++)
+					values[i][0] = load_eight<BYTES>(v.v, v.v_scale, row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld,
+					    64 * k + 8 * g);
+#pragma unroll
+			for (int i = 0; i < 8; i++) {
+				const int from = DV <= 128 ? k : 0;
+				uint32_t x[4];
+
+#pragma unroll
+				for (int n = 0; n < 4; n++)
+					x[n] = i < 2 ? values[n][from].x : i < 4 ? values[n][from].y : i < 6 ? values[n][from].z : values[n][from].w;
+				multiply(sum[k][i], p, __byte_perm(x[0], x[1], i % 2 == 0 ? 0x5410 : 0x7632),
+				    __byte_perm(x[2], x[3], i % 2 == 0 ? 0x5410 : 0x7632));
+			}
+		}
+	}
+	/* the warps' parts meet in shared memory */
+	__syncthreads();
+#pragma unroll
+	for (int r = 0; r < 2; r++) {
+		float *to = merge + (warp * j.rows_used + g + 8 * r) * (DV + 2);
+
+		l[r] = sum_lanes<1, 2>(l[r]);
+		if (g + 8 * r >= j.rows_used)
+			continue;
+#pragma unroll
+		for (int k = 0; k < DV / 64; k++)
+#pragma unroll
+			for (int i = 0; i < 8; i++) {
+				to[64 * k + 16 * t + i] = sum[k][i][2 * r];
+				to[64 * k + 16 * t + 8 + i] = sum[k][i][2 * r + 1];
+			}
+		if (t == 0) {
+			to[DV] = m[r];
+			to[DV + 1] = l[r];
+		}
+	}
+	__syncthreads();
+	{
+		int64_t unit = (int64_t)head_kv * gridDim.y + tile, width = DV + 2, size = j.rows_used * width;
+		float *mine = j.parts + (unit * gridDim.x + blockIdx.x) * size, top, total;
+
+		for (int i = threadIdx.x; i < j.rows_used * DV; i += WARPS * 32) {
+			int row = i / DV, d = i % DV;
+			float x = 0, y = 0;
+
+			top = -INFINITY;
+			for (int w = 0; w < WARPS; w++)
+				top = fmaxf(top, merge[(w * j.rows_used + row) * width + DV]);
+			for (int w = 0; w < WARPS; w++) {
+				const float *part = merge + (w * j.rows_used + row) * width;
+				float f = part[DV] == -INFINITY ? 0 : __expf(part[DV] - top);
+
+				x += f * part[d];
+				y += f * part[DV + 1];
+			}
+			if (gridDim.x == 1) {
+				put(j, tile, head_kv, group, row, d, x / y);
+				continue;
+			}
+			__stcg(mine + row * width + d, x);
+			if (d == 0) {
+				__stcg(mine + row * width + DV, top);
+				__stcg(mine + row * width + DV + 1, y);
+			}
+		}
+		if (gridDim.x == 1)
+			return;
+		__threadfence();
+		__syncthreads();
+		if (threadIdx.x == 0) {
+			last = atomicAdd(&j.counters[unit], 1) == gridDim.x - 1;
+			if (last)
+				j.counters[unit] = 0;
+		}
+		__syncthreads();
+		if (!last)
+			return;
+		__threadfence();
+		for (int i = threadIdx.x; i < j.rows_used * DV; i += WARPS * 32) {
+			float x = join(j.parts + unit * gridDim.x * size + i / DV * width, size, (int)gridDim.x, DV, i % DV, &top,
+			    &total);
+
+			put(j, tile, head_kv, group, i / DV, i % DV, x / total);
+		}
+	}
+}
+
+template <int DK, int DV>
+static void
+start(struct cuda *c, struct few_job *j)
+{
+	const struct cache_view *v = &j->a.v;
+	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + ROWS - 1) / ROWS, splits;
+	int64_t columns = v->slots, units = (int64_t)tiles * v->n_head_kv;
+	size_t shared;
+
+	splits = (int)((4 * c->sms + units - 1) / units);
+	if (splits > (columns + SPLIT_COLUMNS - 1) / SPLIT_COLUMNS)
+		splits = (int)((columns + SPLIT_COLUMNS - 1) / SPLIT_COLUMNS);
+	if (splits > SPLITS_MAX)
+		splits = SPLITS_MAX;
+	if (units > COUNTERS)
+		splits = 1;
+	j->rows_used = rows < ROWS ? rows : ROWS;
+	shared = layout<DK, DV>::bytes(j->rows_used);
+	j->counters = c->counters;
+	if (splits > 1) {
+		j->parts = static_cast<float *>(cuda_scratch(c, SCRATCH_PARTS,
+		    (size_t)(units * splits * j->rows_used * (DV + 2)) * sizeof(float)));
+		if (j->parts == NULL)
+			return;
+	}
+	if (v->type == KV_F16) {
+		allow_shared(c, few_kernel<DK, DV, false>, shared);
+		launch(c, true, few_kernel<DK, DV, false>, dim3(splits, tiles, v->n_head_kv), WARPS * 32, shared, *j);
+	} else {
+		allow_shared(c, few_kernel<DK, DV, true>, shared);
+		launch(c, true, few_kernel<DK, DV, true>, dim3(splits, tiles, v->n_head_kv), WARPS * 32, shared, *j);
+	}
+}
+
+void
+attend_few(struct cuda *c, const struct attend_call *a, const struct rotation *r, const float *q_window,
+    const float *q_sink, const float *k, const float *values)
+{
+	int longest = a->v.d_k > a->v.d_v ? a->v.d_k : a->v.d_v;
+	struct few_job j = {};
+
+	j.a = *a;
+	j.fused = r != NULL;
+	if (r != NULL)
+		j.r = *r;
+	j.q_window = q_window;
+	j.q_sink = q_sink;
+	j.k = k;
+	j.values = values;
+	if (longest <= 64)
+		start<64, 64>(c, &j);
+	else if (longest <= 128)
+		start<128, 128>(c, &j);
+	else
+		start<256, 256>(c, &j);
+}

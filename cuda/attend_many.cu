@@ -1,0 +1,383 @@
+/*
+ * Attention of many tokens over a cache in halves: tiles of queries (tokens
+ * times the heads that share keys) against tiles of 64 slots on tensor cores,
+ * with an online softmax. The sinks' tiles come first, with queries rotated
+ * for them, then the band of the ring; only its ends are masked. Few tiles of
+ * queries split the slots among blocks, and a second kernel joins the parts.
+ */
+#include "rows.cuh"
+
+enum { WARPS = 4, THREADS = WARPS * 32, COLUMNS = 64, PAD = 8 };
+
+struct many_job {
+	struct attend_call a;
+	const __half *q_window, *q_sink; /* [n, n_head, k_ld] */
+	float *parts;                    /* [head_kv][tile][split][rows][D + 2], or NULL */
+};
+
+/* 2^x; tiny results are 0. */
+static __device__ __forceinline__ float
+power(float x)
+{
+	float y;
+
+	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
+}
+
+static __device__ __forceinline__ int
+clip(int64_t x)
+{
+	return x < 0 ? 0 : x > COLUMNS ? COLUMNS : (int)x;
+}
+
+/* Rows of D halves to shared memory; row r of the tile comes from `from(r)`, or is zero where that is NULL. */
+template <int D, int ROWS, typename From>
+static __device__ __forceinline__ void
+fetch(__half *to, int length, From from)
+{
+	const int chunks = D / 8;
+
+	for (int i = threadIdx.x; i < ROWS * chunks; i += THREADS) {
+		int r = i / chunks, d = i % chunks * 8;
+		const __half *row = from(r);
+		bool there = row != NULL && d < length;
+
+		copy_async(to + r * (D + PAD) + d, there ? row + d : NULL, there);
+	}
+}
+
+/* Where the tile's columns lie: tiles are counted from the sinks' first; the ring's follow in stream order. */
+struct range {
+	int sink_tiles, begin, end;
+	int64_t ring_first;              /* ring tiles before the first one in use */
+};
+
+static __device__ struct range
+range_of(const struct cache_view &v, int64_t low, int64_t high)
+{
+	struct range r = {};
+	int64_t sinks = v.sinks < high + 1 ? v.sinks : high + 1;
+	int tiles, each;
+
+	r.sink_tiles = (int)((sinks + COLUMNS - 1) / COLUMNS);
+	tiles = r.sink_tiles;
+	if (high >= v.sinks) {
+		r.ring_first = (sight_of(v, low).begin - v.sinks) / COLUMNS;
+		tiles += (int)((high - v.sinks) / COLUMNS - r.ring_first) + 1;
+	}
+	each = (tiles + gridDim.z - 1) / gridDim.z;
+	r.begin = min(each * (int)blockIdx.z, tiles);
+	r.end = min(r.begin + each, tiles);
+	return r;
+}
+
+/* D: length of keys and values rounded up; M: tiles of 16 query rows per warp. */
+template <int D, int M>
+static __global__ void __launch_bounds__(THREADS, 2)
+many_kernel(const __grid_constant__ many_job j)
+{
+	enum { ROWS = WARPS * M * 16, LD = D + PAD };
+	extern __shared__ __align__(16) __half shared_halves[];
+	__half *queries = shared_halves, *keys = queries + ROWS * LD, *values = keys + COLUMNS * LD;
+	const struct cache_view &v = j.a.v;
+	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+	int head_kv = blockIdx.y, group = j.a.n_head / v.n_head_kv, row0 = blockIdx.x * ROWS, rows = j.a.n * group;
+	bool plain = j.a.softcap == 0 && j.a.slopes == NULL;
+	float unit = plain ? j.a.scale * 1.44269504f : 1.44269504f;
+	const __half *k = static_cast<const __half *>(v.k) + (int64_t)head_kv * v.slots * v.k_ld;
+	const __half *x = static_cast<const __half *>(v.v) + (int64_t)head_kv * v.slots * v.v_ld;
+	float sum[M][D / 8][4], s[M][COLUMNS / 8][4], m[M][2], l[M][2];
+	int64_t first, low, high;
+	struct range range;
+
+	wait_for_predecessor();
+	first = *j.a.first;
+	low = first + row0 / group;
+	high = first + min((row0 + ROWS - 1) / group, j.a.n - 1);
+	range = range_of(v, low, high);
+#pragma unroll
+	for (int i = 0; i < M; i++) {
+		m[i][0] = m[i][1] = -INFINITY;
+		l[i][0] = l[i][1] = 0;
+#pragma unroll
+		for (int n = 0; n < D / 8; n++)
+			sum[i][n][0] = sum[i][n][1] = sum[i][n][2] = sum[i][n][3] = 0;
+	}
+
+	/* A tile's rows of keys or values; the ring may end within it. */
+	auto fetch_slots = [&](__half *to, const __half *base, int ld, int tile) {
+		bool sinks = tile < range.sink_tiles;
+		int start = sinks ? tile * COLUMNS
+		    : (int)((tile - range.sink_tiles + range.ring_first) * COLUMNS % v.ring);
+		int end = (int)(sinks ? v.sink_slots : v.ring);
+
+		base += sinks ? 0 : v.sink_slots * ld;
+		fetch<D, COLUMNS>(to, ld, [&](int r) {
+			int at = start + r;
+
+			if (at >= end) {
+				if (sinks)
+					return (const __half *)NULL;
+				at %= end;
+			}
+			return base + (int64_t)at * ld;
+		});
+		copy_commit();
+	};
+	auto fetch_queries = [&](const __half *from) {
+		fetch<D, ROWS>(queries, v.k_ld, [&](int r) {
+			int at = row0 + r;
+			return at >= rows ? (const __half *)NULL
+			    : from + ((int64_t)(at / group) * j.a.n_head + head_kv * group + at % group) * v.k_ld;
+		});
+		copy_commit();
+	};
+
+	if (range.begin < range.end) {
+		fetch_queries(range.begin < range.sink_tiles ? j.q_sink : j.q_window);
+		fetch_slots(keys, k, v.k_ld, range.begin);
+	}
+	for (int tile = range.begin; tile < range.end; tile++) {
+		bool sinks = tile < range.sink_tiles;
+		int64_t base = sinks ? (int64_t)tile * COLUMNS
+		    : v.sinks + (tile - range.sink_tiles + range.ring_first) * COLUMNS;
+		bool whole;
+
+		copy_wait<0>();
+		__syncthreads();
+		fetch_slots(values, x, v.v_ld, tile);
+#pragma unroll
+		for (int i = 0; i < M; i++)
+#pragma unroll
+			for (int n = 0; n < COLUMNS / 8; n++)
+				s[i][n][0] = s[i][n][1] = s[i][n][2] = s[i][n][3] = 0;
+#pragma unroll
+		for (int d = 0; d < D; d += 16) {
+			uint32_t a[M][4], b[4];
+
+#pragma unroll
+			for (int i = 0; i < M; i++)
+				load_matrices(a[i], queries + (warp * M * 16 + i * 16 + lane % 16) * LD + d + lane / 16 * 8);
+#pragma unroll
+			for (int n = 0; n < COLUMNS / 8; n += 2) {
+				load_matrices(b, keys + (n * 8 + lane / 16 * 8 + lane % 8) * LD + d + lane / 8 % 2 * 8);
+#pragma unroll
+				for (int i = 0; i < M; i++) {
+					multiply(s[i][n], a[i], b[0], b[1]);
+					multiply(s[i][n + 1], a[i], b[2], b[3]);
+				}
+			}
+		}
+		copy_wait<0>();
+		__syncthreads();
+		if (tile + 1 < range.end) {
+			/* The queries' other form: everybody is through with this one. */
+			if (tile + 1 == range.sink_tiles)
+				fetch_queries(j.q_window);
+			fetch_slots(keys, k, v.k_ld, tile + 1);
+		}
+		whole = !sinks && base >= sight_of(v, high).begin && base + COLUMNS - 1 <= low;
+#pragma unroll
+		for (int i = 0; i < M; i++)
+#pragma unroll
+			for (int r = 0; r < 2; r++) {
+				float top = m[i][r], factor, offset, part = 0;
+
+				if (!whole || !plain) {
+					int at = min(row0 + (warp * M + i) * 16 + g + 8 * r, rows - 1);
+					int64_t token = first + at / group;
+					struct sight sight = sight_of(v, token);
+					int from = clip((sinks ? sight.from : sight.begin) - base);
+					int to = clip((sinks ? sight.to : token + 1) - base);
+					int64_t here = (sinks ? sight.here : token) - base;
+					float slope = j.a.slopes != NULL ? j.a.slopes[head_kv * group + at % group] : 0;
+
+#pragma unroll
+					for (int n = 0; n < COLUMNS / 8; n++)
+#pragma unroll
+						for (int e = 0; e < 2; e++) {
+							int column = n * 8 + 2 * t + e;
+							float y = s[i][n][2 * r + e];
+
+							if (!plain)
+								y = shape_score(y * j.a.scale, j.a.softcap, slope, here - column);
+							s[i][n][2 * r + e] = column >= from && column < to ? y : -INFINITY;
+						}
+				}
+#pragma unroll
+				for (int n = 0; n < COLUMNS / 8; n++)
+					top = fmaxf(top, fmaxf(s[i][n][2 * r], s[i][n][2 * r + 1]));
+				top = max_lanes<1, 2>(top);
+				factor = m[i][r] == -INFINITY ? 0 : power((m[i][r] - top) * unit);
+				m[i][r] = top;
+				offset = top == -INFINITY ? 0 : top * unit;
+				/* Weights as they are multiplied: their sum is that of the rounded ones. */
+#pragma unroll
+				for (int n = 0; n < COLUMNS / 8; n++) {
+					__half2 h = __floats2half2_rn(power(s[i][n][2 * r] * unit - offset),
+					    power(s[i][n][2 * r + 1] * unit - offset));
+
+					part += __low2float(h) + __high2float(h);
+					s[i][n][2 * r] = __uint_as_float(bits_of(h));
+				}
+				l[i][r] = l[i][r] * factor + part;
+#pragma unroll
+				for (int n = 0; n < D / 8; n++) {
+					sum[i][n][2 * r] *= factor;
+					sum[i][n][2 * r + 1] *= factor;
+				}
+			}
+#pragma unroll
+		for (int c = 0; c < COLUMNS / 16; c++)
+#pragma unroll
+			for (int n = 0; n < D / 8; n += 2) {
+				uint32_t b[4];
+
+				load_matrices_across(b, values + (c * 16 + lane / 8 % 2 * 8 + lane % 8) * LD + n * 8 + lane / 16 * 8);
+#pragma unroll
+				for (int i = 0; i < M; i++) {
+					uint32_t p[4] = { __float_as_uint(s[i][2 * c][0]), __float_as_uint(s[i][2 * c][2]),
+						__float_as_uint(s[i][2 * c + 1][0]), __float_as_uint(s[i][2 * c + 1][2]) };
+
+					multiply(sum[i][n], p, b[0], b[1]);
+					multiply(sum[i][n + 1], p, b[2], b[3]);
+				}
+			}
+	}
+#pragma unroll
+	for (int i = 0; i < M; i++)
+#pragma unroll
+		for (int r = 0; r < 2; r++) {
+			int row = (warp * M + i) * 16 + g + 8 * r, at = row0 + row, token = at / group;
+			int head = head_kv * group + at % group;
+			float total = sum_lanes<1, 2>(l[i][r]), inverse = 1 / total;
+			int64_t unit_index = ((int64_t)head_kv * gridDim.x + blockIdx.x) * gridDim.z + blockIdx.z;
+			float *part = j.parts + (unit_index * ROWS + row) * (D + 2);
+
+			if (at >= rows)
+				continue;
+#pragma unroll
+			for (int n = 0; n < D / 8; n++) {
+				int d = n * 8 + 2 * t;
+
+				for (int e = 0; e < 2; e++) {
+					float y = sum[i][n][2 * r + e];
+
+					if (j.parts != NULL)
+						part[d + e] = y;
+					else if (d + e < v.d_v && j.a.out16 != NULL)
+						j.a.out16[token * j.a.ld16 + head * v.d_v + d + e] = to_half(y * inverse);
+					else if (d + e < v.d_v)
+						j.a.out32[((int64_t)token * j.a.n_head + head) * v.d_v + d + e] = y * inverse;
+				}
+			}
+			if (j.parts != NULL && t == 0) {
+				part[D] = m[i][r] * unit;
+				part[D + 1] = total;
+			}
+		}
+}
+
+/* One block per row: the splits' parts joined. */
+static __global__ void
+join_kernel(const __grid_constant__ many_job j, int splits, int tile_rows, int width)
+{
+	const struct cache_view &v = j.a.v;
+	int group = j.a.n_head / v.n_head_kv, row = blockIdx.x, head_kv = blockIdx.y, token, head;
+	int tiles = (j.a.n * group + tile_rows - 1) / tile_rows;
+	const float *part;
+
+	wait_for_predecessor();
+	token = row / group;
+	head = head_kv * group + row % group;
+	part = j.parts + (((int64_t)head_kv * tiles + row / tile_rows) * splits * tile_rows + row % tile_rows) * (width + 2);
+	for (int d = threadIdx.x; d < v.d_v; d += blockDim.x) {
+		int64_t stride = (int64_t)tile_rows * (width + 2);
+		float top = -INFINITY, x = 0, y = 0;
+
+		for (int i = 0; i < splits; i++)
+			top = fmaxf(top, part[i * stride + width]);
+		for (int i = 0; i < splits; i++) {
+			float m = part[i * stride + width], f = m == -INFINITY ? 0 : power(m - top);
+
+			x += f * part[i * stride + d];
+			y += f * part[i * stride + width + 1];
+		}
+		if (j.a.out16 != NULL)
+			j.a.out16[token * j.a.ld16 + head * v.d_v + d] = to_half(x / y);
+		else
+			j.a.out32[((int64_t)token * j.a.n_head + head) * v.d_v + d] = x / y;
+	}
+}
+
+/* A quantised cache's layer in halves. */
+static __global__ void
+expand_kernel(const int8_t *x, const __half *scales, int64_t n, __half *y)
+{
+	int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+
+	wait_for_predecessor();
+	if (i < n)
+		y[i] = __float2half_rn((float)x[i] * __half2float(scales[i / 32]));
+}
+
+static bool
+expand(struct cuda *c, struct cache_view *v)
+{
+	int64_t rows = v->slots * v->n_head_kv, k = rows * v->k_ld, n = k + rows * v->v_ld;
+	__half *to = static_cast<__half *>(cuda_scratch(c, SCRATCH_KEYS, (size_t)n * sizeof *to));
+
+	if (to == NULL)
+		return false;
+	launch(c, true, expand_kernel, blocks_for(k, 256), 256, 0, static_cast<const int8_t *>(v->k), v->k_scale, k, to);
+	launch(c, true, expand_kernel, blocks_for(n - k, 256), 256, 0, static_cast<const int8_t *>(v->v), v->v_scale, n - k,
+	    to + k);
+	v->type = KV_F16;
+	v->k = to;
+	v->v = to + k;
+	return true;
+}
+
+template <int D, int M>
+static void
+start(struct cuda *c, struct many_job *j)
+{
+	const int tile_rows = WARPS * M * 16;
+	const struct cache_view *v = &j->a.v;
+	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + tile_rows - 1) / tile_rows;
+	int64_t units = (int64_t)tiles * v->n_head_kv, columns = v->slots / (4 * COLUMNS) + 1;
+	size_t shared = (size_t)(tile_rows + 2 * COLUMNS) * (D + PAD) * sizeof(__half);
+	int splits = (int)(2 * c->sms / units);
+
+	splits = splits > columns ? (int)columns : splits;
+	splits = splits > 16 ? 16 : splits < 1 ? 1 : splits;
+	if (splits > 1) {
+		j->parts = static_cast<float *>(cuda_scratch(c, SCRATCH_PARTS,
+		    (size_t)(units * splits * tile_rows * (D + 2)) * sizeof(float)));
+		if (j->parts == NULL)
+			return;
+	}
+	allow_shared(c, many_kernel<D, M>, shared);
+	launch(c, true, many_kernel<D, M>, dim3(tiles, v->n_head_kv, splits), THREADS, shared, *j);
+	if (splits > 1)
+		launch(c, true, join_kernel, dim3(rows, v->n_head_kv), 128, 0, *j, splits, tile_rows, D);
+}
+
+void
+attend_many(struct cuda *c, const struct attend_call *a, const __half *q_window, const __half *q_sink)
+{
+	int longest = a->v.d_k > a->v.d_v ? a->v.d_k : a->v.d_v;
+	struct many_job j = { *a, q_window, q_sink, NULL };
+
+	if (a->v.type == KV_Q8_0 && !expand(c, &j.a.v))
+		return;
+	if (longest <= 64)
+		start<64, 2>(c, &j);
+	else if (longest <= 96)
+		start<96, 2>(c, &j);
+	else if (longest <= 128)
+		start<128, 2>(c, &j);
+	else
+		start<256, 1>(c, &j);
+}

@@ -1,0 +1,162 @@
+/* Starting kernels, and the instructions that have no name in CUDA C++. */
+#ifndef SINKD_CUDA_LAUNCH_CUH
+#define SINKD_CUDA_LAUNCH_CUH
+
+#include "device.cuh"
+
+/*
+ * Start a kernel. overlap: it may begin while its predecessor still runs; it
+ * then calls wait_for_predecessor before it reads what any kernel wrote.
+ */
+template <typename... Parameters, typename... Arguments>
+static void
+launch(struct cuda *c, bool overlap, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
+    Arguments... arguments)
+{
+	cudaLaunchConfig_t config = {};
+	cudaLaunchAttribute attribute = {};
+
+	if (c->failure.code != 0)
+		return;
+	config.gridDim = grid;
+	config.blockDim = block;
+	config.dynamicSmemBytes = shared;
+	config.stream = c->stream;
+	if (overlap && c->overlap) {
+		attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+		attribute.val.programmaticStreamSerializationAllowed = 1;
+		config.attrs = &attribute;
+		config.numAttrs = 1;
+	}
+	CHECK(c, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+}
+
+/* More shared memory than a kernel gets by itself. */
+template <typename Kernel>
+static void
+allow_shared(struct cuda *c, Kernel kernel, size_t bytes)
+{
+	if (bytes > 48 * 1024)
+		CHECK(c, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+}
+
+static inline unsigned
+blocks_for(int64_t n, int64_t each)
+{
+	return (unsigned)((n + each - 1) / each);
+}
+
+/*
+ * Everything before the predecessor's own wait is complete when this kernel
+ * runs at all; after this call the predecessor is complete too. Successors may
+ * begin only then: so at most two kernels of the stream are ever under way.
+ */
+static __device__ __forceinline__ void
+wait_for_predecessor(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+	asm volatile("griddepcontrol.wait;" ::: "memory");
+	asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/* c[16, 8] += a[16, 16] b[16, 8]: halves in, floats out; operands spread over the warp as PTX says. */
+static __device__ __forceinline__ void
+multiply(float *c, const uint32_t *a, uint32_t b0, uint32_t b1)
+{
+	asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+	             "{%0, %1, %2, %3};"
+	             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+	             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* Four 8 x 8 matrices of halves from shared memory; lane i gives the address of row i % 8 of matrix i / 8. */
+static __device__ __forceinline__ void
+load_matrices(uint32_t *r, const __half *row)
+{
+	uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+
+	asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+	             : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+}
+
+/* The same, each matrix transposed. */
+static __device__ __forceinline__ void
+load_matrices_across(uint32_t *r, const __half *row)
+{
+	uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+
+	asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+	             : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+}
+
+/* 16 bytes from global to shared memory, on their own; zeros where there is nothing. */
+static __device__ __forceinline__ void
+copy_async(void *shared, const void *global, bool there)
+{
+	uint32_t address = (uint32_t)__cvta_generic_to_shared(shared);
+	int bytes = there ? 16 : 0;
+
+	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(address), "l"(global), "r"(bytes) : "memory");
+}
+
+/* Copies so far form a group; wait until at most `pending` groups are under way. */
+static __device__ __forceinline__ void
+copy_commit(void)
+{
+	asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+template <int PENDING>
+static __device__ __forceinline__ void
+copy_wait(void)
+{
+	asm volatile("cp.async.wait_group %0;" :: "n"(PENDING) : "memory");
+}
+
+/* Sum and maximum over lanes that differ in the bits of `lanes` (a power of two minus one, or a part of it). */
+template <int FROM, int TO>
+static __device__ __forceinline__ float
+sum_lanes(float x)
+{
+#pragma unroll
+	for (int i = FROM; i <= TO; i *= 2)
+		x += __shfl_xor_sync(0xffffffffu, x, i);
+	return x;
+}
+
+template <int FROM, int TO>
+static __device__ __forceinline__ float
+max_lanes(float x)
+{
+#pragma unroll
+	for (int i = FROM; i <= TO; i *= 2)
+		x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, i));
+	return x;
+}
+
+/* Halves of a float, within their range: what is too large becomes the largest. */
+static __device__ __forceinline__ __half
+to_half(float x)
+{
+	return __float2half_rn(fminf(fmaxf(x, -65504.0f), 65504.0f));
+}
+
+static __device__ __forceinline__ uint32_t
+to_pair(float x, float y)
+{
+	return bits_of(__halves2half2(to_half(x), to_half(y)));
+}
+
+/* act(x) as the engine's plain path has it. */
+static __device__ __forceinline__ float
+activation(enum activation act, float x)
+{
+	if (act == ACT_SILU)
+		return x / (1 + expf(-x));
+	if (act == ACT_GELU)
+		return 0.5f * x * (1 + erff(x * 0.70710678f));
+	return 0.5f * x * (1 + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
+}
+
+#endif
