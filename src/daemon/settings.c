@@ -12,6 +12,8 @@
 /* In the order of enum policy. */
 static const char *const policy_names[] = {"sink", "window", "dense", "recompute", NULL};
 
+static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
+
 static const struct option_row rows[] = {
 	{
 		.name = "model", .letter = 'm', .type = OPTION_STRING, .argument = "file", .offset = AT(model),
@@ -47,6 +49,16 @@ static const struct option_row rows[] = {
 		.name = "threads", .letter = 't', .type = OPTION_INT, .argument = "number", .offset = AT(threads),
 		.fallback = "0", .max = 1024,
 		.help = "Threads that compute. 0: one for each processor that sinkd may run on.",
+	},
+	{
+		.name = "device", .type = OPTION_CHOICE, .offset = AT(device), .fallback = "auto",
+		.choices = device_names,
+		.help = "What computes. auto: a GPU where the CUDA module and its driver find one with enough "
+		    "memory, else the CPU.",
+	},
+	{
+		.name = "gpu", .type = OPTION_INT, .argument = "number", .offset = AT(gpu), .fallback = "0", .max = 1024,
+		.help = "Which of several GPUs.",
 	},
 	{
 		.name = "format", .letter = 'f', .type = OPTION_CHOICE, .offset = AT(format), .fallback = "auto",
@@ -130,6 +142,8 @@ fill_worker(struct settings *s)
 	w->context.sinks = (int32_t)s->sinks;
 	w->context.window = (int32_t)s->window;
 	w->context.threads = (int32_t)s->threads;
+	w->context.device = device_names[s->device];
+	w->context.gpu = (int32_t)s->gpu;
 }
 
 int

@@ -14,7 +14,8 @@ struct settings {
 	char *model, *pin, *key, *text_field, *source_field, *config;
 	int policy; /* enum policy */
 	int format; /* enum reader_format */
-	int64_t sinks, window, threads, max_line;
+	int device;
+	int64_t sinks, window, threads, gpu, max_line;
 	bool strict, quiet;
 	/* made of these by settings_complete; they borrow from the above */
 	struct worker_options worker;
