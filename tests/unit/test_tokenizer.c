@@ -39,8 +39,10 @@ golden(const char *file)
 static void
 need(const char *path)
 {
-	if (access(path, R_OK) != 0)
+	if (access(path, R_OK) != 0) {
+		print_message("# skip: %s is not there\n", path);
 		skip();
+	}
 }
 
 static void
