@@ -297,18 +297,18 @@ bench()
 }
 
 @test "recall: the same questions for every policy, chunk and thread count, others for another seed" {
-	run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 100
+	run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 150
 	first=$output
 	jq -e '[.distances[] | [.lines, .asked]] == [[1, 14], [3, 12], [8, 11]]' <<<"$first"
 	jq -e '[.distances[] | .tokens] | .[0] < .[1] and .[1] < .[2]' <<<"$first"
 	jq -e '[.distances[] | .correct <= .asked and (.accuracy - .correct / .asked | fabs) < 1e-4] | all' <<<"$first"
-	run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 100 --chunk 7 --threads 1
+	run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 150 --chunk 7 --threads 1
 	[ "$(jq -c 'del(.threads)' <<<"$output")" = "$(jq -c 'del(.threads)' <<<"$first")" ]
 	for policy in window dense recompute; do
-		run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 100 --policy $policy
+		run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 150 --policy $policy
 		[ "$(jq -c '[.distances[] | [.asked, .tokens]]' <<<"$output")" = "$(jq -c '[.distances[] | [.asked, .tokens]]' <<<"$first")" ]
 	done
-	# A dense stream still holds everything; of a window of 100 tokens the line 8 back, far more than 100 tokens, is gone.
+	# A dense stream still holds everything; of a window of 150 tokens the line 8 back is gone.
 	jq -e '[.distances[] | .reached == .asked] | all' < <(command recall --json --lines 40 --every 1 --distances 1,3,8 --policy dense)
 	jq -e '.distances[0].reached == .distances[0].asked and .distances[2].reached == 0' <<<"$first"
 }

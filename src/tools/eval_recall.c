@@ -11,10 +11,23 @@
 
 enum { DISTANCES_MAX = 64, ANSWER_TOKENS = 16, QUESTION_TOKENS = 64 };
 
-static const char preface[] = "Below is a record of lines I want you to remember.\n";
-static const char fact_format[] = "line %lld: REGISTER_CONTENT is <%d>\n";
-static const char question_format[] = "line %lld: REGISTER_CONTENT is <";
+/*
+ * A line has a number and a name, as small models hardly tell two numbers
+ * apart. The question is the beginning of the line.
+ */
+static const char question_format[] = "line %lld %s-%s: REGISTER_CONTENT is <";
 static const char answer_format[] = "%d>";
+static const char *const first_names[] = {
+	"amber", "blue", "brave", "calm", "clever", "dark", "dusty", "eager", "empty", "fancy", "fresh", "gentle",
+	"green", "happy", "heavy", "icy", "iron", "jolly", "kind", "lazy", "mild", "noble", "odd", "proud",
+	"quiet", "red", "silver", "tiny", "ugly", "vivid", "warm", "young",
+};
+static const char *const last_names[] = {
+	"apple", "bear", "bread", "cat", "chair", "desk", "dog", "eagle", "egg", "fish", "flower", "fox", "garden",
+	"goat", "horse", "ibis", "jay", "king", "lion", "mouse", "newt", "owl", "pig", "queen", "rabbit", "snake",
+	"tiger", "uncle", "violin", "whale", "yak", "zebra",
+};
+enum { N_FIRST = sizeof first_names / sizeof *first_names, N_LAST = sizeof last_names / sizeof *last_names };
 
 struct values {
 	struct eval_context c;
@@ -47,13 +60,18 @@ struct bucket {
 	int64_t reached; /* questions whose fact the answer's last token could still attend to */
 };
 
+struct fact {
+	uint8_t first, last; /* the line's name */
+	int number;          /* from 10000 to 99999 */
+	int64_t begin;       /* its first token's number in the stream */
+};
+
 struct recall {
 	const struct values *v;
 	struct eval_stream *s;
 	struct bucket buckets[DISTANCES_MAX];
 	int n_buckets;
-	int *facts;      /* [lines], from 10000 to 99999 */
-	int64_t *begins; /* [lines], number of the fact's first token */
+	struct fact *facts; /* [lines] */
 };
 
 static int
@@ -104,16 +122,18 @@ decode_answer(struct recall *r, const char *answer, struct err *e)
 static int
 ask(struct recall *r, int64_t line, struct bucket *b, struct err *e)
 {
-	int64_t asked = line - b->lines, tokens;
-	char question[64], answer[16];
+	int64_t number = line - b->lines, tokens;
+	const struct fact *f = &r->facts[number];
+	char question[128], answer[16];
 	int ok = -1;
 
-	snprintf(question, sizeof question, question_format, (long long)asked);
-	snprintf(answer, sizeof answer, answer_format, r->facts[asked]);
+	snprintf(question, sizeof question, question_format, (long long)number, first_names[f->first],
+	    last_names[f->last]);
+	snprintf(answer, sizeof answer, answer_format, f->number);
 	if (eval_stream_fork(r->s, e) < 0)
 		return -1;
 	if (eval_stream_add_text(r->s, question, strlen(question), 0, e) > 0) {
-		tokens = eval_stream_count(r->s) - r->begins[asked];
+		tokens = eval_stream_count(r->s) - f->begin;
 		ok = decode_answer(r, answer, e);
 		b->asked++;
 		b->correct += ok > 0;
@@ -124,6 +144,23 @@ ask(struct recall *r, int64_t line, struct bucket *b, struct err *e)
 	return ok < 0 ? -1 : 0;
 }
 
+/* Draw the fact of a line and add the line to the stream. */
+static int
+tell(struct recall *r, int64_t line, uint64_t *seed, struct err *e)
+{
+	struct fact *f = &r->facts[line];
+	char text[160];
+	int len;
+
+	*f = (struct fact){ .first = (uint8_t)eval_random_below(seed, N_FIRST),
+		.last = (uint8_t)eval_random_below(seed, N_LAST), .number = 10000 + (int)eval_random_below(seed, 90000),
+		.begin = eval_stream_count(r->s) };
+	len = snprintf(text, sizeof text, question_format, (long long)line, first_names[f->first], last_names[f->last]);
+	len += snprintf(text + len, sizeof text - (size_t)len, answer_format, f->number);
+	len += snprintf(text + len, sizeof text - (size_t)len, "\n");
+	return eval_stream_add_text(r->s, text, (size_t)len, 0, e) < 0 ? -1 : 0;
+}
+
 static int
 run_stream(struct recall *r, struct err *e)
 {
@@ -131,16 +168,8 @@ run_stream(struct recall *r, struct err *e)
 	uint64_t seed = (uint64_t)v->seed;
 	int64_t turn = 0;
 
-	if (eval_stream_add_text(r->s, preface, strlen(preface), 0, e) < 0)
-		return -1;
 	for (int64_t line = 0; line < v->lines; line++) {
-		char text[64];
-		int len;
-
-		r->facts[line] = 10000 + (int)eval_random_below(&seed, 90000);
-		r->begins[line] = eval_stream_count(r->s);
-		len = snprintf(text, sizeof text, fact_format, (long long)line, r->facts[line]);
-		if (eval_stream_add_text(r->s, text, (size_t)len, 0, e) < 0)
+		if (tell(r, line, &seed, e) < 0)
 			return -1;
 		if ((line + 1) % v->every == 0) {
 			struct bucket *b = &r->buckets[turn++ % r->n_buckets];
@@ -199,8 +228,7 @@ run(void *values, char **operands, FILE *out, struct err *e)
 		return err_set(e, EX_OSERR, "out of memory");
 	r->v = v;
 	r->facts = calloc((size_t)v->lines, sizeof *r->facts);
-	r->begins = calloc((size_t)v->lines, sizeof *r->begins);
-	if (r->facts == NULL || r->begins == NULL)
+	if (r->facts == NULL)
 		err_set(e, EX_OSERR, "out of memory for %lld lines", (long long)v->lines);
 	else if (parse_distances(r, v->distances, e) == 0 && (m = eval_open_model(&v->c, 0, e)) != NULL &&
 	    (r->s = eval_stream_new(m, &v->c, QUESTION_TOKENS + ANSWER_TOKENS, e)) != NULL)
@@ -211,7 +239,6 @@ run(void *values, char **operands, FILE *out, struct err *e)
 		print_table(out, r);
 	eval_stream_free(r->s);
 	model_close(m);
-	free(r->begins);
 	free(r->facts);
 	free(r);
 	return ok;
