@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/model_path.h"
+#include "base/random.h"
 #include "base/utf8.h"
 
 const char *const eval_policies[] = { "sink", "window", "dense", "recompute", NULL };
@@ -171,19 +172,9 @@ eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, 
 }
 
 uint64_t
-eval_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
-uint64_t
 eval_random_below(uint64_t *state, uint64_t below)
 {
-	return (uint64_t)((unsigned __int128)eval_random(state) * below >> 64);
+	return (uint64_t)((unsigned __int128)random_next(state) * below >> 64);
 }
 
 int32_t

@@ -86,10 +86,7 @@ void eval_print_string(FILE *out, const char *s);
 /* The members that head every result, "model" to "threads": what was computed and how, each with a comma. */
 void eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, const struct context *c);
 
-/* The next of a fixed sequence of random numbers (splitmix64) that *state, any number, begins. */
-uint64_t eval_random(uint64_t *state);
-
-/* The same, from 0 to below - 1. */
+/* The next number of random_next's sequence, from 0 to below - 1. */
 uint64_t eval_random_below(uint64_t *state, uint64_t below);
 
 /* The likeliest token: the first of those with the highest of n logits. */

@@ -12,9 +12,9 @@
 #include "base/clock.h"
 #include "base/utf8.h"
 #include "engine/chat_template.h"
+#include "stream/sample.h"
 #include "tools/eval.h"
 #include "tools/eval_lines.h"
-#include "tools/eval_sample.h"
 #include "tools/eval_stream.h"
 
 enum { STOPS_MAX = CHAT_TEMPLATE_STOPS + 1 };
@@ -208,7 +208,7 @@ reply(struct chat *c, int64_t id, struct err *e)
 
 		if (logits == NULL)
 			return -1;
-		token = sampler_choose(c->sampler, logits);
+		token = sampler_choose(c->sampler, logits, NULL);
 		ended = is_stop(c, token);
 		if (!ended && (eval_stream_add(c->s, &token, 1, e) < 0 || write_token(c, token, e) < 0))
 			return -1;
@@ -317,17 +317,19 @@ run(void *values, char **operands, FILE *out, struct err *e)
 {
 	struct values *v = values;
 	struct chat c = { .v = v, .out = out };
-	double temperature, top_p;
+	struct sample_options o = { .seed = (uint64_t)v->seed };
 	int r = -1;
 
 	if (operands[0] != NULL && operands[1] != NULL)
 		return err_set(e, EX_USAGE, "one file of prompts is enough, '%s' is too much", operands[1]);
-	if (parse_number("temperature", v->temperature, 100, &temperature, e) < 0 ||
-	    parse_number("top-p", v->top_p, 1, &top_p, e) < 0)
+	if (parse_number("temperature", v->temperature, 100, &o.temperature, e) < 0 ||
+	    parse_number("top-p", v->top_p, 1, &o.top_p, e) < 0)
 		return -1;
 	if ((c.m = eval_open_model(&v->c, 0, e)) != NULL && (c.s = eval_stream_new(c.m, &v->c, 0, e)) != NULL &&
-	    (c.sampler = sampler_new(model_get_info(c.m)->n_vocab, temperature, top_p, (uint64_t)v->seed, e)) != NULL)
+	    (c.sampler = sampler_new(model_get_info(c.m)->n_vocab, e)) != NULL) {
+		sampler_start(c.sampler, &o);
 		r = converse(&c, operands[0], e);
+	}
 	buf_fini(&c.answer);
 	buf_fini(&c.piece);
 	sampler_free(c.sampler);
