@@ -86,9 +86,9 @@ pop_all(void *arg)
 	struct queue *q = arg;
 
 	for (uintptr_t expected = 1; expected <= 100000;) {
-		uintptr_t item = (uintptr_t)queue_pop(q);
+		uintptr_t item;
 
-		if (item == 0)
+		if (!queue_pop(q, &item))
 			queue_wait(q);
 		else if (item != expected++)
 			return q;
@@ -99,14 +99,17 @@ pop_all(void *arg)
 static void
 test_queue_carries_all_in_order(void **state)
 {
-	struct queue *q = queue_new(7, &e);
+	struct queue *q = queue_new(7, sizeof(uintptr_t), &e);
+	atomic_bool stopping = false;
 	pthread_t thread;
 	void *wrong;
 
 	(void)state;
 	assert_int_equal(pthread_create(&thread, NULL, pop_all, q), 0);
-	for (uintptr_t i = 1; i <= 100000; i += queue_push(q, (void *)i))
+	for (uintptr_t i = 1; i <= 50000; i += queue_push(q, &i))
 		assert_true(queue_get_count(q) <= 7);
+	for (uintptr_t i = 50001; i <= 100000; i++)
+		assert_true(queue_push_wait(q, &i, &stopping));
 	pthread_join(thread, &wrong);
 	assert_null(wrong);
 	assert_int_equal(queue_get_count(q), 0);
