@@ -83,19 +83,20 @@ pump(struct daemon *d)
 {
 	struct err e = {0};
 	bool ended = worker_has_ended(d->worker, &e); /* first: what is collected below is all there is */
-	struct record *r;
+	struct result r;
+	bool more;
 
 	do {
-		r = NULL;
-		while (!output_is_full(d->output) && (r = worker_collect(d->worker)) != NULL)
-			write_record(d, r);
+		more = false;
+		while (!output_is_full(d->output) && (more = worker_collect(d->worker, &r)))
+			write_record(d, r.record);
 		if (output_get_buf(d->output)->failed) {
 			err_set(&d->failure, EX_OSERR, "out of memory for a line of output");
 			event_base_loopbreak(d->base);
 			return;
 		}
 		flush(d);
-	} while (r != NULL && output_is_drained(d->output));
+	} while (more && output_is_drained(d->output));
 
 	if (ended && e.code != 0) {
 		note_failure(d, &e);
@@ -248,12 +249,14 @@ static int
 open_all(struct daemon *d, char *const *inputs, int n, struct err *e)
 {
 	const struct settings *s = d->settings;
+	struct worker_options worker = s->worker;
 
 	event_set_log_callback(on_libevent_log);
 	signal(SIGPIPE, SIG_IGN); /* writing says EPIPE instead, */
 	signal(SIGXFSZ, SIG_IGN); /* or EFBIG */
 	text_add_json(&d->key, s->key, strlen(s->key));
 	buf_add(&d->key, "", 1);
+	worker.key = d->key.data;
 	d->reader = reader_new(&s->reader);
 	d->base = event_base_new();
 	if (d->key.failed || d->reader == NULL || d->base == NULL)
@@ -261,7 +264,7 @@ open_all(struct daemon *d, char *const *inputs, int n, struct err *e)
 	if ((d->input = input_new(d->base, inputs, n, (size_t)s->max_line, &input_callbacks, d, e)) == NULL ||
 	    (d->output = output_new(d->base, STDOUT_FILENO, &output_callbacks, d, e)) == NULL ||
 	    (d->pool = pool_new(READER_GROWTH((size_t)s->max_line), e)) == NULL ||
-	    (d->worker = worker_new(&s->worker, e)) == NULL ||
+	    (d->worker = worker_new(&worker, e)) == NULL ||
 	    open_events(d, e) < 0)
 		return -1;
 	d->output_is_terminal = isatty(STDOUT_FILENO);

@@ -7,6 +7,8 @@
 #include "base/utf8.h"
 #include "daemon/pool.h"
 
+enum { ASIDE_TOKENS = 1024 }; /* room for a question and its answer */
+
 #define AT(member) offsetof(struct settings, member)
 
 /* In the order of enum policy. */
@@ -133,17 +135,19 @@ static void
 fill_worker(struct settings *s)
 {
 	struct worker_options *w = &s->worker;
+	struct context_options *c = &w->stream.context;
 
-	w->model = s->model != NULL ? s->model : s->model_path;
-	w->pin = s->pin;
 	w->records = POOL_RECORDS;
-	context_options_init(&w->context);
-	w->context.policy = (enum policy)s->policy;
-	w->context.sinks = (int32_t)s->sinks;
-	w->context.window = (int32_t)s->window;
-	w->context.threads = (int32_t)s->threads;
-	w->context.device = device_names[s->device];
-	w->context.gpu = (int32_t)s->gpu;
+	w->stream.model = s->model != NULL ? s->model : s->model_path;
+	w->stream.pin = s->pin;
+	context_options_init(c);
+	c->policy = (enum policy)s->policy;
+	c->sinks = (int32_t)s->sinks;
+	c->window = (int32_t)s->window;
+	c->threads = (int32_t)s->threads;
+	c->device = device_names[s->device];
+	c->gpu = (int32_t)s->gpu;
+	c->fork_tokens = ASIDE_TOKENS;
 }
 
 int

@@ -2,20 +2,25 @@
 #include "daemon/worker.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "daemon/queue.h"
 
 enum {
-	GROUP_TOKENS = 512,   /* no further event joins a group that has as many */
+	GROUP_TOKENS = 512,   /* no further event joins a group that has as many, or as many as are computed at once */
 	GROUP_RECORDS = 256,
 	SCRATCH = 8192,       /* tokens that scratch memory may keep between groups */
-	PIN_MAX = 16 << 20,   /* bytes of a pinned text */
+	REPLY_LINES = 256,    /* pieces of answers that may wait for the loop */
+};
+
+/* What waits in the order of the stream: one of the two. */
+struct work {
+	struct record *record;
+	struct request *request;
 };
 
 struct group {
@@ -29,104 +34,24 @@ struct group {
 };
 
 struct worker {
-	struct model *model;
-	struct tokenizer *tokenizer;
-	struct context *context;
-	struct queue *in, *out;
+	struct worker_options o;
+	struct stream *stream;
+	struct context_info info; /* at the start */
+	struct queue *in, *out;           /* of struct work, of struct result: the order of the stream */
+	struct queue *requests, *replies; /* of struct request *, of struct result */
 	struct group group;
+	size_t group_tokens;
+	struct request *held;     /* taken from `in`: to be served after the group */
+	struct request *next;     /* taken from `requests`, not served yet */
 	pthread_t thread;
 	bool started;
-	struct err failure;  /* written before ended */
-	atomic_bool stopping, ended;
-	atomic_llong tokens;
+	size_t ordered;           /* the loop's: requests submitted in order and not collected */
+	struct err failure;       /* written before ended */
+	atomic_bool stopping, ended, busy;
+	atomic_llong tokens, answers, steps, position, evictions;
 };
 
-/* ---- start ---------------------------------------------------------- */
-
-static int
-read_pin(const char *path, char **text, size_t *len, struct err *e)
-{
-	FILE *f = fopen(path, "re");
-	int rc = 0;
-
-	if (f == NULL)
-		return err_set(e, EX_NOINPUT, "cannot open the text to pin, %s: %s", path, strerror(errno));
-	if ((*text = malloc(PIN_MAX + 1)) == NULL)
-		rc = err_set(e, EX_OSERR, "out of memory for %s", path);
-	else {
-		*len = fread(*text, 1, PIN_MAX + 1, f);
-		if (ferror(f))
-			rc = err_set(e, EX_NOINPUT, "cannot read the text to pin, %s: %s", path, strerror(errno));
-		else if (*len > PIN_MAX)
-			rc = err_set(e, EX_DATAERR, "the text to pin, %s, is larger than %d bytes", path, PIN_MAX);
-	}
-	fclose(f);
-	return rc;
-}
-
-/*
- * What the stream begins with: BOS, where the model asks for one, and the
- * pinned text. The operator wrote it, so special tokens in it are such.
- * *ids is the caller's to free.
- */
-static int
-encode_prefix(struct worker *w, const char *pin, int32_t **ids, size_t *n, struct err *e)
-{
-	const struct model_info *info = model_get_info(w->model);
-	const int32_t *tokens = NULL;
-	char *text = NULL;
-	size_t len = 0;
-	int64_t count = 0;
-	int rc = -1;
-
-	*n = 0;
-	if (pin != NULL && read_pin(pin, &text, &len, e) < 0)
-		goto out;
-	if (len > 0 && (count = tokenizer_encode(w->tokenizer, text, len, TOKENIZER_PARSE_SPECIAL, &tokens, e)) < 0)
-		goto out;
-	if ((*ids = malloc(((size_t)count + 1) * sizeof **ids)) == NULL) {
-		err_set(e, EX_OSERR, "out of memory for the start of the stream");
-		goto out;
-	}
-	if (info->add_bos && info->bos >= 0)
-		(*ids)[(*n)++] = info->bos;
-	if (count > 0)
-		memcpy(*ids + *n, tokens, (size_t)count * sizeof **ids);
-	*n += (size_t)count;
-	rc = 0;
-out:
-	free(text);
-	return rc;
-}
-
-static int
-open_context(struct worker *w, const struct worker_options *o, struct err *e)
-{
-	struct context_options c = o->context;
-	int32_t *ids = NULL, n_ctx = model_get_info(w->model)->n_ctx_train;
-	size_t n;
-	int rc = -1;
-
-	if (encode_prefix(w, o->pin, &ids, &n, e) < 0)
-		goto out;
-	if (o->pin != NULL && (size_t)c.sinks < n && c.policy == POLICY_SINK)
-		c.sinks = (int32_t)n;
-	if (c.policy != POLICY_SINK)
-		c.sinks = 0;
-	if (n_ctx > 0 && c.sinks >= n_ctx) {
-		err_set(e, EX_USAGE, "%d sinks are too many: the model was trained with a context of %d tokens",
-		    c.sinks, n_ctx);
-		goto out;
-	}
-	if ((w->context = context_new(w->model, &c, e)) == NULL)
-		goto out;
-	if (n > 0 && context_feed(w->context, ids, n, NULL, e) < 0)
-		goto out;
-	rc = 0;
-out:
-	free(ids);
-	return rc;
-}
+/* ---- start and end -------------------------------------------------- */
 
 static int
 set_capacity(struct group *g, size_t cap)
@@ -146,6 +71,30 @@ set_capacity(struct group *g, size_t cap)
 	return 0;
 }
 
+/* For the loop, which must not look into the context. */
+static void
+publish(struct worker *w)
+{
+	struct context_info info;
+
+	context_get_info(w->stream->context, &info);
+	atomic_store_explicit(&w->position, info.tokens, memory_order_relaxed);
+	atomic_store_explicit(&w->evictions, info.evictions, memory_order_relaxed);
+}
+
+static int
+open_queues(struct worker *w, struct err *e)
+{
+	size_t lines = 2 * (w->o.records + WORKER_REQUESTS);
+
+	if ((w->in = queue_new(w->o.records + WORKER_REQUESTS, sizeof(struct work), e)) == NULL ||
+	    (w->out = queue_new(lines, sizeof(struct result), e)) == NULL ||
+	    (w->requests = queue_new(WORKER_REQUESTS, sizeof(struct request *), e)) == NULL ||
+	    (w->replies = queue_new(REPLY_LINES, sizeof(struct result), e)) == NULL)
+		return -1;
+	return 0;
+}
+
 struct worker *
 worker_new(const struct worker_options *o, struct err *e)
 {
@@ -155,38 +104,212 @@ worker_new(const struct worker_options *o, struct err *e)
 		err_set(e, EX_OSERR, "out of memory for the engine thread");
 		goto fail;
 	}
-	if ((w->model = model_open(o->model, 0, e)) == NULL ||
-	    (w->tokenizer = tokenizer_new(w->model, e)) == NULL ||
-	    open_context(w, o, e) < 0 ||
-	    (w->in = queue_new(o->records, e)) == NULL ||
-	    (w->out = queue_new(o->records, e)) == NULL)
+	w->o = *o;
+	if ((w->stream = stream_open(&o->stream, e)) == NULL || open_queues(w, e) < 0)
 		goto fail;
+	context_get_info(w->stream->context, &w->info);
+	w->group_tokens = w->info.chunk < GROUP_TOKENS ? (size_t)w->info.chunk : GROUP_TOKENS;
+	publish(w);
 	return w;
 fail:
 	worker_free(w);
 	return NULL;
 }
 
+static void
+drop_results(struct queue *q)
+{
+	struct result r;
+
+	while (q != NULL && queue_pop(q, &r))
+		result_drop(&r);
+	queue_free(q);
+}
+
 void
 worker_free(struct worker *w)
 {
+	struct work work;
+	struct request *q;
+
 	if (w == NULL)
 		return;
 	if (w->started) {
 		worker_stop(w);
 		pthread_join(w->thread, NULL);
 	}
-	queue_free(w->out);
+	while (w->in != NULL && queue_pop(w->in, &work))
+		request_free(work.request);
+	while (w->requests != NULL && queue_pop(w->requests, &q))
+		request_free(q);
+	request_free(w->held);
+	request_free(w->next);
 	queue_free(w->in);
-	context_free(w->context);
-	tokenizer_free(w->tokenizer);
-	model_close(w->model);
+	queue_free(w->requests);
+	drop_results(w->out);
+	drop_results(w->replies);
+	stream_close(w->stream);
 	free(w->group.ids);
 	free(w->group.nll);
 	free(w);
 }
 
-/* ---- the thread ----------------------------------------------------- */
+/* ---- the thread: what it hands back --------------------------------- */
+
+static void
+step(struct worker *w)
+{
+	atomic_fetch_add_explicit(&w->steps, 1, memory_order_relaxed);
+}
+
+/* Waits for room. A result that nobody will take any more, because the thread is to end, is dropped. */
+static void
+push(struct worker *w, struct queue *to, struct result *r)
+{
+	if (!queue_push_wait(to, r, &w->stopping))
+		result_drop(r);
+}
+
+/* The line in buf goes out, and buf is empty afterwards. */
+static int
+push_line(struct worker *w, struct queue *to, struct request *q, struct buf *line)
+{
+	struct result r = {.type = RESULT_LINE, .request = q, .line = line->data, .len = line->len};
+
+	if (line->failed) {
+		buf_fini(line);
+		return err_set(&w->failure, EX_OSERR, "out of memory for a line of output");
+	}
+	*line = (struct buf){0};
+	push(w, to, &r);
+	return 0;
+}
+
+/* ---- the thread: requests ------------------------------------------- */
+
+/* A request being served, and where its lines go. */
+struct service {
+	struct worker *w;
+	struct request *q;
+	struct queue *to;
+	bool failed; /* w->failure says why */
+};
+
+static void
+on_piece(void *arg, const char *text, size_t len)
+{
+	struct service *v = arg;
+	struct buf line = {0};
+
+	result_write_delta(&line, v->w->o.key, v->q, text, len);
+	v->failed |= push_line(v->w, v->to, v->q, &line) < 0;
+}
+
+static bool
+on_ask_cancelled(void *arg)
+{
+	struct service *v = arg;
+
+	return v->failed || atomic_load(&v->q->cancelled) || atomic_load(&v->w->stopping);
+}
+
+static void
+on_progress(void *arg)
+{
+	struct service *v = arg;
+
+	step(v->w);
+}
+
+/* The peer is told; what breaks the engine ends the thread. */
+static int
+refuse(struct service *v, const struct err *e)
+{
+	bool theirs = e->code == EX_DATAERR || e->code == EX_USAGE;
+	struct buf line = {0};
+
+	result_write_error(&line, v->w->o.key, v->q, theirs ? "request" : "server", e->text);
+	if (push_line(v->w, v->to, v->q, &line) < 0)
+		return -1;
+	if (e->code == EX_TEMPFAIL) {
+		v->w->failure = *e;
+		return -1;
+	}
+	return 0;
+}
+
+static int
+answer(struct service *v)
+{
+	struct reply_hooks hooks = {v, v->q->reply.stream ? on_piece : NULL, on_ask_cancelled, on_progress};
+	double waited = clock_get_seconds() - v->q->asked;
+	struct buf line = {0};
+	struct reply r;
+	struct err e = {0};
+	int rc;
+
+	if (reply_make(v->w->stream, v->q->text, v->q->text_len, &v->q->reply, &hooks, &r, &e) < 0)
+		rc = refuse(v, &e);
+	else {
+		atomic_fetch_add_explicit(&v->w->answers, 1, memory_order_relaxed);
+		result_write_reply(&line, v->w->o.key, v->q, &r, waited);
+		rc = push_line(v->w, v->to, v->q, &line);
+	}
+	buf_fini(&r.text);
+	return v->failed ? -1 : rc;
+}
+
+/* The work stands still, as it would if a device did not come back. */
+static int
+stall(struct service *v)
+{
+	while (!on_ask_cancelled(v))
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	return 0;
+}
+
+/* From the engine thread's hands into the loop's. */
+static int
+serve(struct worker *w, struct request *q, struct queue *to)
+{
+	struct service v = {.w = w, .q = q, .to = to};
+	struct result done = {.type = RESULT_DONE, .request = q};
+	int rc = 0;
+
+	switch (q->op) {
+	case REQUEST_ASK:
+		rc = answer(&v);
+		break;
+	case REQUEST_STALL:
+		rc = stall(&v);
+		break;
+	}
+	step(w);
+	publish(w);
+	push(w, to, &done);
+	return rc;
+}
+
+/*
+ * One of the requests that may be served at any time. An aside may come within
+ * an event of very many tokens; what changes the stream comes between events.
+ * Returns 1, 0 if there is none, or -1.
+ */
+static int
+serve_next(struct worker *w, bool between)
+{
+	struct request *q;
+
+	if (w->next == NULL && !queue_pop(w->requests, &w->next))
+		return 0;
+	q = w->next;
+	if (!between && (q->op != REQUEST_ASK || q->reply.join))
+		return 0;
+	w->next = NULL;
+	return serve(w, q, w->replies) < 0 ? -1 : 1;
+}
+
+/* ---- the thread: records -------------------------------------------- */
 
 /* Add a record and its tokens to the group. */
 static int
@@ -200,7 +323,7 @@ join(struct worker *w, struct record *r)
 	g->ends[g->n++] = g->tokens;
 	if (r->type != RECORD_EVENT || r->text_len == 0)
 		return 0;
-	if ((n = tokenizer_encode(w->tokenizer, r->text, r->text_len, 0, &ids, &w->failure)) < 0)
+	if ((n = tokenizer_encode(w->stream->tokenizer, r->text, r->text_len, 0, &ids, &w->failure)) < 0)
 		return -1;
 	if (g->tokens + (size_t)n > g->cap && set_capacity(g, g->tokens + (size_t)n) < 0)
 		return err_set(&w->failure, EX_OSERR, "out of memory for an event of %zu bytes", r->text_len);
@@ -210,19 +333,21 @@ join(struct worker *w, struct record *r)
 	return 0;
 }
 
-/* Take a record and all that wait behind it, as far as they fit. */
+/* Take a record and all that wait behind it, as far as they fit and no request stands between. */
 static int
 gather(struct worker *w, struct record *first)
 {
 	struct group *g = &w->group;
+	struct work next = {.record = first};
 
 	g->n = g->done = g->tokens = 0;
-	for (struct record *r = first; r != NULL; r = queue_pop(w->in)) {
-		if (join(w, r) < 0)
-			return -1;
-		if (g->n == GROUP_RECORDS || g->tokens >= GROUP_TOKENS)
+	do {
+		w->held = next.request;
+		if (next.request != NULL)
 			break;
-	}
+		if (join(w, next.record) < 0)
+			return -1;
+	} while (g->n < GROUP_RECORDS && g->tokens < w->group_tokens && queue_pop(w->in, &next));
 	return 0;
 }
 
@@ -234,23 +359,21 @@ hand_back(struct worker *w, size_t n, bool failed)
 
 	for (; g->done < g->n && (g->ends[g->done] <= n || failed); g->done++) {
 		struct record *r = g->records[g->done];
+		struct result result = {.type = RESULT_RECORD, .record = r};
 		size_t start = g->done == 0 ? 0 : g->ends[g->done - 1];
-		bool pushed;
 
 		if (failed && r->type == RECORD_EVENT)
 			record_fail(r, w->failure.text);
 		else if (r->type == RECORD_EVENT && r->text_len > 0)
-			score_compute(&r->score, w->tokenizer, r->text, r->text_len, g->ids + start, g->nll + start,
+			score_compute(&r->score, w->stream->tokenizer, r->text, r->text_len, g->ids + start, g->nll + start,
 			    g->ends[g->done] - start);
-		pushed = queue_push(w->out, r);
-		assert(pushed);
-		(void)pushed;
+		push(w, w->out, &result);
 	}
 }
 
 /*
  * Mostly one call. An event of very many tokens is fed in pieces, so that those
- * before it need not wait for its end, and progress can be seen.
+ * before it and questions need not wait for its end, and progress can be seen.
  */
 static int
 compute(struct worker *w)
@@ -258,28 +381,41 @@ compute(struct worker *w)
 	struct group *g = &w->group;
 
 	for (size_t i = 0; i < g->tokens;) {
-		size_t n = g->tokens - i < 2 * GROUP_TOKENS ? g->tokens - i : GROUP_TOKENS;
+		size_t n = g->tokens - i < 2 * w->group_tokens ? g->tokens - i : w->group_tokens;
 
-		if (context_feed(w->context, g->ids + i, n, g->nll + i, &w->failure) < 0)
+		if (i > 0 && serve_next(w, false) < 0)
+			return -1;
+		if (context_feed(w->stream->context, g->ids + i, n, g->nll + i, &w->failure) < 0)
 			return -1;
 		i += n;
 		atomic_fetch_add_explicit(&w->tokens, (long long)n, memory_order_relaxed);
+		publish(w);
+		step(w);
 		hand_back(w, i, false);
 	}
 	hand_back(w, g->tokens, false);
 	return 0;
 }
 
-/* A group from its first record to its last. */
+/* A group from its first record to its last, and the request that stands behind it. */
 static int
-work(struct worker *w, struct record *first)
+work(struct worker *w, struct work first)
 {
-	int rc = gather(w, first) < 0 || compute(w) < 0 ? -1 : 0;
+	struct request *q;
+	int rc = 0;
 
-	if (rc < 0)
-		hand_back(w, 0, true);
-	if (w->group.cap > SCRATCH)
-		set_capacity(&w->group, SCRATCH); /* a failure leaves what was there */
+	if (first.record != NULL) {
+		rc = gather(w, first.record) < 0 || compute(w) < 0 ? -1 : 0;
+		if (rc < 0)
+			hand_back(w, 0, true);
+		if (w->group.cap > SCRATCH)
+			set_capacity(&w->group, SCRATCH); /* a failure leaves what was there */
+	} else
+		w->held = first.request;
+	if (rc == 0 && (q = w->held) != NULL) {
+		w->held = NULL;
+		rc = serve(w, q, w->out);
+	}
 	return rc;
 }
 
@@ -287,15 +423,22 @@ static void *
 run(void *arg)
 {
 	struct worker *w = arg;
+	struct work first;
+	int served = 0;
 
-	while (!atomic_load(&w->stopping)) {
-		struct record *first = queue_pop(w->in);
-
-		if (first == NULL)
+	atomic_store(&w->busy, true);
+	while (!atomic_load(&w->stopping) && (served = serve_next(w, true)) >= 0) {
+		if (queue_pop(w->in, &first)) {
+			atomic_store(&w->busy, true);
+			if (work(w, first) < 0)
+				break;
+		} else if (served == 0) {
+			atomic_store(&w->busy, false);
 			queue_wait(w->in);
-		else if (work(w, first) < 0)
-			break;
+			atomic_store(&w->busy, true);
+		}
 	}
+	atomic_store(&w->busy, false);
 	atomic_store(&w->ended, true);
 	queue_wake(w->out);
 	return NULL;
@@ -317,16 +460,43 @@ worker_start(struct worker *w, struct err *e)
 void
 worker_submit(struct worker *w, struct record *r)
 {
-	bool pushed = queue_push(w->in, r);
+	struct work work = {.record = r};
+	bool pushed = queue_push(w->in, &work);
 
 	assert(pushed);
 	(void)pushed;
 }
 
-struct record *
-worker_collect(struct worker *w)
+bool
+worker_request(struct worker *w, struct request *q)
 {
-	return queue_pop(w->out);
+	q->asked = clock_get_seconds();
+	if (!queue_push(w->requests, &q))
+		return false;
+	queue_wake(w->in); /* where the thread sleeps */
+	return true;
+}
+
+bool
+worker_submit_request(struct worker *w, struct request *q)
+{
+	struct work work = {.request = q};
+
+	if (w->ordered == WORKER_REQUESTS)
+		return false;
+	w->ordered++;
+	q->asked = clock_get_seconds();
+	return queue_push(w->in, &work);
+}
+
+bool
+worker_collect(struct worker *w, struct result *r)
+{
+	if (!queue_pop(w->out, r))
+		return false;
+	if (r->type == RESULT_DONE)
+		w->ordered--;
+	return true;
 }
 
 int
@@ -341,11 +511,31 @@ worker_clear(struct worker *w)
 	queue_clear(w->out);
 }
 
+bool
+worker_collect_reply(struct worker *w, struct result *r)
+{
+	return queue_pop(w->replies, r);
+}
+
+int
+worker_get_reply_fd(const struct worker *w)
+{
+	return queue_get_fd(w->replies);
+}
+
+void
+worker_clear_replies(struct worker *w)
+{
+	queue_clear(w->replies);
+}
+
 void
 worker_stop(struct worker *w)
 {
 	atomic_store(&w->stopping, true);
 	queue_wake(w->in);
+	queue_wake_pusher(w->out);
+	queue_wake_pusher(w->replies);
 }
 
 bool
@@ -362,4 +552,22 @@ worker_get_counters(const struct worker *w, struct worker_counters *c)
 {
 	c->tokens = atomic_load_explicit(&w->tokens, memory_order_relaxed);
 	c->waiting = queue_get_count(w->in);
+	c->requests = queue_get_count(w->requests);
+	c->replies = atomic_load_explicit(&w->answers, memory_order_relaxed);
+	c->steps = atomic_load_explicit(&w->steps, memory_order_relaxed);
+	c->busy = atomic_load(&w->busy);
+	c->position = atomic_load_explicit(&w->position, memory_order_relaxed);
+	c->evictions = atomic_load_explicit(&w->evictions, memory_order_relaxed);
+}
+
+const struct model_info *
+worker_get_model(const struct worker *w)
+{
+	return model_get_info(w->stream->model);
+}
+
+const struct context_info *
+worker_get_context(const struct worker *w)
+{
+	return &w->info;
 }

@@ -1,7 +1,8 @@
 /*
- * The engine thread: it owns model, tokenizer and context, takes records from
- * a bounded queue, scores them in order, and hands them back through another.
- * What waits is computed together; the scores are the same as one by one.
+ * The engine thread: it owns the stream, takes records from a bounded queue,
+ * scores them in order, and hands them back through another; between groups of
+ * records it serves requests. What waits is computed together; the scores are
+ * the same as one by one.
  */
 #ifndef SINKD_DAEMON_WORKER_H
 #define SINKD_DAEMON_WORKER_H
@@ -10,26 +11,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/engine.h"
-#include "stream/record.h"
+#include "stream/result.h"
+
+/* Requests that may be in the worker's hands at once, on either of the two ways. */
+enum { WORKER_REQUESTS = 64 };
 
 struct worker_options {
-	const char *model;              /* path */
-	const char *pin;                /* file whose text begins the stream and is kept for ever, or NULL */
-	struct context_options context; /* sinks: at least these; a pinned text may need more */
-	size_t records;                 /* that may be in the worker's hands at once */
+	struct stream_options stream;
+	const char *key; /* the member's name as a JSON string, for the lines of requests */
+	size_t records;  /* that may be in the worker's hands at once */
 };
 
 struct worker;
 
-/*
- * Load the model, make the context, feed BOS and the pinned text. Returns
- * NULL with *e set: EX_NOINPUT, EX_DATAERR, EX_USAGE (options that cannot
- * work with this model), EX_OSERR.
- */
+/* Open the stream, with stream_open's errors. Borrows the strings of o. */
 struct worker *worker_new(const struct worker_options *o, struct err *e);
 
-/* Stops the thread first, if it runs. */
+/* Stops the thread first, if it runs. Frees requests and lines that were not collected. */
 void worker_free(struct worker *w);
 
 /* Start the thread. Returns 0, or -1 with *e set (EX_OSERR). From here on the functions below are the loop's. */
@@ -38,14 +36,35 @@ int worker_start(struct worker *w, struct err *e);
 /* Hand over a record; it must stay in place until it comes back. At most `records` may be away at once. */
 void worker_submit(struct worker *w, struct record *r);
 
-/* The next record that is done, in the order of submission, or NULL. Clear the descriptor first. */
-struct record *worker_collect(struct worker *w);
+/*
+ * Hand over a request to be served soon, at the next boundary of records; what
+ * it gives comes by worker_collect_reply. Returns false if WORKER_REQUESTS are
+ * waiting already, and the request stays the caller's.
+ */
+bool worker_request(struct worker *w, struct request *q);
+
+/*
+ * The same in the order of the stream: after all records submitted before and
+ * before all that follow. What it gives comes by worker_collect, in order.
+ */
+bool worker_submit_request(struct worker *w, struct request *q);
+
+/*
+ * The next result in the order of the stream. Returns false if there is none
+ * yet. Clear the descriptor first. Who does not collect makes the thread wait.
+ */
+bool worker_collect(struct worker *w, struct result *r);
 
 /* Readable when there is something to collect, and when the thread has ended. */
 int worker_get_fd(const struct worker *w);
 void worker_clear(struct worker *w);
 
-/* Ask the thread to end after the events in hand; what waits stays undone. */
+/* The same three for the results of worker_request. */
+bool worker_collect_reply(struct worker *w, struct result *r);
+int worker_get_reply_fd(const struct worker *w);
+void worker_clear_replies(struct worker *w);
+
+/* Ask the thread to end after the events in hand; what waits stays undone, an answer on its way is cut off. */
 void worker_stop(struct worker *w);
 
 /*
@@ -55,9 +74,19 @@ void worker_stop(struct worker *w);
 bool worker_has_ended(const struct worker *w, struct err *e);
 
 struct worker_counters {
-	int64_t tokens;  /* computed so far, of events */
-	size_t waiting;  /* records that were submitted and not begun */
+	int64_t tokens;    /* computed so far, of events */
+	size_t waiting;    /* records and requests in order that were submitted and not begun */
+	size_t requests;   /* the others */
+	int64_t replies;   /* answers given */
+	int64_t steps;     /* of work: while `busy` these must go on */
+	bool busy;         /* the thread has work in hand */
+	int64_t position;  /* tokens in the stream, all that ever were */
+	int64_t evictions; /* of these can no longer be seen */
 };
 void worker_get_counters(const struct worker *w, struct worker_counters *c);
+
+/* What was loaded: for messages and status. Borrowed; before worker_start or as constants afterwards. */
+const struct model_info *worker_get_model(const struct worker *w);
+const struct context_info *worker_get_context(const struct worker *w);
 
 #endif

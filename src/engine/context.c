@@ -387,6 +387,7 @@ context_get_info(const struct context *c, struct context_info *info)
 	info->evictions = dense || c->tokens <= capacity ? 0 : c->tokens - capacity;
 	info->attended = (int32_t)(c->tokens - info->evictions);
 	info->threads = c->b->threads;
+	info->chunk = c->o.chunk;
 	info->kv = c->shape.type;
 	info->kv_bytes = c->b->ops->cache_bytes(c->cache);
 	info->path = c->b->path;

@@ -176,6 +176,7 @@ struct context_info {
 	int32_t attended;  /* tokens that the next token can see, itself not included */
 	int32_t capacity;  /* S + W, or 0 for dense */
 	int32_t threads;
+	int32_t chunk;     /* tokens computed at once */
 	enum kv_type kv;
 	uint64_t kv_bytes; /* memory of keys and values */
 	const char *path;  /* the code path or GPU in use */

@@ -1,0 +1,178 @@
+/* Answers on a fork of the stream; see reply.h. */
+#include "stream/reply.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/utf8.h"
+
+const char *const reply_end_names[] = {"stop", "length", "time", "cancelled"};
+
+/* One answer on its way. */
+struct answer {
+	struct stream *s;
+	const struct reply_options *o;
+	const struct reply_hooks *hooks;
+	struct reply *r;
+	int32_t max_tokens;
+	double begin;
+	struct utf8 utf8;
+};
+
+/* ---- the question --------------------------------------------------- */
+
+/* What is appended to the stream: the question, in a turn that is open or that it opens, and the start of the answer. */
+static int
+encode_question(struct stream *s, const char *question, size_t len, struct tokens *to, struct err *e)
+{
+	const struct chat_template *t = &s->template;
+	const char *open = s->opened ? "" : t->user_prefix;
+
+	if (stream_encode(s, open, strlen(open), TOKENIZER_PARSE_SPECIAL, to, e) < 0 ||
+	    stream_encode(s, question, len, 0, to, e) < 0 ||
+	    stream_encode(s, t->user_suffix, strlen(t->user_suffix), TOKENIZER_PARSE_SPECIAL, to, e) < 0 ||
+	    stream_encode(s, t->assistant_prefix, strlen(t->assistant_prefix), TOKENIZER_PARSE_SPECIAL, to, e) < 0)
+		return -1;
+	return 0;
+}
+
+/* The end of the model's turn; a user's is opened where the stream lay in one. */
+static int
+close_turn(struct stream *s, struct err *e)
+{
+	const struct chat_template *t = &s->template;
+	struct tokens close = {0};
+	int rc = stream_encode(s, t->assistant_suffix, strlen(t->assistant_suffix), TOKENIZER_PARSE_SPECIAL, &close, e);
+
+	if (rc == 0 && s->opened)
+		rc = stream_encode(s, t->user_prefix, strlen(t->user_prefix), TOKENIZER_PARSE_SPECIAL, &close, e);
+	if (rc == 0)
+		rc = context_feed(s->context, close.ids, close.n, NULL, e);
+	tokens_fini(&close);
+	return rc;
+}
+
+/* ---- the answer ----------------------------------------------------- */
+
+static void
+add_piece(struct answer *a, size_t n)
+{
+	struct buf *text = &a->r->text;
+
+	text->len += n;
+	if (n > 0 && a->hooks->piece != NULL)
+		a->hooks->piece(a->hooks->arg, text->data + text->len - n, n);
+}
+
+static int
+add_token(struct answer *a, int32_t id, struct err *e)
+{
+	struct buf *text = &a->r->text;
+	size_t len;
+	const char *bytes = tokenizer_decode(a->s->tokenizer, id, false, a->r->tokens == 0, &len);
+
+	if (buf_reserve(text, 3 * (len + 1)) == NULL)
+		return err_set(e, EX_OSERR, "out of memory for an answer");
+	if (a->r->tokens++ == 0)
+		a->r->first = clock_get_seconds() - a->begin;
+	add_piece(a, utf8_feed(&a->utf8, bytes, len, text->data + text->len));
+	return 0;
+}
+
+/* Is it over before the next token? */
+static bool
+is_over(struct answer *a)
+{
+	if (a->hooks->is_cancelled(a->hooks->arg))
+		a->r->end = REPLY_CANCELLED;
+	else if (a->r->tokens == a->max_tokens)
+		a->r->end = REPLY_LENGTH;
+	else if (a->o->time_limit > 0 && clock_get_seconds() - a->begin > 1e-3 * a->o->time_limit)
+		a->r->end = REPLY_TIME;
+	else
+		return false;
+	return true;
+}
+
+static int
+generate(struct answer *a, struct err *e)
+{
+	struct stream *s = a->s;
+
+	sampler_start(s->sampler, &a->o->sample);
+	while (!is_over(a)) {
+		int32_t id;
+
+		if (context_get_logits(s->context, s->logits, e) < 0)
+			return -1;
+		id = sampler_choose(s->sampler, s->logits, NULL);
+		if (stream_is_stop(s, id)) {
+			a->r->end = REPLY_STOP;
+			break;
+		}
+		if (add_token(a, id, e) < 0 || context_feed(s->context, &id, 1, NULL, e) < 0)
+			return -1;
+		a->hooks->progress(a->hooks->arg);
+	}
+	if (buf_reserve(&a->r->text, 3) == NULL)
+		return err_set(e, EX_OSERR, "out of memory for an answer");
+	add_piece(a, utf8_flush(&a->utf8, a->r->text.data + a->r->text.len));
+	return 0;
+}
+
+static int
+ask(struct answer *a, const struct tokens *question, struct err *e)
+{
+	if (context_feed(a->s->context, question->ids, question->n, NULL, e) < 0)
+		return -1;
+	a->hooks->progress(a->hooks->arg);
+	return generate(a, e);
+}
+
+static int
+ask_aside(struct answer *a, const struct tokens *question, struct err *e)
+{
+	int rc;
+
+	if (context_fork(a->s->context, e) < 0)
+		return -1;
+	rc = ask(a, question, e);
+	context_rewind(a->s->context);
+	return rc;
+}
+
+/* A question must leave room for an answer, on a fork as well as in the window. */
+static int
+limit_tokens(struct answer *a, size_t n, struct err *e)
+{
+	size_t room = (size_t)a->s->room;
+
+	if (n >= room)
+		return err_set(e, EX_DATAERR, "the question has %zu tokens: with its answer it may have %zu", n, room);
+	a->max_tokens = a->o->max_tokens > 0 ? a->o->max_tokens : REPLY_TOKENS;
+	if ((size_t)a->max_tokens > room - n)
+		a->max_tokens = (int32_t)(room - n);
+	a->r->asked = (int32_t)n;
+	return 0;
+}
+
+int
+reply_make(struct stream *s, const char *question, size_t len, const struct reply_options *o,
+    const struct reply_hooks *hooks, struct reply *r, struct err *e)
+{
+	struct answer a = {.s = s, .o = o, .hooks = hooks, .r = r, .begin = clock_get_seconds()};
+	struct tokens tokens = {0};
+	int rc = -1;
+
+	memset(r, 0, sizeof *r);
+	utf8_init(&a.utf8);
+	if (encode_question(s, question, len, &tokens, e) < 0 || limit_tokens(&a, tokens.n, e) < 0)
+		goto out;
+	rc = o->join ? ask(&a, &tokens, e) : ask_aside(&a, &tokens, e);
+	if (rc == 0 && o->join)
+		rc = close_turn(s, e);
+	r->seconds = clock_get_seconds() - a.begin;
+out:
+	tokens_fini(&tokens);
+	return rc;
+}

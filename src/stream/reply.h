@@ -1,0 +1,52 @@
+/*
+ * Answers. A question is put on a fork of the stream: it closes the user's
+ * turn, the model's turn is generated, and the fork is dropped, so that the
+ * stream is bit-identical to one that was never asked. Only with `join` both
+ * become part of the stream. Engine thread.
+ */
+#ifndef SINKD_STREAM_REPLY_H
+#define SINKD_STREAM_REPLY_H
+
+#include "base/buf.h"
+#include "stream/stream.h"
+
+enum { REPLY_TOKENS = 256 }; /* where max_tokens is 0 */
+
+struct reply_options {
+	int32_t max_tokens;            /* 0: REPLY_TOKENS; fewer where the fork has no room for as many */
+	int32_t time_limit;            /* of generating, ms; 0: none */
+	struct sample_options sample;
+	bool join;                     /* chat mode: question and answer join the stream */
+	bool stream;                   /* pieces of the answer are wanted as they come */
+};
+
+/* Why an answer ended; the names are those of reply_end_names. */
+enum reply_end { REPLY_STOP, REPLY_LENGTH, REPLY_TIME, REPLY_CANCELLED };
+extern const char *const reply_end_names[];
+
+struct reply_hooks {
+	void *arg;
+	/* The next characters of the answer, valid UTF-8. NULL: they are not wanted. */
+	void (*piece)(void *arg, const char *text, size_t len);
+	/* Asked before every token: is nobody listening any more? */
+	bool (*is_cancelled)(void *arg);
+	/* A step was made. */
+	void (*progress)(void *arg);
+};
+
+struct reply {
+	struct buf text;         /* valid UTF-8; to be released with buf_fini */
+	enum reply_end end;
+	int32_t asked, tokens;   /* tokens of the question with its frame, and of the answer */
+	double first, seconds;   /* from the beginning to the first token, and to the end */
+};
+
+/*
+ * Answer question[len] (valid UTF-8) into *r, which is zeroed first. Returns
+ * 0, or -1 with *e set: EX_DATAERR (the question is too long: the asker's
+ * fault), EX_OSERR, EX_TEMPFAIL (the device failed).
+ */
+int reply_make(struct stream *s, const char *question, size_t len, const struct reply_options *o,
+    const struct reply_hooks *hooks, struct reply *r, struct err *e);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * What the control plane asks of the engine thread. The loop makes a request
+ * and hands it over; it comes back with a result RESULT_DONE, to be freed.
+ */
+#ifndef SINKD_STREAM_REQUEST_H
+#define SINKD_STREAM_REQUEST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stream/reply.h"
+
+enum request_op {
+	REQUEST_ASK,   /* text: the question. Lines: delta (with reply.stream), then reply or error */
+	REQUEST_STALL, /* do nothing and make no progress until cancelled: for the test of the watchdog */
+};
+
+struct request {
+	enum request_op op;
+	uint64_t client;            /* the loop's own number; the engine thread passes it on */
+	char *id;                   /* the peer's id as JSON text, or NULL; heap */
+	char *text;                 /* valid UTF-8; heap */
+	size_t text_len;
+	struct reply_options reply;
+	double asked;               /* when it was handed over, set by worker_request */
+	atomic_bool cancelled;      /* set by the loop when nobody listens any more; looked at for every token */
+};
+
+/* A request of zeroes but for op, or NULL. */
+struct request *request_new(enum request_op op);
+void request_free(struct request *q);
+
+#endif

@@ -1,0 +1,229 @@
+/* A stream's beginning, and how its model takes turns; see stream.h. */
+#include "stream/stream.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIN_MAX = 16 << 20 }; /* bytes of a pinned text */
+
+void
+tokens_fini(struct tokens *t)
+{
+	free(t->ids);
+	*t = (struct tokens){0};
+}
+
+static int
+add_ids(struct tokens *t, const int32_t *ids, size_t n, struct err *e)
+{
+	if (t->n + n > t->cap) {
+		size_t cap = 2 * t->cap > t->n + n ? 2 * t->cap : t->n + n;
+		int32_t *more = realloc(t->ids, cap * sizeof *more);
+
+		if (more == NULL)
+			return err_set(e, EX_OSERR, "out of memory for %zu tokens", cap);
+		t->ids = more;
+		t->cap = cap;
+	}
+	if (n > 0)
+		memcpy(t->ids + t->n, ids, n * sizeof *ids);
+	t->n += n;
+	return 0;
+}
+
+int
+stream_encode(struct stream *s, const char *text, size_t len, unsigned flags, struct tokens *to, struct err *e)
+{
+	const int32_t *ids;
+	int64_t n = tokenizer_encode(s->tokenizer, text, len, flags, &ids, e);
+
+	return n < 0 ? -1 : add_ids(to, ids, (size_t)n, e);
+}
+
+bool
+stream_is_stop(const struct stream *s, int32_t id)
+{
+	for (int i = 0; i < s->n_stops; i++)
+		if (s->stops[i] == id)
+			return true;
+	return false;
+}
+
+/* ---- turns ---------------------------------------------------------- */
+
+/* The text of a special token, or "". */
+static void
+copy_special(struct stream *s, int32_t id, char *text, size_t size)
+{
+	size_t len = 0;
+	const char *bytes = id >= 0 ? tokenizer_decode(s->tokenizer, id, true, true, &len) : "";
+
+	snprintf(text, size, "%.*s", (int)len, bytes);
+}
+
+/* How the model takes turns, and the tokens that end its own. */
+static int
+learn_template(struct stream *s, struct err *e)
+{
+	const struct model_info *info = model_get_info(s->model);
+	char bos[CHAT_TEMPLATE_TEXT], eos[CHAT_TEMPLATE_TEXT];
+
+	copy_special(s, info->bos, bos, sizeof bos);
+	copy_special(s, info->eos, eos, sizeof eos);
+	chat_template_recognise(&s->template, info->chat_template, bos, eos);
+	if (info->eos >= 0)
+		s->stops[s->n_stops++] = info->eos;
+	for (const char *const *stop = s->template.stops; *stop != NULL; stop++) {
+		const int32_t *ids;
+		int64_t n = tokenizer_encode(s->tokenizer, *stop, strlen(*stop), TOKENIZER_PARSE_SPECIAL, &ids, e);
+
+		if (n < 0)
+			return -1;
+		if (n == 1)
+			s->stops[s->n_stops++] = ids[0];
+	}
+	return 0;
+}
+
+/* ---- the beginning -------------------------------------------------- */
+
+static int
+read_pin(const char *path, char **text, size_t *len, struct err *e)
+{
+	FILE *f = fopen(path, "re");
+	int rc = 0;
+
+	if (f == NULL)
+		return err_set(e, EX_NOINPUT, "cannot open the text to pin, %s: %s", path, strerror(errno));
+	if ((*text = malloc(PIN_MAX + 1)) == NULL)
+		rc = err_set(e, EX_OSERR, "out of memory for %s", path);
+	else {
+		*len = fread(*text, 1, PIN_MAX + 1, f);
+		if (ferror(f))
+			rc = err_set(e, EX_NOINPUT, "cannot read the text to pin, %s: %s", path, strerror(errno));
+		else if (*len > PIN_MAX)
+			rc = err_set(e, EX_DATAERR, "the text to pin, %s, is larger than %d bytes", path, PIN_MAX);
+		else
+			(*text)[*len] = '\0';
+	}
+	fclose(f);
+	return rc;
+}
+
+/* Does the text open a user's turn and not close it? */
+static bool
+opens_turn(const struct chat_template *t, const char *text)
+{
+	const char *open = NULL;
+
+	if (t->user_prefix[0] == '\0')
+		return false;
+	for (const char *p = text; (p = strstr(p, t->user_prefix)) != NULL; p += strlen(t->user_prefix))
+		open = p;
+	return open != NULL && (t->user_suffix[0] == '\0' || strstr(open, t->user_suffix) == NULL);
+}
+
+/* The operator wrote the pinned text, so special tokens in it are such. */
+static int
+encode_pin(struct stream *s, const char *path, struct tokens *to, struct err *e)
+{
+	char *text = NULL;
+	size_t len = 0;
+	int rc = read_pin(path, &text, &len, e);
+
+	if (rc == 0) {
+		s->opened = opens_turn(&s->template, text);
+		rc = stream_encode(s, text, len, TOKENIZER_PARSE_SPECIAL, to, e);
+	}
+	free(text);
+	return rc;
+}
+
+/* A system turn, and the start of a user's. */
+static int
+encode_system(struct stream *s, const char *system, struct tokens *to, struct err *e)
+{
+	const struct chat_template *t = &s->template;
+	const char *open = t->system_opens_user ? "" : t->user_prefix;
+
+	s->opened = true;
+	if (stream_encode(s, t->system_prefix, strlen(t->system_prefix), TOKENIZER_PARSE_SPECIAL, to, e) < 0 ||
+	    stream_encode(s, system, strlen(system), 0, to, e) < 0 ||
+	    stream_encode(s, t->system_suffix, strlen(t->system_suffix), TOKENIZER_PARSE_SPECIAL, to, e) < 0 ||
+	    stream_encode(s, open, strlen(open), TOKENIZER_PARSE_SPECIAL, to, e) < 0)
+		return -1;
+	return 0;
+}
+
+static int
+open_context(struct stream *s, const struct stream_options *o, struct err *e)
+{
+	const struct model_info *info = model_get_info(s->model);
+	struct context_options c = o->context;
+	struct tokens start = {0};
+	bool pinned = o->pin != NULL || o->system != NULL;
+	int rc = -1;
+
+	if (info->add_bos && info->bos >= 0 && add_ids(&start, &info->bos, 1, e) < 0)
+		goto out;
+	if (o->pin != NULL ? encode_pin(s, o->pin, &start, e) < 0 :
+	    o->system != NULL && encode_system(s, o->system, &start, e) < 0)
+		goto out;
+	if (pinned && (size_t)c.sinks < start.n && c.policy == POLICY_SINK)
+		c.sinks = (int32_t)start.n;
+	if (c.policy != POLICY_SINK)
+		c.sinks = 0;
+	if (info->n_ctx_train > 0 && c.sinks >= info->n_ctx_train) {
+		err_set(e, EX_USAGE, "%d sinks are too many: the model was trained with a context of %d tokens",
+		    c.sinks, info->n_ctx_train);
+		goto out;
+	}
+	if ((s->context = context_new(s->model, &c, e)) == NULL)
+		goto out;
+	s->room = c.fork_tokens;
+	if (start.n > 0 && context_feed(s->context, start.ids, start.n, NULL, e) < 0)
+		goto out;
+	rc = 0;
+out:
+	tokens_fini(&start);
+	return rc;
+}
+
+struct stream *
+stream_open(const struct stream_options *o, struct err *e)
+{
+	struct stream *s = calloc(1, sizeof *s);
+
+	if (s == NULL) {
+		err_set(e, EX_OSERR, "out of memory for the stream");
+		return NULL;
+	}
+	if ((s->model = model_open(o->model, 0, e)) == NULL || (s->tokenizer = tokenizer_new(s->model, e)) == NULL)
+		goto fail;
+	s->n_vocab = model_get_info(s->model)->n_vocab;
+	if ((s->logits = malloc((size_t)s->n_vocab * sizeof *s->logits)) == NULL) {
+		err_set(e, EX_OSERR, "out of memory for logits");
+		goto fail;
+	}
+	if ((s->sampler = sampler_new(s->n_vocab, e)) == NULL || learn_template(s, e) < 0 || open_context(s, o, e) < 0)
+		goto fail;
+	return s;
+fail:
+	stream_close(s);
+	return NULL;
+}
+
+void
+stream_close(struct stream *s)
+{
+	if (s == NULL)
+		return;
+	context_free(s->context);
+	sampler_free(s->sampler);
+	tokenizer_free(s->tokenizer);
+	model_close(s->model);
+	free(s->logits);
+	free(s);
+}

@@ -1,0 +1,61 @@
+/*
+ * One never-ending stream: model, tokenizer and context, and how the model
+ * takes turns. The stream lies in a user's turn that its beginning opened, or
+ * is text of its own where nothing did; a question closes the turn, on a fork.
+ * Everything here and in reply.h and digest.h happens on the engine thread.
+ */
+#ifndef SINKD_STREAM_STREAM_H
+#define SINKD_STREAM_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/chat_template.h"
+#include "engine/engine.h"
+#include "stream/sample.h"
+
+struct stream_options {
+	const char *model;              /* path */
+	const char *pin;                /* file whose text begins the stream and is kept for ever, or NULL */
+	const char *system;             /* or: what the system turn says; it is kept for ever, and a user's turn is opened */
+	struct context_options context; /* sinks: at least these; fork_tokens: room for a question and its answer */
+};
+
+enum { STREAM_STOPS = CHAT_TEMPLATE_STOPS + 1 };
+
+struct stream {
+	struct model *model;
+	struct tokenizer *tokenizer;
+	struct context *context;
+	struct sampler *sampler;
+	struct chat_template template;
+	bool opened;                    /* the stream lies in a user's turn */
+	int32_t stops[STREAM_STOPS];    /* tokens that end a reply */
+	int n_stops;
+	int32_t n_vocab;
+	int32_t room;                   /* tokens that a fork may have */
+	float *logits;                  /* [n_vocab] */
+};
+
+/*
+ * Load the model, make the context, feed BOS and what is pinned. Returns NULL
+ * with *e set: EX_NOINPUT, EX_DATAERR, EX_USAGE (options that cannot work with
+ * this model), EX_UNAVAILABLE, EX_OSERR.
+ */
+struct stream *stream_open(const struct stream_options *o, struct err *e);
+void stream_close(struct stream *s);
+
+/* A list of tokens; all zero: empty. */
+struct tokens {
+	int32_t *ids;
+	size_t n, cap;
+};
+
+/* Append the tokens of a text, flags: enum tokenizer_flags. Returns 0, or -1 with *e set. */
+int stream_encode(struct stream *s, const char *text, size_t len, unsigned flags, struct tokens *to, struct err *e);
+void tokens_fini(struct tokens *t);
+
+bool stream_is_stop(const struct stream *s, int32_t id);
+
+#endif

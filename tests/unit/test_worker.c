@@ -1,0 +1,319 @@
+/*
+ * The engine thread: records in order, questions between them that leave no
+ * trace, requests in the order of the stream, full queues, cancelling.
+ */
+#include "daemon/worker.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+enum { RECORDS = 64, FORK = 200 };
+
+static struct worker_options options;
+static struct worker *worker;
+static struct record records[RECORDS];
+static char texts[RECORDS][64];
+
+static int
+start(void **state)
+{
+	static char path[4096];
+	struct err e = {0};
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/tests/golden/llama-gqa/model.gguf", getenv("SRC"));
+	context_options_init(&options.stream.context);
+	options.stream.model = path;
+	options.stream.context.window = 60;
+	options.stream.context.fork_tokens = FORK;
+	options.stream.context.threads = 1;
+	options.key = "\"sinkd\"";
+	options.records = RECORDS;
+	if ((worker = worker_new(&options, &e)) == NULL)
+		fail_msg("%s", e.text);
+	return worker_start(worker, &e);
+}
+
+static int
+stop(void **state)
+{
+	(void)state;
+	worker_free(worker);
+	worker = NULL;
+	return 0;
+}
+
+static void
+restart(void)
+{
+	stop(NULL);
+	start(NULL);
+}
+
+static void
+submit(int i)
+{
+	int n = snprintf(texts[i], sizeof texts[i], "unit %d: line %d of the stream\n", i % 5, i * i);
+
+	records[i] = (struct record){.type = RECORD_EVENT, .seq = i + 1, .text = texts[i], .text_len = (size_t)n};
+	worker_submit(worker, &records[i]);
+}
+
+static void
+wait_for(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	if (poll(&p, 1, 20000) != 1)
+		fail_msg("nothing came within 20 seconds");
+}
+
+static struct result
+collect(bool reply)
+{
+	struct result r;
+
+	for (;;) {
+		if (reply ? worker_collect_reply(worker, &r) : worker_collect(worker, &r))
+			return r;
+		wait_for(reply ? worker_get_reply_fd(worker) : worker_get_fd(worker));
+		if (reply)
+			worker_clear_replies(worker);
+		else
+			worker_clear(worker);
+	}
+}
+
+static void
+collect_records(int from, int to)
+{
+	for (int i = from; i < to; i++) {
+		struct result r = collect(false);
+
+		assert_int_equal(r.type, RESULT_RECORD);
+		assert_ptr_equal(r.record, &records[i]);
+	}
+}
+
+static struct request *
+make_question(const char *text, int max_tokens)
+{
+	struct request *q = request_new(REQUEST_ASK);
+
+	assert_non_null(q);
+	q->id = strdup("\"a\"");
+	q->text = strdup(text);
+	q->text_len = strlen(text);
+	q->reply.max_tokens = max_tokens;
+	return q;
+}
+
+/* The object in the next line of the request. */
+static json_t *
+collect_line(const struct request *q, bool reply)
+{
+	struct result r = collect(reply);
+	json_t *line, *inner;
+
+	assert_int_equal(r.type, RESULT_LINE);
+	assert_ptr_equal(r.request, q);
+	assert_int_equal(r.line[r.len - 1], '\n');
+	assert_null(memchr(r.line, '\n', r.len - 1));
+	line = json_loadb(r.line, r.len, JSON_ALLOW_NUL, NULL);
+	assert_non_null(line);
+	free(r.line);
+	inner = json_incref(json_object_get(line, "sinkd"));
+	assert_non_null(inner);
+	json_decref(line);
+	return inner;
+}
+
+static void
+collect_done(struct request *q, bool reply)
+{
+	struct result r = collect(reply);
+
+	assert_int_equal(r.type, RESULT_DONE);
+	assert_ptr_equal(r.request, q);
+	request_free(q);
+}
+
+static const char *
+get_text(const json_t *line, const char *name)
+{
+	const char *s = json_string_value(json_object_get(line, name));
+
+	assert_non_null(s);
+	return s;
+}
+
+static void
+test_questions_leave_no_trace(void **state)
+{
+	double want[RECORDS];
+	struct worker_counters c;
+
+	(void)state;
+	for (int i = 0; i < RECORDS; i++)
+		submit(i);
+	collect_records(0, RECORDS);
+	for (int i = 0; i < RECORDS; i++)
+		want[i] = records[i].score.nll;
+	restart();
+	for (int i = 0; i < RECORDS; i++) {
+		struct request *q = make_question("what is new?", i % 9);
+
+		q->reply.sample = (struct sample_options){.temperature = i % 3, .top_p = 0.9, .seed = (uint64_t)i};
+		atomic_store(&q->cancelled, i % 7 == 0);
+		submit(i);
+		assert_true(worker_request(worker, q));
+		json_decref(collect_line(q, true));
+		collect_done(q, true);
+		collect_records(i, i + 1);
+		assert_true(records[i].score.nll == want[i]);
+	}
+	worker_get_counters(worker, &c);
+	assert_int_equal(c.replies, RECORDS);
+	assert_true(c.evictions > 0 && c.evictions < c.position);
+}
+
+static void
+test_pieces_make_the_answer(void **state)
+{
+	struct request *q = make_question("tell me", 40);
+	char text[4096] = "";
+	json_t *line;
+	int pieces = 0;
+
+	(void)state;
+	q->reply.stream = true;
+	assert_true(worker_request(worker, q));
+	while (strcmp(get_text(line = collect_line(q, true), "type"), "delta") == 0) {
+		assert_string_equal(get_text(line, "id"), "a");
+		strncat(text, get_text(line, "text"), sizeof text - strlen(text) - 1);
+		pieces++;
+		json_decref(line);
+	}
+	assert_string_equal(get_text(line, "type"), "reply");
+	assert_string_equal(get_text(line, "text"), text);
+	assert_true(pieces > 1);
+	assert_int_equal(json_integer_value(json_object_get(line, "tokens")), 40);
+	assert_string_equal(get_text(line, "end"), "length");
+	json_decref(line);
+	collect_done(q, true);
+}
+
+static void
+test_long_question_is_refused(void **state)
+{
+	char text[2 * FORK];
+	struct request *q;
+	json_t *line;
+
+	(void)state;
+	memset(text, 'q', sizeof text - 1);
+	text[sizeof text - 1] = '\0';
+	for (int i = 0; i < 2; i++) {
+		q = make_question(i == 0 ? text : "short", 4);
+		assert_true(worker_request(worker, q));
+		line = collect_line(q, true);
+		assert_string_equal(get_text(line, "type"), i == 0 ? "error" : "reply");
+		if (i == 0)
+			assert_string_equal(get_text(line, "fault"), "request");
+		json_decref(line);
+		collect_done(q, true);
+	}
+}
+
+static void
+test_answer_may_join_the_stream(void **state)
+{
+	struct worker_counters before, after;
+	struct request *q = make_question("hello", 5);
+
+	(void)state;
+	q->reply.join = true;
+	worker_get_counters(worker, &before);
+	assert_true(worker_request(worker, q));
+	json_decref(collect_line(q, true));
+	collect_done(q, true);
+	worker_get_counters(worker, &after);
+	assert_true(after.position > before.position + 5);
+}
+
+static void
+test_requests_in_order(void **state)
+{
+	struct request *q = make_question("now?", 3);
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		submit(i);
+	assert_true(worker_submit_request(worker, q));
+	for (int i = 20; i < 40; i++)
+		submit(i);
+	collect_records(0, 20);
+	json_decref(collect_line(q, false));
+	collect_done(q, false);
+	collect_records(20, 40);
+}
+
+static void
+test_too_many_requests_are_refused(void **state)
+{
+	struct request *stall = request_new(REQUEST_STALL), *q = make_question("one too many", 1);
+	int n = 0;
+
+	(void)state;
+	assert_true(worker_request(worker, stall));
+	while (worker_request(worker, q)) {
+		q = make_question("one more", 1);
+		assert_true(++n < 1000);
+	}
+	assert_in_range(n, WORKER_REQUESTS - 1, WORKER_REQUESTS);
+	request_free(q);
+	atomic_store(&stall->cancelled, true);
+	collect_done(stall, true);
+}
+
+/* The thread waits for the loop, and can be stopped while it does. */
+static void
+test_full_replies(void **state)
+{
+	struct request *q = NULL;
+
+	(void)state;
+	for (int i = 0; i < 10; i++) {
+		q = make_question("go on", FORK - 20);
+		q->reply.stream = true;
+		assert_true(worker_request(worker, q));
+	}
+	for (int lines = 0; lines < 300; lines++) {
+		struct result r = collect(true);
+
+		result_drop(&r);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_questions_leave_no_trace, start, stop),
+		cmocka_unit_test_setup_teardown(test_pieces_make_the_answer, start, stop),
+		cmocka_unit_test_setup_teardown(test_long_question_is_refused, start, stop),
+		cmocka_unit_test_setup_teardown(test_answer_may_join_the_stream, start, stop),
+		cmocka_unit_test_setup_teardown(test_requests_in_order, start, stop),
+		cmocka_unit_test_setup_teardown(test_too_many_requests_are_refused, start, stop),
+		cmocka_unit_test_setup_teardown(test_full_replies, start, stop),
+	};
+
+	return cmocka_run_group_tests_name("worker", tests, NULL, NULL);
+}
