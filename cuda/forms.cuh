@@ -34,6 +34,16 @@ bits_of(__half2 h)
 /* The magic: 0x6400 | q is the half 1024 + q, for q below 1024. */
 static const uint32_t magic = 0x64006400;
 
+/* (v & mask) | x in one instruction, which the compiler makes two of where both are constants. */
+static __device__ __forceinline__ uint32_t
+and_or(uint32_t v, uint32_t mask, uint32_t x)
+{
+	uint32_t y;
+
+	asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(v), "r"(mask), "r"(x));
+	return y;
+}
+
 /* x, a half 1024 + q in both places, minus 1024 + zero. */
 static __device__ __forceinline__ __half2
 minus_magic(uint32_t x, uint32_t zero)
@@ -47,7 +57,7 @@ nibbles(uint32_t v, int p)
 {
 	uint32_t shifted = p < 2 ? v : v >> 8;
 
-	return (shifted & (p % 2 == 0 ? 0x000f000fu : 0x00f000f0u)) | magic;
+	return and_or(shifted, p % 2 == 0 ? 0x000f000f : 0x00f000f0, magic);
 }
 
 /* The same pair as halves q - zero. */
@@ -89,25 +99,23 @@ high_twice(uint32_t v)
 /* Streamed once: past the first cache. */
 template <typename T>
 static __device__ __forceinline__ T
-load_once(const void *base, int64_t i)
+load_once(const char *p, int offset)
 {
-	return __ldcs(static_cast<const T *>(base) + i);
+	return __ldcs(reinterpret_cast<const T *>(p + offset));
 }
 
 /* Shared by lanes, or by the next steps. */
 template <typename T>
 static __device__ __forceinline__ T
-load_shared(const void *base, int64_t i)
+load_shared(const char *p, int offset)
 {
-	return __ldg(static_cast<const T *>(base) + i);
+	return __ldg(reinterpret_cast<const T *>(p + offset));
 }
 
-/*
- * struct form<TYPE>, TYPE of enum quant_type: raw is what a lane loads for
- * step `at` (counted over all tiles), and halves() makes w[2][8] of it: for
- * rows g and g + 8, the 16 weights as pairs. Padding has scale and minimum 0.
- */
-template <int TYPE> struct form;
+/* Where a lane reads the planes of a step; those of later steps lie at constant distances. */
+struct cursor {
+	const char *q, *h, *s, *d;
+};
 
 /* Scales of 32 weights: entry [at][t / 2][g]. */
 static __device__ __forceinline__ int64_t
@@ -123,14 +131,42 @@ super_entry(int64_t at, int lane)
 	return (at >> 2) * 8 + (lane >> 2);
 }
 
+/*
+ * struct form<TYPE>, TYPE of enum quant_type: the bytes that a step takes in
+ * the planes (d: those of four steps), what of it a lane loads, and halves(),
+ * which makes w[2][8] of that: for rows g and g + 8, the 16 weights as pairs.
+ * Padding has scale and minimum 0.
+ */
+template <int TYPE> struct form;
+
+/* A lane's place in step `at`, counted over all tiles. Q_LANE ... are bytes of a lane in a plane that lanes do not share. */
+template <int TYPE>
+static __device__ __forceinline__ cursor
+cursor_at(const packed &p, int64_t at, int lane)
+{
+	typedef form<TYPE> F;
+	cursor c = {};
+
+	c.q = static_cast<const char *>(p.q) + at * F::q_bytes + lane * (F::q_bytes == 1024 ? 16 : F::q_bytes / 32);
+	if (F::h_bytes > 0)
+		c.h = static_cast<const char *>(p.h) + at * F::h_bytes + lane * (F::h_bytes / 32);
+	c.s = static_cast<const char *>(p.s) + at * F::s_bytes + (F::s_shared ? block_entry(0, lane) * (F::s_bytes / 16)
+	                                                                      : lane * (F::s_bytes / 32));
+	if (F::d_bytes > 0)
+		c.d = static_cast<const char *>(p.d) + super_entry(at, lane) * (F::d_bytes / 8);
+	return c;
+}
+
 /* q: 4-bit numbers, uint4 a lane: rows g (x, y) and g + 8 (z, w); s: the scales of both rows. */
 template <> struct form<QUANT_Q4_0> {
+	static const int q_bytes = 512, h_bytes = 0, s_bytes = 64, d_bytes = 0;
+	static const bool s_shared = true;
 	struct raw { uint4 q; uint32_t s; };
 
 	static __device__ __forceinline__ raw
-	load(const packed &p, int64_t at, int lane)
+	load(const cursor &c, int ahead)
 	{
-		return { load_once<uint4>(p.q, at * 32 + lane), load_shared<uint32_t>(p.s, block_entry(at, lane)) };
+		return { load_once<uint4>(c.q, ahead * q_bytes), load_shared<uint32_t>(c.s, ahead * s_bytes) };
 	}
 
 	static __device__ __forceinline__ void
@@ -148,12 +184,14 @@ template <> struct form<QUANT_Q4_0> {
 
 /* As Q4_0, s: scales of both rows, minima of both rows. */
 template <> struct form<QUANT_Q4_1> {
+	static const int q_bytes = 512, h_bytes = 0, s_bytes = 128, d_bytes = 0;
+	static const bool s_shared = true;
 	struct raw { uint4 q; uint2 s; };
 
 	static __device__ __forceinline__ raw
-	load(const packed &p, int64_t at, int lane)
+	load(const cursor &c, int ahead)
 	{
-		return { load_once<uint4>(p.q, at * 32 + lane), load_shared<uint2>(p.s, block_entry(at, lane)) };
+		return { load_once<uint4>(c.q, ahead * q_bytes), load_shared<uint2>(c.s, ahead * s_bytes) };
 	}
 
 	static __device__ __forceinline__ void
@@ -173,20 +211,22 @@ template <> struct form<QUANT_Q4_1> {
 static __device__ __forceinline__ __half2
 five_bits(uint32_t v, uint32_t h, int p, uint32_t zero)
 {
-	uint32_t low = (v >> (4 * (p % 4))) & 0x000f000f, high = (p < 4 ? h << (4 - p) : h >> (p - 4)) & 0x00100010;
+	uint32_t low = and_or(v >> (4 * (p % 4)), 0x000f000f, magic);
 
-	return minus_magic(low | high | magic, zero);
+	return minus_magic(and_or(p < 4 ? h << (4 - p) : h >> (p - 4), 0x00100010, low), zero);
 }
 
 /* As Q4_0, h: fifth bits, row g in the low bytes of both halves of the word, row g + 8 in the high ones. */
 template <> struct form<QUANT_Q5_0> {
+	static const int q_bytes = 512, h_bytes = 128, s_bytes = 64, d_bytes = 0;
+	static const bool s_shared = true;
 	struct raw { uint4 q; uint32_t h, s; };
 
 	static __device__ __forceinline__ raw
-	load(const packed &p, int64_t at, int lane)
+	load(const cursor &c, int ahead)
 	{
-		return { load_once<uint4>(p.q, at * 32 + lane), load_once<uint32_t>(p.h, at * 32 + lane),
-			load_shared<uint32_t>(p.s, block_entry(at, lane)) };
+		return { load_once<uint4>(c.q, ahead * q_bytes), load_once<uint32_t>(c.h, ahead * h_bytes),
+			load_shared<uint32_t>(c.s, ahead * s_bytes) };
 	}
 
 	static __device__ __forceinline__ void
@@ -204,13 +244,15 @@ template <> struct form<QUANT_Q5_0> {
 
 /* As Q5_0, s as in Q4_1. */
 template <> struct form<QUANT_Q5_1> {
+	static const int q_bytes = 512, h_bytes = 128, s_bytes = 128, d_bytes = 0;
+	static const bool s_shared = true;
 	struct raw { uint4 q; uint32_t h; uint2 s; };
 
 	static __device__ __forceinline__ raw
-	load(const packed &p, int64_t at, int lane)
+	load(const cursor &c, int ahead)
 	{
-		return { load_once<uint4>(p.q, at * 32 + lane), load_once<uint32_t>(p.h, at * 32 + lane),
-			load_shared<uint2>(p.s, block_entry(at, lane)) };
+		return { load_once<uint4>(c.q, ahead * q_bytes), load_once<uint32_t>(c.h, ahead * h_bytes),
+			load_shared<uint2>(c.s, ahead * s_bytes) };
 	}
 
 	static __device__ __forceinline__ void
@@ -228,13 +270,15 @@ template <> struct form<QUANT_Q5_1> {
 
 /* q: bytes with 128 added, uint4 a lane and row: [at][row][lane]; s as in Q4_0. */
 template <> struct form<QUANT_Q8_0> {
+	static const int q_bytes = 1024, h_bytes = 0, s_bytes = 64, d_bytes = 0;
+	static const bool s_shared = true;
 	struct raw { uint4 q[2]; uint32_t s; };
 
 	static __device__ __forceinline__ raw
-	load(const packed &p, int64_t at, int lane)
+	load(const cursor &c, int ahead)
 	{
-		return { { load_once<uint4>(p.q, at * 64 + lane), load_once<uint4>(p.q, at * 64 + 32 + lane) },
-			load_shared<uint32_t>(p.s, block_entry(at, lane)) };
+		return { { load_once<uint4>(c.q, ahead * q_bytes), load_once<uint4>(c.q, ahead * q_bytes + 512) },
+			load_shared<uint32_t>(c.s, ahead * s_bytes) };
 	}
 
 	static __device__ __forceinline__ void
@@ -252,22 +296,24 @@ template <> struct form<QUANT_Q8_0> {
 	}
 };
 
-/* 2-bit numbers: pair p in bits 2p and 16 + 2p, plus extra bits, as halves q - zero. */
+/* 2-bit numbers: pair p in bits 2p and 16 + 2p, with further bits and the magic in extra, as halves q - zero. */
 static __device__ __forceinline__ __half2
 two_bits(uint32_t v, uint32_t extra, int p, uint32_t zero)
 {
-	return minus_magic(((v >> (2 * p)) & 0x00030003) | extra | magic, zero);
+	return minus_magic(and_or(v >> (2 * p), 0x00030003, extra), zero);
 }
 
 /* q: 2-bit numbers, uint2 a lane; s: 4-bit scale and minimum of both rows a lane; d: scales, minima of both rows. */
 template <> struct form<QUANT_Q2_K> {
+	static const int q_bytes = 256, h_bytes = 0, s_bytes = 64, d_bytes = 64;
+	static const bool s_shared = false;
 	struct raw { uint2 q; uint32_t s; uint2 d; };
 
 	static __device__ __forceinline__ raw
-	load(const packed &p, int64_t at, int lane)
+	load(const cursor &c, int ahead)
 	{
-		return { load_once<uint2>(p.q, at * 32 + lane), load_once<uint16_t>(p.s, at * 32 + lane),
-			load_shared<uint2>(p.d, super_entry(at, lane)) };
+		return { load_once<uint2>(c.q, ahead * q_bytes), load_once<uint16_t>(c.s, ahead * s_bytes),
+			load_shared<uint2>(c.d, ahead / 4 * d_bytes) };
 	}
 
 	static __device__ __forceinline__ void
@@ -278,21 +324,23 @@ template <> struct form<QUANT_Q2_K> {
 
 #pragma unroll
 		for (int p = 0; p < 8; p++) {
-			w[0][p] = __hfma2(two_bits(r.q.x, 0, p, 0), __low2half2(s), __low2half2(m));
-			w[1][p] = __hfma2(two_bits(r.q.y, 0, p, 0), __high2half2(s), __high2half2(m));
+			w[0][p] = __hfma2(two_bits(r.q.x, magic, p, 0), __low2half2(s), __low2half2(m));
+			w[1][p] = __hfma2(two_bits(r.q.y, magic, p, 0), __high2half2(s), __high2half2(m));
 		}
 	}
 };
 
 /* q as in Q2_K; h: third bits as the fifth ones of Q5_0; s: scales + 128 of both rows a lane; d: scales of both rows. */
 template <> struct form<QUANT_Q3_K> {
+	static const int q_bytes = 256, h_bytes = 128, s_bytes = 64, d_bytes = 32;
+	static const bool s_shared = false;
 	struct raw { uint2 q; uint32_t h, s, d; };
 
 	static __device__ __forceinline__ raw
-	load(const packed &p, int64_t at, int lane)
+	load(const cursor &c, int ahead)
 	{
-		return { load_once<uint2>(p.q, at * 32 + lane), load_once<uint32_t>(p.h, at * 32 + lane),
-			load_once<uint16_t>(p.s, at * 32 + lane), load_shared<uint32_t>(p.d, super_entry(at, lane)) };
+		return { load_once<uint2>(c.q, ahead * q_bytes), load_once<uint32_t>(c.h, ahead * h_bytes),
+			load_once<uint16_t>(c.s, ahead * s_bytes), load_shared<uint32_t>(c.d, ahead / 4 * d_bytes) };
 	}
 
 	static __device__ __forceinline__ void
@@ -302,8 +350,8 @@ template <> struct form<QUANT_Q3_K> {
 
 #pragma unroll
 		for (int p = 0; p < 8; p++) {
-			uint32_t a = (p < 2 ? r.h << (2 - p) : r.h >> (p - 2)) & 0x00040004;
-			uint32_t b = ((r.h >> 8) >> p << 2) & 0x00040004;
+			uint32_t a = and_or(p < 2 ? r.h << (2 - p) : r.h >> (p - 2), 0x00040004, magic);
+			uint32_t b = and_or(r.h >> (6 + p), 0x00040004, magic);
 
 			w[0][p] = __hmul2(two_bits(r.q.x, a, p, 4), __low2half2(s));
 			w[1][p] = __hmul2(two_bits(r.q.y, b, p, 4), __high2half2(s));
@@ -313,13 +361,15 @@ template <> struct form<QUANT_Q3_K> {
 
 /* q as in Q4_0; s: scales of both rows, minima of both rows, a byte each; d: scales, minima of both rows. */
 template <> struct form<QUANT_Q4_K> {
+	static const int q_bytes = 512, h_bytes = 0, s_bytes = 64, d_bytes = 64;
+	static const bool s_shared = true;
 	struct raw { uint4 q; uint32_t s; uint2 d; };
 
 	static __device__ __forceinline__ raw
-	load(const packed &p, int64_t at, int lane)
+	load(const cursor &c, int ahead)
 	{
-		return { load_once<uint4>(p.q, at * 32 + lane), load_shared<uint32_t>(p.s, block_entry(at, lane)),
-			load_shared<uint2>(p.d, super_entry(at, lane)) };
+		return { load_once<uint4>(c.q, ahead * q_bytes), load_shared<uint32_t>(c.s, ahead * s_bytes),
+			load_shared<uint2>(c.d, ahead / 4 * d_bytes) };
 	}
 
 	static __device__ __forceinline__ void
@@ -338,13 +388,15 @@ template <> struct form<QUANT_Q4_K> {
 
 /* As Q4_K, with h as in Q5_0. */
 template <> struct form<QUANT_Q5_K> {
+	static const int q_bytes = 512, h_bytes = 128, s_bytes = 64, d_bytes = 64;
+	static const bool s_shared = true;
 	struct raw { uint4 q; uint32_t h, s; uint2 d; };
 
 	static __device__ __forceinline__ raw
-	load(const packed &p, int64_t at, int lane)
+	load(const cursor &c, int ahead)
 	{
-		return { load_once<uint4>(p.q, at * 32 + lane), load_once<uint32_t>(p.h, at * 32 + lane),
-			load_shared<uint32_t>(p.s, block_entry(at, lane)), load_shared<uint2>(p.d, super_entry(at, lane)) };
+		return { load_once<uint4>(c.q, ahead * q_bytes), load_once<uint32_t>(c.h, ahead * h_bytes),
+			load_shared<uint32_t>(c.s, ahead * s_bytes), load_shared<uint2>(c.d, ahead / 4 * d_bytes) };
 	}
 
 	static __device__ __forceinline__ void
@@ -363,21 +415,23 @@ template <> struct form<QUANT_Q5_K> {
 
 /* q: low four bits as in Q4_0; h: high two bits as the numbers of Q2_K; s, d as in Q3_K. */
 template <> struct form<QUANT_Q6_K> {
+	static const int q_bytes = 512, h_bytes = 256, s_bytes = 64, d_bytes = 32;
+	static const bool s_shared = false;
 	struct raw { uint4 q; uint2 h; uint32_t s, d; };
 
 	static __device__ __forceinline__ raw
-	load(const packed &p, int64_t at, int lane)
+	load(const cursor &c, int ahead)
 	{
-		return { load_once<uint4>(p.q, at * 32 + lane), load_once<uint2>(p.h, at * 32 + lane),
-			load_once<uint16_t>(p.s, at * 32 + lane), load_shared<uint32_t>(p.d, super_entry(at, lane)) };
+		return { load_once<uint4>(c.q, ahead * q_bytes), load_once<uint2>(c.h, ahead * h_bytes),
+			load_once<uint16_t>(c.s, ahead * s_bytes), load_shared<uint32_t>(c.d, ahead / 4 * d_bytes) };
 	}
 
 	static __device__ __forceinline__ __half2
 	six_bits(uint32_t v, uint32_t h, int p)
 	{
-		uint32_t high = (p < 2 ? h << (4 - 2 * p) : h >> (2 * p - 4)) & 0x00300030;
+		uint32_t low = and_or(v >> (4 * (p % 4)), 0x000f000f, magic);
 
-		return minus_magic(((v >> (4 * (p % 4))) & 0x000f000f) | high | magic, 32);
+		return minus_magic(and_or(p < 2 ? h << (4 - 2 * p) : h >> (2 * p - 4), 0x00300030, low), 32);
 	}
 
 	static __device__ __forceinline__ void

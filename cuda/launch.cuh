@@ -70,11 +70,27 @@ multiply(float *c, const uint32_t *a, uint32_t b0, uint32_t b1)
 	             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* The address of shared memory as instructions take it, and 16 bytes from one. */
+static __device__ __forceinline__ uint32_t
+shared_address(const void *p)
+{
+	return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+static __device__ __forceinline__ uint4
+load_16(uint32_t address)
+{
+	uint4 v;
+
+	asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
+	return v;
+}
+
 /* Four 8 x 8 matrices of halves from shared memory; lane i gives the address of row i % 8 of matrix i / 8. */
 static __device__ __forceinline__ void
 load_matrices(uint32_t *r, const __half *row)
 {
-	uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+	uint32_t address = shared_address(row);
 
 	asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
 	             : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
@@ -84,7 +100,7 @@ load_matrices(uint32_t *r, const __half *row)
 static __device__ __forceinline__ void
 load_matrices_across(uint32_t *r, const __half *row)
 {
-	uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+	uint32_t address = shared_address(row);
 
 	asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
 	             : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
@@ -94,7 +110,7 @@ load_matrices_across(uint32_t *r, const __half *row)
 static __device__ __forceinline__ void
 copy_async(void *shared, const void *global, bool there)
 {
-	uint32_t address = (uint32_t)__cvta_generic_to_shared(shared);
+	uint32_t address = shared_address(shared);
 	int bytes = there ? 16 : 0;
 
 	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(address), "l"(global), "r"(bytes) : "memory");

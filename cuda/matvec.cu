@@ -42,16 +42,23 @@ struct matvec_job {
 /* Row-major halves, the same way: the 16 weights of a lane are columns 8t .. 8t+7 of both halves of a step. */
 struct half_rows {
 	struct raw { uint4 q[2][2]; };
+	struct place { const uint4 *a, *b; };
 
-	static __device__ __forceinline__ raw
-	load(const operand_matrix &m, int64_t tile, int64_t step, int, int lane)
+	static __device__ __forceinline__ place
+	begin(const operand_matrix &m, int64_t tile, int64_t step, int, int lane)
 	{
 		const __half *base = static_cast<const __half *>(m.data) + step * STEP + lane % 4 * 8;
 		int64_t row = tile * TILE_ROWS + lane / 4, last = m.rows - 1;
-		const uint4 *a = (const uint4 *)(base + (row < last ? row : last) * m.ld);
-		const uint4 *b = (const uint4 *)(base + (row + 8 < last ? row + 8 : last) * m.ld);
 
-		return { { { __ldcs(a), __ldcs(a + 4) }, { __ldcs(b), __ldcs(b + 4) } } };
+		return { (const uint4 *)(base + (row < last ? row : last) * m.ld),
+			(const uint4 *)(base + (row + 8 < last ? row + 8 : last) * m.ld) };
+	}
+
+	static __device__ __forceinline__ raw
+	load(const place &p, int ahead)
+	{
+		return { { { __ldcs(p.a + ahead * (STEP / 8)), __ldcs(p.a + (ahead * (STEP / 8) + 4)) },
+			{ __ldcs(p.b + ahead * (STEP / 8)), __ldcs(p.b + (ahead * (STEP / 8) + 4)) } } };
 	}
 
 	static __device__ __forceinline__ void
@@ -68,19 +75,26 @@ struct half_rows {
 			}
 	}
 
-	/* Where a lane finds the activations of its first and last eight weights. */
+	/* Where a lane finds the activations of its first eight weights, and from there those of the second eight. */
 	static __device__ __forceinline__ int first(int lane) { return lane % 4 * 8; }
-	static __device__ __forceinline__ int last(int lane) { return 32 + lane % 4 * 8; }
+	static const int second = 32;
 };
 
 template <int TYPE>
 struct packed_rows {
 	typedef typename form<TYPE>::raw raw;
+	typedef cursor place;
+
+	static __device__ __forceinline__ place
+	begin(const operand_matrix &m, int64_t tile, int64_t step, int steps, int lane)
+	{
+		return cursor_at<TYPE>(m.p, tile * steps + step, lane);
+	}
 
 	static __device__ __forceinline__ raw
-	load(const operand_matrix &m, int64_t tile, int64_t step, int steps, int lane)
+	load(const place &p, int ahead)
 	{
-		return form<TYPE>::load(m.p, tile * steps + step, lane);
+		return form<TYPE>::load(p, ahead);
 	}
 
 	static __device__ __forceinline__ void
@@ -90,10 +104,10 @@ struct packed_rows {
 	}
 
 	static __device__ __forceinline__ int first(int lane) { return lane % 4 * 16; }
-	static __device__ __forceinline__ int last(int lane) { return lane % 4 * 16 + 8; }
+	static const int second = 8;
 };
 
-/* The sum of one value per thread, known to all. */
+/* The sum of one value per thread, known to all; part is not used again before another barrier. */
 static __device__ __forceinline__ float
 sum_block(float x, float *part)
 {
@@ -104,32 +118,79 @@ sum_block(float x, float *part)
 	x = 0;
 	for (int i = 0; i < WARPS; i++)
 		x += part[i];
-	__syncthreads();
 	return x;
 }
 
-/* Activations to shared memory, as halves, padded with zeros to whole steps. */
+/* Four halves at once. */
 static __device__ __forceinline__ void
-fetch_row(const matvec_job &j, int row, __half *to, float *part)
+put_four(__half *to, float4 v)
 {
-	int64_t padded = (int64_t)j.steps * STEP;
-	float mean = 0, scale = 1;
-	const float *x = j.x32 + row * j.cols;
+	*(uint2 *)to = make_uint2(to_pair(v.x, v.y), to_pair(v.z, v.w));
+}
 
-	if (j.x32 == NULL) {
-		for (int64_t i = threadIdx.x * 8; i < padded; i += THREADS * 8) {
-			if (i + 8 <= j.cols) {
-				*(uint4 *)(to + i) = *(const uint4 *)(j.x16 + row * j.ld16 + i);
-				continue;
-			}
-			for (int k = 0; k < 8; k++)
-				to[i + k] = i + k < j.cols ? j.x16[row * j.ld16 + i + k] : __float2half_rn(0);
-		}
-		return;
+/* Values of a row that a thread keeps in registers while they are normalised: rows of up to KEPT * 4 * THREADS. */
+enum { KEPT = 4 };
+
+static __device__ __forceinline__ bool
+can_keep(const matvec_job &j)
+{
+	return j.cols % 4 == 0 && j.cols <= KEPT * 4 * THREADS;
+}
+
+/* A row of floats to shared memory as halves, normalised or not; weights: the norm's, fetched before. */
+static __device__ __forceinline__ void
+fetch_kept(const matvec_job &j, int row, __half *to, float *part, const float4 *weights)
+{
+	const float4 *x = (const float4 *)(j.x32 + row * j.cols);
+	float mean = 0, square = 0, scale;
+	float4 v[KEPT];
+
+#pragma unroll
+	for (int k = 0; k < KEPT; k++) {
+		int i = threadIdx.x + k * THREADS;
+
+		v[k] = i * 4 < j.cols ? x[i] : make_float4(0, 0, 0, 0);
 	}
 	if (j.norm_weight != NULL) {
-		float square = 0;
+		if (j.norm == NORM_LAYER) {
+#pragma unroll
+			for (int k = 0; k < KEPT; k++)
+				mean += v[k].x + v[k].y + v[k].z + v[k].w;
+			mean = sum_block(mean, part) / (float)j.cols;
+		}
+#pragma unroll
+		for (int k = 0; k < KEPT; k++) {
+			if ((threadIdx.x + k * THREADS) * 4 >= j.cols)
+				continue;
+			v[k] = make_float4(v[k].x - mean, v[k].y - mean, v[k].z - mean, v[k].w - mean);
+			square += v[k].x * v[k].x + v[k].y * v[k].y + v[k].z * v[k].z + v[k].w * v[k].w;
+		}
+		scale = rsqrtf(sum_block(square, part + WARPS) / (float)j.cols + j.eps);
+#pragma unroll
+		for (int k = 0; k < KEPT; k++) {
+			int i = threadIdx.x + k * THREADS;
+			float4 b = make_float4(0, 0, 0, 0);
 
+			if (j.norm_bias != NULL && i * 4 < j.cols)
+				b = ((const float4 *)j.norm_bias)[i];
+			v[k] = make_float4(v[k].x * scale * weights[k].x + b.x, v[k].y * scale * weights[k].y + b.y,
+			    v[k].z * scale * weights[k].z + b.z, v[k].w * scale * weights[k].w + b.w);
+		}
+	}
+#pragma unroll
+	for (int k = 0; k < KEPT; k++)
+		if ((threadIdx.x + k * THREADS) * 4 < j.steps * STEP)
+			put_four(to + (threadIdx.x + k * THREADS) * 4, v[k]);
+}
+
+/* The same for rows of any length. */
+static __device__ __forceinline__ void
+fetch_floats(const matvec_job &j, int row, __half *to, float *part)
+{
+	const float *x = j.x32 + row * j.cols;
+	float mean = 0, square = 0, scale = 1;
+
+	if (j.norm_weight != NULL) {
 		if (j.norm == NORM_LAYER) {
 			for (int64_t i = threadIdx.x; i < j.cols; i += THREADS)
 				mean += x[i];
@@ -137,9 +198,9 @@ fetch_row(const matvec_job &j, int row, __half *to, float *part)
 		}
 		for (int64_t i = threadIdx.x; i < j.cols; i += THREADS)
 			square += (x[i] - mean) * (x[i] - mean);
-		scale = rsqrtf(sum_block(square, part) / (float)j.cols + j.eps);
+		scale = rsqrtf(sum_block(square, part + WARPS) / (float)j.cols + j.eps);
 	}
-	for (int64_t i = threadIdx.x; i < padded; i += THREADS) {
+	for (int64_t i = threadIdx.x; i < j.steps * STEP; i += THREADS) {
 		float v = i < j.cols ? (x[i] - mean) * scale : 0;
 
 		if (j.norm_weight != NULL && i < j.cols)
@@ -148,40 +209,54 @@ fetch_row(const matvec_job &j, int row, __half *to, float *part)
 	}
 }
 
-/* A place in a block's work: unit, which matrix and tile that is, and the step. */
+/* A row that is in halves already; it is padded with zeros to whole steps, as all are. */
+static __device__ __forceinline__ void
+fetch_halves(const matvec_job &j, int row, __half *to)
+{
+	const __half *x = j.x16 + row * j.ld16;
+
+	for (int64_t i = threadIdx.x * 8; i < j.steps * STEP; i += THREADS * 8) {
+		if (i + 8 <= j.cols) {
+			*(uint4 *)(to + i) = *(const uint4 *)(x + i);
+			continue;
+		}
+		for (int k = 0; k < 8; k++)
+			to[i + k] = i + k < j.cols ? x[i + k] : __float2half_rn(0);
+	}
+}
+
+/* A place in a block's work: unit, gate or up matrix of it, and batch of steps. */
 struct place {
-	int unit, sub, round;  /* sub: gate or up; round: of WARPS steps */
+	int unit, sub, batch;
 };
 
-/* The tile that (unit, sub) stands for, and its matrix. */
+/* The tile that (unit, sub) stands for; returns its matrix. */
 static __device__ __forceinline__ int
 find_tile(const matvec_job &j, const place &at, int *tile)
 {
 	int m = 0;
 
-	if (j.gated) {
-		*tile = at.unit;
-		return at.sub;
-	}
 	*tile = at.unit;
+	if (j.gated)
+		return at.sub;
 	while (m < j.count - 1 && *tile >= j.out[m].tiles)
 		*tile -= j.out[m++].tiles;
 	return m;
 }
 
 static __device__ __forceinline__ void
-advance(const matvec_job &j, place *at, int rounds)
+advance(const matvec_job &j, place *at, int batches)
 {
-	if (++at->round < rounds)
+	if (++at->batch < batches)
 		return;
-	at->round = 0;
+	at->batch = 0;
 	if (++at->sub < (j.gated ? 2 : 1))
 		return;
 	at->sub = 0;
 	at->unit += gridDim.x;
 }
 
-/* A result on its way out; held: the gate's, where this is the up matrix's. */
+/* A result on its way out; held: the gate's, where this is the up matrix's, or what it is added to. */
 static __device__ __forceinline__ void
 put(const matvec_job &j, int m, int64_t row, int column, float sum, float *held, int sub)
 {
@@ -192,7 +267,7 @@ put(const matvec_job &j, int m, int64_t row, int column, float sum, float *held,
 	if (j.clamp > 0)
 		v = fminf(fmaxf(v, -j.clamp), j.clamp);
 	if (j.mode == MATVEC_ADD) {
-		o.y[at] = o.y[at] + (j.extra != NULL ? j.extra[at] : 0) + v;
+		o.y[at] = *held + v;
 		return;
 	}
 	if (j.mode == MATVEC_ACTIVATE) {
@@ -212,69 +287,139 @@ put(const matvec_job &j, int m, int64_t row, int column, float sum, float *held,
 	o.y[at] = v;
 }
 
+/* The warps' sums of a tile, joined and put where they belong. */
+static __device__ __forceinline__ void
+finish_tile(const matvec_job &j, const place &at, float (*part)[TILE_ROWS][COLUMNS], float *held)
+{
+	int row = threadIdx.x % TILE_ROWS, column = threadIdx.x / TILE_ROWS, tile, m;
+	float sum = 0;
+
+	if (column >= j.n)
+		return;
+	for (int i = 0; i < WARPS; i++)
+		sum += part[i][row][column];
+	m = find_tile(j, at, &tile);
+	if ((int64_t)tile * TILE_ROWS + row < j.out[m].rows)
+		put(j, m, (int64_t)tile * TILE_ROWS + row, column, sum, held, at.sub);
+}
+
+/* What a tile's results will be added to, fetched early. */
+static __device__ __forceinline__ void
+fetch_residual(const matvec_job &j, const place &at, float *held)
+{
+	int64_t row = (int64_t)at.unit * TILE_ROWS + threadIdx.x % TILE_ROWS, i;
+	int column = threadIdx.x / TILE_ROWS;
+
+	if (j.mode != MATVEC_ADD || column >= j.n || row >= j.out[0].rows)
+		return;
+	i = column * j.out[0].rows + row;
+	*held = j.out[0].y[i] + (j.extra != NULL ? j.extra[i] : 0);
+}
+
+/* The loads of one batch: BATCH steps of a warp, WARPS apart. */
+template <typename ROWS, int BATCH>
+static __device__ __forceinline__ void
+load_batch(const matvec_job &j, const place &at, typename ROWS::raw *r)
+{
+	int warp = threadIdx.x / 32, lane = threadIdx.x % 32, tile, first = at.batch * BATCH * WARPS + warp, which;
+
+	if (at.unit >= j.units)
+		return;
+	which = find_tile(j, at, &tile);
+	typename ROWS::place p = ROWS::begin(j.out[which], tile, first, j.steps, lane);
+	if (first + (BATCH - 1) * WARPS < j.steps) {
+#pragma unroll
+		for (int b = 0; b < BATCH; b++)
+			r[b] = ROWS::load(p, b * WARPS);
+		return;
+	}
+#pragma unroll
+	for (int b = 0; b < BATCH - 1; b++)
+		if (first + b * WARPS < j.steps)
+			r[b] = ROWS::load(p, b * WARPS);
+}
+
+/* c += the batch's weights times the activations; `mine` is where a lane's are in shared memory. */
+template <typename ROWS, int BATCH>
+static __device__ __forceinline__ void
+multiply_batch(const matvec_job &j, const place &at, const typename ROWS::raw *r, uint32_t mine, float *c)
+{
+	int first = at.batch * BATCH * WARPS + threadIdx.x / 32;
+
+	mine += first * STEP * (int)sizeof(__half);
+#pragma unroll
+	for (int b = 0; b < BATCH; b++)
+		if (first + b * WARPS < j.steps) {
+			uint4 low = load_16(mine + b * WARPS * STEP * (int)sizeof(__half));
+			uint4 high = load_16(mine + b * WARPS * STEP * (int)sizeof(__half) + ROWS::second * (int)sizeof(__half));
+			__half2 w[2][8];
+
+			ROWS::halves(r[b], w);
+			{
+				uint32_t a0[4] = { bits_of(w[0][0]), bits_of(w[1][0]), bits_of(w[0][1]), bits_of(w[1][1]) };
+				uint32_t a1[4] = { bits_of(w[0][2]), bits_of(w[1][2]), bits_of(w[0][3]), bits_of(w[1][3]) };
+				uint32_t a2[4] = { bits_of(w[0][4]), bits_of(w[1][4]), bits_of(w[0][5]), bits_of(w[1][5]) };
+				uint32_t a3[4] = { bits_of(w[0][6]), bits_of(w[1][6]), bits_of(w[0][7]), bits_of(w[1][7]) };
+
+				multiply(c, a0, low.x, low.y);
+				multiply(c, a1, low.z, low.w);
+				multiply(c, a2, high.x, high.y);
+				multiply(c, a3, high.z, high.w);
+			}
+		}
+}
+
 /*
  * Each block takes units in turn; its warps share the steps of a tile, and
- * the partial sums meet in shared memory. DEPTH loads per warp are under way
- * all the time, across tiles too.
+ * the partial sums meet in shared memory. While one batch of a warp is
+ * multiplied the next one is on its way, across tiles too.
  */
-template <typename ROWS, int DEPTH>
-static __global__ void __launch_bounds__(THREADS, 2)
+template <typename ROWS, int BATCH, int BLOCKS>
+static __global__ void __launch_bounds__(THREADS, BLOCKS)
 matvec_kernel(const __grid_constant__ matvec_job j)
 {
 	extern __shared__ __align__(16) unsigned char shared[];
 	float (*part)[WARPS][TILE_ROWS][COLUMNS] = reinterpret_cast<float (*)[WARPS][TILE_ROWS][COLUMNS]>(shared);
 	__half *x = reinterpret_cast<__half *>(shared + 2 * sizeof *part);
-	int warp = threadIdx.x / 32, lane = threadIdx.x % 32, rounds = (j.steps + WARPS - 1) / WARPS, phase = 0;
-	const __half *mine = x + (lane / 4 < j.n ? lane / 4 : j.n - 1) * j.ldx;
-	struct place ahead = { (int)blockIdx.x, 0, 0 }, here = ahead;
-	typename ROWS::raw buffer[DEPTH];
+	int warp = threadIdx.x / 32, lane = threadIdx.x % 32, batches = (j.steps + WARPS * BATCH - 1) / (WARPS * BATCH);
+	uint32_t mine = shared_address(x + (lane / 4 < j.n ? lane / 4 : j.n - 1) * j.ldx + ROWS::first(lane));
+	struct place here = { (int)blockIdx.x, 0, 0 }, ahead = here;
+	typename ROWS::raw buffer[2][BATCH];
 	float c[4] = { 0, 0, 0, 0 }, held = 0;
+	float4 weights[KEPT];
+	bool keep = can_keep(j) && j.x32 != NULL;
+	int phase = 0;
 
+	load_batch<ROWS, BATCH>(j, ahead, buffer[0]);
+	advance(j, &ahead, batches);
+	if (keep && j.norm_weight != NULL)
 #pragma unroll
-	for (int d = 0; d < DEPTH; d++) {
-		int step = ahead.round * WARPS + warp, tile, m;
-
-		if (ahead.unit < j.units && step < j.steps) {
-			m = find_tile(j, ahead, &tile);
-			buffer[d] = ROWS::load(j.out[m], tile, step, j.steps, lane);
-		}
-		advance(j, &ahead, rounds);
-	}
+		for (int k = 0; k < KEPT; k++)
+			if ((threadIdx.x + k * THREADS) * 4 < j.cols)
+				weights[k] = ((const float4 *)j.norm_weight)[threadIdx.x + k * THREADS];
 	wait_for_predecessor();
-	for (int i = 0; i < j.n; i++)
-		fetch_row(j, i, x + i * j.ldx, reinterpret_cast<float *>(shared));
+	fetch_residual(j, here, &held);
+	for (int i = 0; i < j.n; i++) {
+		/* Two rows in turn use sums of their own. */
+		float *sums = reinterpret_cast<float *>(shared) + i % 2 * 2 * WARPS;
+
+		if (j.x16 != NULL)
+			fetch_halves(j, i, x + i * j.ldx);
+		else if (keep)
+			fetch_kept(j, i, x + i * j.ldx, sums, weights);
+		else
+			fetch_floats(j, i, x + i * j.ldx, sums);
+	}
 	__syncthreads();
 	while (here.unit < j.units) {
 #pragma unroll
-		for (int d = 0; d < DEPTH; d++) {
-			int step = here.round * WARPS + warp, tile, m;
-
+		for (int k = 0; k < 2; k++) {
 			if (here.unit >= j.units)
 				break;
-			if (step < j.steps) {
-				const __half *b = mine + step * STEP;
-				uint4 low = *(const uint4 *)(b + ROWS::first(lane)), high = *(const uint4 *)(b + ROWS::last(lane));
-				__half2 w[2][8];
-
-				ROWS::halves(buffer[d], w);
-				{
-					uint32_t a0[4] = { bits_of(w[0][0]), bits_of(w[1][0]), bits_of(w[0][1]), bits_of(w[1][1]) };
-					uint32_t a1[4] = { bits_of(w[0][2]), bits_of(w[1][2]), bits_of(w[0][3]), bits_of(w[1][3]) };
-					uint32_t a2[4] = { bits_of(w[0][4]), bits_of(w[1][4]), bits_of(w[0][5]), bits_of(w[1][5]) };
-					uint32_t a3[4] = { bits_of(w[0][6]), bits_of(w[1][6]), bits_of(w[0][7]), bits_of(w[1][7]) };
-
-					multiply(c, a0, low.x, low.y);
-					multiply(c, a1, low.z, low.w);
-					multiply(c, a2, high.x, high.y);
-					multiply(c, a3, high.z, high.w);
-				}
-			}
-			if (ahead.unit < j.units && ahead.round * WARPS + warp < j.steps) {
-				m = find_tile(j, ahead, &tile);
-				buffer[d] = ROWS::load(j.out[m], tile, ahead.round * WARPS + warp, j.steps, lane);
-			}
-			advance(j, &ahead, rounds);
-			if (here.round == rounds - 1) {
+			load_batch<ROWS, BATCH>(j, ahead, buffer[1 - k]);
+			advance(j, &ahead, batches);
+			multiply_batch<ROWS, BATCH>(j, here, buffer[k], mine, c);
+			if (here.batch == batches - 1) {
 				float *to = &part[phase][warp][lane / 4][lane % 4 * 2];
 
 				to[0] = c[0];
@@ -283,19 +428,12 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 				to[8 * COLUMNS + 1] = c[3];
 				c[0] = c[1] = c[2] = c[3] = 0;
 				__syncthreads();
-				m = find_tile(j, here, &tile);
-				if (threadIdx.x < TILE_ROWS * COLUMNS) {
-					int row = threadIdx.x % TILE_ROWS, column = threadIdx.x / TILE_ROWS;
-					float sum = 0;
-
-					for (int i = 0; i < WARPS; i++)
-						sum += part[phase][i][row][column];
-					if (column < j.n && (int64_t)tile * TILE_ROWS + row < j.out[m].rows)
-						put(j, m, (int64_t)tile * TILE_ROWS + row, column, sum, &held, here.sub);
-				}
+				finish_tile(j, here, part[phase], &held);
 				phase ^= 1;
 			}
-			advance(j, &here, rounds);
+			advance(j, &here, batches);
+			if (here.batch == 0 && here.unit < j.units)
+				fetch_residual(j, here, &held);
 		}
 	}
 }
@@ -316,6 +454,8 @@ matvec_f32_kernel(const __grid_constant__ matvec_job j)
 	for (int i = 0; i < j.n; i++) {
 		float sum = 0, held = 0;
 
+		if (j.mode == MATVEC_ADD)
+			held = j.out[m].y[i * j.out[m].rows + row] + (j.extra != NULL ? j.extra[i * j.out[m].rows + row] : 0);
 		for (int64_t k = lane; k < j.cols; k += 32)
 			sum += w[k] * j.x32[i * j.cols + k];
 		sum = sum_lanes<1, 16>(sum);
@@ -337,32 +477,34 @@ matvec_can(const struct cuda *c, const struct matrix *m, int n)
 	return n <= SMALL && (m->type == QUANT_F32 || shared_bytes(n, m->steps) <= 96 * 1024);
 }
 
-template <typename ROWS, int DEPTH>
+template <typename ROWS, int BATCH, int BLOCKS>
 static void
 start(struct cuda *c, const matvec_job *j)
 {
 	size_t shared = shared_bytes(j->n, j->steps);
-	int blocks = c->sms * 2;
+	int blocks = c->sms * BLOCKS;
 
-	allow_shared(c, matvec_kernel<ROWS, DEPTH>, shared);
-	launch(c, true, matvec_kernel<ROWS, DEPTH>, (unsigned)(blocks < j->units ? blocks : j->units), THREADS, shared, *j);
+	allow_shared(c, matvec_kernel<ROWS, BATCH, BLOCKS>, shared);
+	launch(c, true, matvec_kernel<ROWS, BATCH, BLOCKS>, (unsigned)(blocks < j->units ? blocks : j->units), THREADS,
+	    shared, *j);
 }
 
+/* Steps on their way per warp, and blocks per multiprocessor: as many as there are registers for. */
 static void
 start_type(struct cuda *c, uint32_t type, const matvec_job *j)
 {
 	switch (type) {
-	case QUANT_F16: start<half_rows, 3>(c, j); break;
-	case QUANT_Q4_0: start<packed_rows<QUANT_Q4_0>, 6>(c, j); break;
-	case QUANT_Q4_1: start<packed_rows<QUANT_Q4_1>, 6>(c, j); break;
-	case QUANT_Q5_0: start<packed_rows<QUANT_Q5_0>, 5>(c, j); break;
-	case QUANT_Q5_1: start<packed_rows<QUANT_Q5_1>, 5>(c, j); break;
-	case QUANT_Q8_0: start<packed_rows<QUANT_Q8_0>, 5>(c, j); break;
-	case QUANT_Q2_K: start<packed_rows<QUANT_Q2_K>, 6>(c, j); break;
-	case QUANT_Q3_K: start<packed_rows<QUANT_Q3_K>, 6>(c, j); break;
-	case QUANT_Q4_K: start<packed_rows<QUANT_Q4_K>, 6>(c, j); break;
-	case QUANT_Q5_K: start<packed_rows<QUANT_Q5_K>, 5>(c, j); break;
-	case QUANT_Q6_K: start<packed_rows<QUANT_Q6_K>, 5>(c, j); break;
+	case QUANT_F16: start<half_rows, 2, 2>(c, j); break;
+	case QUANT_Q4_0: start<packed_rows<QUANT_Q4_0>, 4, 3>(c, j); break;
+	case QUANT_Q4_1: start<packed_rows<QUANT_Q4_1>, 4, 3>(c, j); break;
+	case QUANT_Q5_0: start<packed_rows<QUANT_Q5_0>, 4, 3>(c, j); break;
+	case QUANT_Q5_1: start<packed_rows<QUANT_Q5_1>, 4, 3>(c, j); break;
+	case QUANT_Q8_0: start<packed_rows<QUANT_Q8_0>, 4, 2>(c, j); break;
+	case QUANT_Q2_K: start<packed_rows<QUANT_Q2_K>, 4, 3>(c, j); break;
+	case QUANT_Q3_K: start<packed_rows<QUANT_Q3_K>, 4, 3>(c, j); break;
+	case QUANT_Q4_K: start<packed_rows<QUANT_Q4_K>, 4, 2>(c, j); break;
+	case QUANT_Q5_K: start<packed_rows<QUANT_Q5_K>, 4, 2>(c, j); break;
+	case QUANT_Q6_K: start<packed_rows<QUANT_Q6_K>, 4, 2>(c, j); break;
 	}
 }
 

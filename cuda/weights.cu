@@ -327,7 +327,7 @@ unpack_kernel(struct unpack_job j)
 	row = j.ids != NULL ? j.ids[i] : j.first + i;
 	at = row / TILE_ROWS * j.steps + step;
 	r = (int)(row % TILE_ROWS / 8);
-	form<TYPE>::halves(form<TYPE>::load(j.p, at, (int)(row % 8) * 4 + lane % 4), w);
+	form<TYPE>::halves(form<TYPE>::load(cursor_at<TYPE>(j.p, at, (int)(row % 8) * 4 + lane % 4), 0), w);
 #pragma unroll
 	for (int p = 0; p < 8; p++) {
 		__half2 v = r == 0 ? w[0][p] : w[1][p];
