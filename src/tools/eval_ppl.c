@@ -111,7 +111,7 @@ check_csv(const struct tally *t, const struct values *v, struct err *e)
 	return 0;
 }
 
-enum { STEP = 256 };
+enum { STEP = 8192 };
 
 /* Feed the tokens from..to-1 of the stream. With nll[STEP] they are scored, and all but the stream's first count. */
 static int
@@ -120,9 +120,11 @@ read_tokens(struct context *c, const struct values *v, struct tally *t, int64_t 
 {
 	int32_t ids[STEP];
 
-	for (int64_t i = from; i < to; i += STEP) {
-		int64_t part = to - i < STEP ? to - i : STEP;
-
+	for (int64_t i = from, part; i < to; i += part) {
+		part = to - i < STEP ? to - i : STEP;
+		/* What is timed by the stretch is fed by the stretch. */
+		if (nll != NULL && part > t->per - t->stretch_n)
+			part = t->per - t->stretch_n;
 		for (int64_t j = 0; j < part; j++)
 			ids[j] = get_token(t->s, i + j);
 		if (context_feed(c, ids, (size_t)part, nll, e) < 0)
