@@ -86,7 +86,7 @@ cache_new(struct backend *b, const struct cache_shape *shape, struct err *e)
 		c->s.type = KV_F16;
 	if (shape->d_k > 256 || shape->d_v > 256)
 		c->s.type = KV_F32;
-	c->sink_slots = (shape->sinks + CACHE_BLOCK - 1) / CACHE_BLOCK * CACHE_BLOCK;
+	c->sink_slots = (shape->sinks + shape->more_sinks + CACHE_BLOCK - 1) / CACHE_BLOCK * CACHE_BLOCK;
 	c->k_ld = row_length(c->s.type, shape->d_k);
 	c->v_ld = row_length(c->s.type, shape->d_v);
 	if (shape->d_k > HEAD_MAX || shape->d_v > HEAD_MAX)

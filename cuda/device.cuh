@@ -241,6 +241,14 @@ void cache_store(struct cuda *c, const struct cache_view *v, const int64_t *firs
 void cache_prepare(struct cuda *c, const struct cache_view *v, const struct rotation *r, const int64_t *first, int n,
     int n_head, const float *q, const float *k, const float *values, int64_t ld, __half *window, __half *sink);
 
+/* ---- snapshot.cu */
+
+void cache_set_sinks(struct backend *b, struct cache *c, int64_t sinks);
+size_t cache_token_bytes(const struct cache *c);
+int cache_save(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, void *to, struct err *e);
+int cache_load(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, const void *from,
+    struct err *e);
+
 /* ---- attend*.cu */
 
 struct attend_call {

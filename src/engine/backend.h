@@ -45,7 +45,8 @@ struct rope {
 struct cache_shape {
 	int n_layer, n_head_kv;
 	int d_k, d_v;         /* elements of a key and of a value, per head */
-	int64_t sinks;        /* S: stream tokens 0..S-1 have slots of their own */
+	int64_t sinks;        /* S: tokens 0..S-1 have slots of their own */
+	int64_t more_sinks;   /* room for so many more of them, see cache_set_sinks */
 	int64_t window;       /* W; INT64_MAX: all tokens */
 	int64_t slots;        /* ring slots; the token t >= S lies in slot (t - S) mod slots; a multiple of CACHE_BLOCK */
 	enum kv_type type;
@@ -108,7 +109,21 @@ struct backend_ops {
 	void (*cache_free)(struct backend *b, struct cache *c);
 	/* Grow a cache that never wrapped (dense); contents stay. */
 	int (*cache_grow)(struct backend *b, struct cache *c, int64_t slots, struct err *e);
+	/*
+	 * From now on tokens 0..sinks-1 are the sinks. Ring slots are counted from
+	 * the sinks' end, so those stored in them have other numbers from now on.
+	 */
+	void (*cache_set_sinks)(struct backend *b, struct cache *c, int64_t sinks);
 	size_t (*cache_bytes)(const struct cache *c);
+
+	/*
+	 * Keys and values of tokens first .. first+n-1 of a layer, as bytes in host
+	 * memory, cache_token_bytes for each. Complete on return.
+	 */
+	size_t (*cache_token_bytes)(const struct cache *c);
+	int (*cache_save)(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, void *to, struct err *e);
+	int (*cache_load)(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, const void *from,
+	    struct err *e);
 
 	/* y[n, cols] = scale * rows ids[0..n-1] of w; ids are in host memory. */
 	void (*embed)(struct backend *b, const struct weight *w, const int32_t *ids, int n, float scale, float *y);
@@ -192,7 +207,7 @@ struct backend_choice {
  * arguments that returns a const struct backend_module *. The version changes
  * with everything in this header.
  */
-enum { BACKEND_MODULE_VERSION = 1 };
+enum { BACKEND_MODULE_VERSION = 2 };
 struct backend_module {
 	int version;
 	struct backend *(*open)(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);

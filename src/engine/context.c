@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine.h"
-#include "engine/forward.h"
+#include "engine/context.h"
 #include "engine/model.h"
 #include "engine/quant.h"
 
@@ -16,23 +15,6 @@ enum { CHUNK_MAX = 65536, DENSE_SLOTS = 1024 };
 
 /* No cache is anywhere near; keeps sums of sinks, window and spare slots inside 32 bits. */
 static const int32_t window_max = 1 << 28;
-
-struct context {
-	struct model *m;
-	struct context_options o;
-	struct backend *b;
-	struct forward *f;
-	struct cache *cache;
-	struct cache_shape shape;
-	int64_t tokens;      /* appended so far */
-	int32_t *history;    /* recompute: the last W tokens, oldest first */
-	int64_t n_history;
-	int64_t n_cached;    /* recompute: how many of them the cache holds, at positions 0 .. */
-	bool forked;
-	int64_t fork_at;     /* tokens at the fork */
-	int32_t *fork_history;
-	int64_t fork_n_history;
-};
 
 void
 context_options_init(struct context_options *o)
@@ -51,9 +33,11 @@ check_options(const struct model *m, const struct context_options *o, struct err
 		return err_set(e, EX_USAGE, "the number of sinks cannot be negative, it is %d", o->sinks);
 	if (o->policy != POLICY_SINK && o->sinks != 0)
 		return err_set(e, EX_USAGE, "only the policy 'sink' has sinks, here are %d", o->sinks);
-	if (o->policy == POLICY_SINK && o->sinks > m->h.n_ctx_train)
-		return err_set(e, EX_USAGE, "%d sinks are more than the %d tokens that %s was trained with", o->sinks,
-		    m->h.n_ctx_train, m->info.path);
+	if (o->policy != POLICY_SINK && o->block != 0)
+		return err_set(e, EX_USAGE, "only the policy 'sink' can pin a block, room for %d tokens was asked for", o->block);
+	if (o->block < 0 || (o->policy == POLICY_SINK && (int64_t)o->sinks + o->block > m->h.n_ctx_train))
+		return err_set(e, EX_USAGE, "%d sinks and pinned tokens are more than the %d that %s was trained with",
+		    o->sinks + o->block, m->h.n_ctx_train, m->info.path);
 	if (o->window > window_max || o->fork_tokens < 0 || o->fork_tokens > window_max)
 		return err_set(e, EX_USAGE, "a window or fork of more than %d tokens is not supported", window_max);
 	if (o->chunk < 0 || o->chunk > CHUNK_MAX)
@@ -82,7 +66,7 @@ set_shape(struct context *c)
 	int64_t spare = larger(o->chunk, o->fork_tokens), slots = o->window - 1 + spare;
 
 	c->shape = (struct cache_shape){ .n_layer = h->n_layer, .n_head_kv = h->n_head_kv, .d_k = h->d_k, .d_v = h->d_v,
-		.sinks = o->sinks, .window = o->window, .type = o->kv };
+		.sinks = o->sinks, .more_sinks = o->block, .window = o->window, .type = o->kv };
 	if (o->kv == KV_AUTO) {
 		uint32_t type = c->m->layers[0].w[W_K].type;
 
@@ -109,7 +93,7 @@ allocate(struct context *c, struct err *e)
 	struct backend_choice choice = { .device = c->o.device, .gpu = c->o.gpu, .path = c->o.path,
 		.threads = c->o.threads };
 	struct backend_limits limits = { .chunk = c->o.chunk, .widest = widest_row(&c->m->h) };
-	int64_t capacity = c->o.policy == POLICY_DENSE ? c->m->h.n_ctx_train : c->o.sinks + c->o.window;
+	int64_t capacity = c->o.policy == POLICY_DENSE ? c->m->h.n_ctx_train : c->o.sinks + c->o.block + c->o.window;
 
 	c->b = backend_open(&choice, &limits, e);
 	if (c->b == NULL)
@@ -199,15 +183,14 @@ score(struct context *c, int row, const int32_t *ids, int n, float *nll, struct 
 	return forward_score(c->f, row + unscored, n - unscored, ids + unscored, nll + unscored, e);
 }
 
-/* Dense only: the cache must hold n more tokens. */
-static int
-make_room(struct context *c, int n, struct err *e)
+int
+context_grow(struct context *c, int64_t n, struct err *e)
 {
 	int64_t slots = c->shape.slots;
 
 	if (c->o.policy != POLICY_DENSE)
 		return 0;
-	while (slots < c->tokens + n)
+	while (slots < n)
 		slots *= 2;
 	if (slots == c->shape.slots)
 		return 0;
@@ -221,9 +204,10 @@ make_room(struct context *c, int n, struct err *e)
 static int
 feed_chunk(struct context *c, const int32_t *ids, int n, float *nll, float *logits, struct err *e)
 {
-	if (make_room(c, n, e) < 0)
+	if (context_grow(c, c->tokens + n, e) < 0)
 		return -1;
-	forward_run(c->f, c->cache, &c->shape, ids, n, c->tokens, c->o.start);
+	/* A token is rotated at its place in the stream, which the pinned block does not move. */
+	forward_run(c->f, c->cache, &c->shape, ids, n, c->tokens + c->pinned, c->o.start - c->pinned);
 	if (nll != NULL && score(c, 0, ids, n, nll, e) < 0)
 		return -1;
 	if (logits != NULL && forward_logits(c->f, 1, n, logits, e) < 0)
@@ -319,6 +303,43 @@ context_reset(struct context *c)
 {
 	c->tokens = c->n_history = c->n_cached = 0;
 	c->forked = false;
+	context_set_pinned(c, 0);
+}
+
+void
+context_set_pinned(struct context *c, int64_t n)
+{
+	if (c->pinned == n)
+		return;
+	c->pinned = n;
+	c->shape.sinks = c->o.sinks + n;
+	c->b->ops->cache_set_sinks(c->b, c->cache, c->shape.sinks);
+}
+
+/*
+ * The ring's slots are counted from the end of the sinks, and keys in it are
+ * rotated at their place in the stream: a block of another length changes
+ * neither, only the distances from which sinks and block are seen.
+ */
+int
+context_pin(struct context *c, const int32_t *ids, size_t n, struct err *e)
+{
+	if (n > (size_t)c->o.block)
+		return err_set(e, EX_DATAERR, "a block of %zu tokens cannot be pinned, there is room for %d", n, c->o.block);
+	if (c->forked || c->tokens < c->o.sinks)
+		return err_set(e, EX_SOFTWARE, "a block cannot be pinned on a fork, nor before there are %d sinks", c->o.sinks);
+	if (check_feed(c, ids, n, e) < 0)
+		return -1;
+	forward_mark(c->f);
+	context_set_pinned(c, (int64_t)n);
+	for (size_t i = 0; i < n;) {
+		int part = n - i < (size_t)c->o.chunk ? (int)(n - i) : c->o.chunk;
+
+		forward_run(c->f, c->cache, &c->shape, ids + i, part, c->o.sinks + (int64_t)i, 0);
+		i += (size_t)part;
+	}
+	forward_rewind(c->f);
+	return c->b->ops->sync(c->b, e);
 }
 
 int
@@ -385,7 +406,8 @@ context_get_info(const struct context *c, struct context_info *info)
 	info->tokens = c->tokens;
 	info->capacity = dense ? 0 : (int32_t)capacity;
 	info->evictions = dense || c->tokens <= capacity ? 0 : c->tokens - capacity;
-	info->attended = (int32_t)(c->tokens - info->evictions);
+	info->pinned = (int32_t)c->pinned;
+	info->attended = (int32_t)(c->tokens - info->evictions) + info->pinned;
 	info->threads = c->b->threads;
 	info->chunk = c->o.chunk;
 	info->kv = c->shape.type;

@@ -115,6 +115,7 @@ struct context_options {
 	enum policy policy;
 	int32_t sinks;       /* S >= 0; 0 unless policy is sink */
 	int32_t window;      /* W >= 1; ignored for dense */
+	int32_t block;       /* room for the pinned block, see context_pin; 0: none */
 	int32_t chunk;       /* tokens computed at once, 0: the default; never changes a result */
 	int32_t fork_tokens; /* room for tokens of a fork, see context_fork; 0: none */
 	int32_t threads;     /* 0: one per processor this process may run on */
@@ -170,10 +171,43 @@ int context_get_logits(struct context *c, float *logits, struct err *e);
 int context_fork(struct context *c, struct err *e);
 void context_rewind(struct context *c);
 
+/*
+ * Put a block of n tokens between sinks and window, in place of the one that
+ * was there (n = 0: none). It attends to the sinks and itself, at the cache
+ * positions S .. S+n-1; everything that is fed afterwards sees it for ever,
+ * and the window behind it. Costs the computing of n tokens; the last token's
+ * logits stay.
+ * Returns 0, or -1 with *e set (EX_DATAERR: more than `block` tokens, or an id
+ * outside the vocabulary; EX_SOFTWARE: forked, or fewer tokens than sinks;
+ * EX_TEMPFAIL).
+ */
+int context_pin(struct context *c, const int32_t *ids, size_t n, struct err *e);
+
+/*
+ * The whole state as a sequence of bytes: write is called with each next
+ * piece. The same state gives the same bytes, wherever in the ring it lies and
+ * whatever was asked in between. Returns 0, or -1 with *e set (EX_SOFTWARE:
+ * forked; what write set; EX_OSERR; EX_TEMPFAIL).
+ */
+int context_save(struct context *c, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
+    struct err *e);
+
+/*
+ * The state that context_save wrote: read fills each next piece. Bytes of
+ * another model, other options or a damaged head are refused, but what is
+ * damaged further on is not noticed: check a sum first. With the same options
+ * and code path all that follows is the same bits as without the interruption.
+ * Returns 0, or -1 with *e set (EX_DATAERR, or what read set); the context is
+ * then as after context_reset.
+ */
+int context_load(struct context *c, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg,
+    struct err *e);
+
 struct context_info {
 	int64_t tokens;    /* appended so far */
 	int64_t evictions; /* tokens that no longer can be attended to */
 	int32_t attended;  /* tokens that the next token can see, itself not included */
+	int32_t pinned;    /* of these in the pinned block */
 	int32_t capacity;  /* S + W, or 0 for dense */
 	int32_t threads;
 	int32_t chunk;     /* tokens computed at once */

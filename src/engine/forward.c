@@ -337,3 +337,18 @@ forward_rewind(struct forward *f)
 	f->last = 0;
 	f->b->ops->copy(f->b, f->hidden, f->marked, f->m->h.n_embd);
 }
+
+int
+forward_get_hidden(struct forward *f, float *row, struct err *e)
+{
+	size_t n = (size_t)f->m->h.n_embd;
+
+	return f->b->ops->read(f->b, row, f->hidden + (size_t)f->last * n, n * sizeof *row, e);
+}
+
+int
+forward_set_hidden(struct forward *f, const float *row, struct err *e)
+{
+	f->last = 0;
+	return f->b->ops->write(f->b, f->hidden, row, (size_t)f->m->h.n_embd * sizeof *row, e);
+}

@@ -42,4 +42,8 @@ int forward_last_row(const struct forward *f);
 void forward_mark(struct forward *f);
 void forward_rewind(struct forward *f);
 
+/* The hidden row of the last token, [n_embd] in host memory. */
+int forward_get_hidden(struct forward *f, float *row, struct err *e);
+int forward_set_hidden(struct forward *f, const float *row, struct err *e);
+
 #endif

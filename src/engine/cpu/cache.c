@@ -86,7 +86,7 @@ cpu_cache_new(struct backend *b, const struct cache_shape *shape, struct err *e)
 	c->s = *shape;
 	c->kernels = ((struct cpu *)b)->k;
 	c->workers = b->threads;
-	c->sink_blocks = round_up(shape->sinks, CACHE_BLOCK) / CACHE_BLOCK;
+	c->sink_blocks = round_up(shape->sinks + shape->more_sinks, CACHE_BLOCK) / CACHE_BLOCK;
 	c->ring_blocks = shape->slots / CACHE_BLOCK;
 	c->d_k = round_up(shape->d_k, 2);
 	c->d_v = round_up(shape->d_v, PANEL);
@@ -140,6 +140,13 @@ cpu_cache_grow(struct backend *b, struct cache *c, int64_t slots, struct err *e)
 	free(old.k);
 	free(old.v);
 	return 0;
+}
+
+void
+cpu_cache_set_sinks(struct backend *b, struct cache *c, int64_t sinks)
+{
+	(void)b;
+	c->s.sinks = sinks;
 }
 
 size_t
@@ -198,16 +205,6 @@ store_vector(const struct cache *c, const float *x, int64_t n, char *elements, i
 	}
 }
 
-/* The block and lane where stream token t lies. */
-static int64_t
-find_slot(const struct cache *c, int64_t t, int *lane)
-{
-	int64_t slot = t < c->s.sinks ? t : (t - c->s.sinks) % c->s.slots;
-
-	*lane = (int)(slot % CACHE_BLOCK);
-	return slot / CACHE_BLOCK + (t < c->s.sinks ? 0 : c->sink_blocks);
-}
-
 struct store_job {
 	struct cache *c;
 	int layer, n;
@@ -224,7 +221,7 @@ store_token(const struct store_job *j, int i)
 	const struct cache *c = j->c;
 	const float *k = j->k + (int64_t)i * c->s.n_head_kv * c->s.d_k, *v = j->v + (int64_t)i * c->s.n_head_kv * c->s.d_v;
 	int lane;
-	int64_t block = find_slot(c, j->first + i, &lane);
+	int64_t block = cache_find_slot(c, j->first + i, &lane);
 
 	for (int h = 0; h < c->s.n_head_kv; h++, k += c->s.d_k, v += c->s.d_v) {
 		char *keys = (char *)cache_keys(c, j->layer, h, block), *values = (char *)cache_values(c, j->layer, h, block);

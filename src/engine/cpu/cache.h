@@ -54,6 +54,16 @@ cache_values(const struct cache *c, int layer, int head, int64_t block)
 	    c->value_size;
 }
 
+/* The block and lane where token t lies. */
+static inline int64_t
+cache_find_slot(const struct cache *c, int64_t t, int *lane)
+{
+	int64_t slot = t < c->s.sinks ? t : (t - c->s.sinks) % c->s.slots;
+
+	*lane = (int)(slot % CACHE_BLOCK);
+	return slot / CACHE_BLOCK + (t < c->s.sinks ? 0 : c->sink_blocks);
+}
+
 /*
  * n consecutive blocks as float32 panels [d_k][CACHE_BLOCK] and [CACHE_BLOCK]
  * [d_v]: the cache's own memory where it is float32 (any n), else decoded to

@@ -37,7 +37,12 @@ int cpu_logits(struct backend *b, const struct weight *w, const struct vector *b
 struct cache *cpu_cache_new(struct backend *b, const struct cache_shape *shape, struct err *e);
 void cpu_cache_free(struct backend *b, struct cache *c);
 int cpu_cache_grow(struct backend *b, struct cache *c, int64_t slots, struct err *e);
+void cpu_cache_set_sinks(struct backend *b, struct cache *c, int64_t sinks);
 size_t cpu_cache_bytes(const struct cache *c);
+size_t cpu_cache_token_bytes(const struct cache *c);
+int cpu_cache_save(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, void *to, struct err *e);
+int cpu_cache_load(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, const void *from,
+    struct err *e);
 void cpu_store(struct backend *b, struct cache *c, int layer, int64_t first, int n, const float *k, const float *v);
 void cpu_attend(struct backend *b, const struct attend *a);
 

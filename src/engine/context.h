@@ -1,0 +1,36 @@
+/* A context's own state, shared by context.c and snapshot.c. */
+#ifndef SINKD_ENGINE_CONTEXT_H
+#define SINKD_ENGINE_CONTEXT_H
+
+#include "engine/engine.h"
+#include "engine/forward.h"
+
+/*
+ * The cache and the forward pass count tokens with the pinned block among
+ * them, right behind the sinks: the stream's token t >= S is their t + pinned.
+ */
+struct context {
+	struct model *m;
+	struct context_options o;
+	struct backend *b;
+	struct forward *f;
+	struct cache *cache;
+	struct cache_shape shape; /* its sinks: S and the pinned block */
+	int64_t tokens;      /* of the stream, appended so far */
+	int64_t pinned;      /* tokens of the pinned block */
+	int32_t *history;    /* recompute: the last W tokens, oldest first */
+	int64_t n_history;
+	int64_t n_cached;    /* recompute: how many of them the cache holds, at positions 0 .. */
+	bool forked;
+	int64_t fork_at;     /* tokens at the fork */
+	int32_t *fork_history;
+	int64_t fork_n_history;
+};
+
+/* Dense only: room in the cache for n tokens in all. */
+int context_grow(struct context *c, int64_t n, struct err *e);
+
+/* The sinks and a pinned block of n tokens behind them. */
+void context_set_pinned(struct context *c, int64_t n);
+
+#endif

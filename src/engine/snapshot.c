@@ -1,0 +1,175 @@
+/*
+ * A context's state as bytes, see context_save: a head of numbers that must
+ * fit, then the last token's hidden row, the policy recompute's tokens, and per
+ * layer the keys and values of the tokens that can still be seen.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/context.h"
+#include "engine/model.h"
+
+enum { PART = 256 }; /* tokens whose keys and values are copied at once */
+
+/* What must be equal; the names are for the sentence. */
+static const char *const fixed_names[] = {
+	"format", "policy", "number of sinks", "window", "type of keys and values", "bytes of a token's keys and values",
+	"number of layers", "width", "start",
+};
+enum { FIXED = sizeof fixed_names / sizeof fixed_names[0], FORMAT = 1 };
+
+struct head {
+	int64_t fixed[FIXED];
+	int64_t tokens, pinned, n_history;
+};
+
+static void
+fill_fixed(const struct context *c, int64_t fixed[FIXED])
+{
+	const int64_t values[FIXED] = { FORMAT, c->o.policy, c->o.sinks, c->shape.window, c->shape.type,
+		(int64_t)c->b->ops->cache_token_bytes(c->cache), c->m->h.n_layer, c->m->h.n_embd, c->o.start };
+
+	memcpy(fixed, values, sizeof values);
+}
+
+/* Tokens in the cache that the next one can see, as the cache counts them: 0 .. sinks-1 and begin .. end-1. */
+struct seen {
+	int64_t sinks, begin, end;
+};
+
+static struct seen
+find_seen(const struct context *c)
+{
+	struct seen s = { .end = c->tokens + c->pinned };
+
+	if (c->o.policy == POLICY_RECOMPUTE)
+		return (struct seen){ 0, 0, 0 };
+	s.sinks = s.end < c->shape.sinks ? s.end : c->shape.sinks;
+	s.begin = c->o.policy == POLICY_DENSE ? 0 : s.end - c->o.window + 1;
+	if (s.begin < s.sinks)
+		s.begin = s.sinks;
+	return s;
+}
+
+/* Where the bytes go to or come from. */
+struct copy {
+	struct context *c;
+	int (*write)(void *arg, const void *bytes, size_t n, struct err *e);
+	int (*read)(void *arg, void *bytes, size_t n, struct err *e);
+	void *arg;
+	char *buf; /* PART tokens of a layer, or a hidden row */
+};
+
+static int
+pass(struct copy *s, void *bytes, size_t n, struct err *e)
+{
+	return s->write != NULL ? s->write(s->arg, bytes, n, e) : s->read(s->arg, bytes, n, e);
+}
+
+static int
+pass_tokens(struct copy *s, int layer, int64_t first, int64_t end, struct err *e)
+{
+	struct context *c = s->c;
+	const struct backend_ops *ops = c->b->ops;
+	size_t size = ops->cache_token_bytes(c->cache);
+
+	for (int64_t n; first < end; first += n) {
+		n = end - first < PART ? end - first : PART;
+		if (s->write != NULL && ops->cache_save(c->b, c->cache, layer, first, n, s->buf, e) < 0)
+			return -1;
+		if (pass(s, s->buf, (size_t)n * size, e) < 0)
+			return -1;
+		if (s->read != NULL && ops->cache_load(c->b, c->cache, layer, first, n, s->buf, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+pass_hidden(struct copy *s, struct err *e)
+{
+	float *row = (float *)s->buf;
+
+	if (s->write != NULL && forward_get_hidden(s->c->f, row, e) < 0)
+		return -1;
+	if (pass(s, row, (size_t)s->c->m->h.n_embd * sizeof *row, e) < 0)
+		return -1;
+	return s->read != NULL ? forward_set_hidden(s->c->f, row, e) : 0;
+}
+
+/* All that follows the head. */
+static int
+pass_body(struct copy *s, struct err *e)
+{
+	struct context *c = s->c;
+	size_t tokens = PART * c->b->ops->cache_token_bytes(c->cache), row = (size_t)c->m->h.n_embd * sizeof(float);
+	struct seen seen = find_seen(c);
+	int rc = -1;
+
+	if ((s->buf = malloc(tokens > row ? tokens : row)) == NULL)
+		return err_set(e, EX_OSERR, "out of memory for a snapshot");
+	if (c->tokens > 0 && pass_hidden(s, e) < 0)
+		goto out;
+	if (c->n_history > 0 && pass(s, c->history, (size_t)c->n_history * sizeof *c->history, e) < 0)
+		goto out;
+	for (int i = 0; i < c->m->h.n_layer; i++)
+		if (pass_tokens(s, i, 0, seen.sinks, e) < 0 || pass_tokens(s, i, seen.begin, seen.end, e) < 0)
+			goto out;
+	rc = 0;
+out:
+	free(s->buf);
+	return rc;
+}
+
+int
+context_save(struct context *c, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
+    struct err *e)
+{
+	struct copy s = { .c = c, .write = write, .arg = arg };
+	struct head h = { .tokens = c->tokens, .pinned = c->pinned, .n_history = c->n_history };
+
+	if (c->forked)
+		return err_set(e, EX_SOFTWARE, "a context cannot be saved while it is forked");
+	fill_fixed(c, h.fixed);
+	if (pass(&s, &h, sizeof h, e) < 0)
+		return -1;
+	return pass_body(&s, e);
+}
+
+static int
+check_head(const struct context *c, const struct head *h, struct err *e)
+{
+	int64_t want[FIXED];
+
+	fill_fixed(c, want);
+	for (int i = 0; i < FIXED; i++)
+		if (h->fixed[i] != want[i])
+			return err_set(e, EX_DATAERR, "the state was saved with another %s: %lld, here it is %lld", fixed_names[i],
+			    (long long)h->fixed[i], (long long)want[i]);
+	if (h->pinned < 0 || h->pinned > c->o.block)
+		return err_set(e, EX_DATAERR, "the state was saved with a pinned block of %lld tokens, here it may have %d",
+		    (long long)h->pinned, c->o.block);
+	if (h->tokens < 0 || (c->o.policy == POLICY_DENSE && h->tokens > INT64_C(1) << 40) || h->n_history < 0 || h->n_history > (c->history != NULL ? c->o.window : 0) ||
+	    (h->pinned > 0 && h->tokens < c->o.sinks))
+		return err_set(e, EX_DATAERR, "the saved state is damaged");
+	return 0;
+}
+
+int
+context_load(struct context *c, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg,
+    struct err *e)
+{
+	struct copy s = { .c = c, .read = read, .arg = arg };
+	struct head h;
+
+	context_reset(c);
+	if (read(arg, &h, sizeof h, e) < 0 || check_head(c, &h, e) < 0 || context_grow(c, h.tokens, e) < 0)
+		return -1;
+	context_set_pinned(c, h.pinned);
+	c->tokens = h.tokens;
+	c->n_history = h.n_history;
+	if (pass_body(&s, e) == 0)
+		return 0;
+	context_reset(c);
+	return -1;
+}
