@@ -107,6 +107,8 @@ worker_new(const struct worker_options *o, struct err *e)
 	w->o = *o;
 	if ((w->stream = stream_open(&o->stream, e)) == NULL || open_queues(w, e) < 0)
 		goto fail;
+	if (o->state != NULL && state_restore(o->state, w->stream, e) < 0)
+		goto fail;
 	context_get_info(w->stream->context, &w->info);
 	w->group_tokens = w->info.chunk < GROUP_TOKENS ? (size_t)w->info.chunk : GROUP_TOKENS;
 	publish(w);
@@ -279,6 +281,14 @@ serve(struct worker *w, struct request *q, struct queue *to)
 	switch (q->op) {
 	case REQUEST_ASK:
 		rc = answer(&v);
+		break;
+	case REQUEST_CHECKPOINT:
+		q->failure = (struct err){0};
+		state_write(w->o.state_dir, w->stream, q->blob, q->blob_len, &q->bytes, &q->failure);
+		break;
+	case REQUEST_HASH:
+		q->failure = (struct err){0};
+		state_hash(w->stream, &q->hash, &q->failure);
 		break;
 	case REQUEST_STALL:
 		rc = stall(&v);

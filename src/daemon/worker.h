@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "stream/result.h"
+#include "stream/state.h"
 
 /* Requests that may be in the worker's hands at once, on either of the two ways. */
 enum { WORKER_REQUESTS = 64 };
@@ -20,11 +21,16 @@ struct worker_options {
 	struct stream_options stream;
 	const char *key; /* the member's name as a JSON string, for the lines of requests */
 	size_t records;  /* that may be in the worker's hands at once */
+	const char *state_dir;      /* folder of checkpoints, or NULL */
+	const struct state *state;  /* to begin with, or NULL; not needed after worker_new */
 };
 
 struct worker;
 
-/* Open the stream, with stream_open's errors. Borrows the strings of o. */
+/*
+ * Open the stream, with stream_open's errors, and put it into the state where
+ * there is one, with state_restore's. Borrows the strings of o.
+ */
 struct worker *worker_new(const struct worker_options *o, struct err *e);
 
 /* Stops the thread first, if it runs. Frees requests and lines that were not collected. */

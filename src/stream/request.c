@@ -20,5 +20,6 @@ request_free(struct request *q)
 		return;
 	free(q->id);
 	free(q->text);
+	free(q->blob);
 	free(q);
 }

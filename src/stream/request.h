@@ -14,6 +14,8 @@
 
 enum request_op {
 	REQUEST_ASK,   /* text: the question. Lines: delta (with reply.stream), then reply or error */
+	REQUEST_CHECKPOINT, /* write the state and blob into the state's folder, for state_finish; see failure */
+	REQUEST_HASH,  /* a number of the stream's state, into hash */
 	REQUEST_STALL, /* do nothing and make no progress until cancelled: for the test of the watchdog */
 };
 
@@ -24,6 +26,11 @@ struct request {
 	char *text;                 /* valid UTF-8; heap */
 	size_t text_len;
 	struct reply_options reply;
+	char *blob;                 /* CHECKPOINT: what the loop wants to have stored with it; heap */
+	size_t blob_len;
+	struct err failure;         /* CHECKPOINT, HASH: code 0, or why it could not be done */
+	uint64_t hash;
+	int64_t bytes;              /* CHECKPOINT: what was written */
 	double asked;               /* when it was handed over, set by worker_request */
 	atomic_bool cancelled;      /* set by the loop when nobody listens any more; looked at for every token */
 };

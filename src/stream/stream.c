@@ -227,3 +227,16 @@ stream_close(struct stream *s)
 	free(s->logits);
 	free(s);
 }
+
+int
+stream_save(struct stream *s, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
+    struct err *e)
+{
+	return context_save(s->context, write, arg, e);
+}
+
+int
+stream_load(struct stream *s, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg, struct err *e)
+{
+	return context_load(s->context, read, arg, e);
+}

@@ -36,6 +36,7 @@ struct stream {
 	int32_t n_vocab;
 	int32_t room;                   /* tokens that a fork may have */
 	float *logits;                  /* [n_vocab] */
+	uint64_t identity;              /* of the model's file, see state.c; 0: not known yet */
 };
 
 /*
@@ -55,6 +56,12 @@ struct tokens {
 /* Append the tokens of a text, flags: enum tokenizer_flags. Returns 0, or -1 with *e set. */
 int stream_encode(struct stream *s, const char *text, size_t len, unsigned flags, struct tokens *to, struct err *e);
 void tokens_fini(struct tokens *t);
+
+/* All that the stream is, as bytes; see context_save and context_load. */
+int stream_save(struct stream *s, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
+    struct err *e);
+int stream_load(struct stream *s, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg,
+    struct err *e);
 
 bool stream_is_stop(const struct stream *s, int32_t id);
 

@@ -181,7 +181,7 @@ check_restored(const struct context_options *o, int at, const float *want)
 static void
 test_restored_is_never_stopped(void **state)
 {
-	static const int at[] = { 1, 2, 30, 41, 150 };
+	static const int at[] = { 1, 41, 150 };
 	float want[N];
 
 	(void)state;
@@ -194,6 +194,8 @@ test_restored_is_never_stopped(void **state)
 
 				o.path = paths[p];
 				o.kv = (enum kv_type)kv;
+				if (policy != POLICY_SINK && kv != KV_F32 + policy)
+					continue; /* one type each is enough */
 				if ((c = context_new(model, &o, &e)) == NULL)
 					continue; /* a path that this processor lacks */
 				feed(c, 0, N, want);

@@ -265,6 +265,93 @@ test_requests_in_order(void **state)
 	collect_records(20, 40);
 }
 
+static uint64_t
+ask_hash(void)
+{
+	struct request *q = request_new(REQUEST_HASH);
+	struct result r;
+	uint64_t hash;
+
+	assert_true(worker_request(worker, q));
+	r = collect(true);
+	assert_int_equal(r.type, RESULT_DONE);
+	assert_int_equal(q->failure.code, 0);
+	hash = q->hash;
+	request_free(q);
+	return hash;
+}
+
+static void
+test_hash_is_the_same_after_questions(void **state)
+{
+	uint64_t hash;
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		submit(i);
+	collect_records(0, 20);
+	hash = ask_hash();
+	for (int i = 0; i < 50; i++) {
+		struct request *q = make_question("and now?", 1 + i % 20);
+
+		q->reply.sample = (struct sample_options){.temperature = i % 2, .top_p = 0.9, .seed = (uint64_t)i};
+		q->reply.time_limit = i % 3;
+		atomic_store(&q->cancelled, i % 7 == 0);
+		assert_true(worker_request(worker, q));
+		json_decref(collect_line(q, true));
+		collect_done(q, true);
+		assert_true(ask_hash() == hash);
+	}
+	submit(20);
+	collect_records(20, 21);
+	assert_true(ask_hash() != hash);
+}
+
+/* All records before a checkpoint are in it, and none after it. */
+static void
+test_checkpoint_in_order(void **state)
+{
+	char dir[] = "/tmp/test_worker.XXXXXX", command[64];
+	struct request *q = request_new(REQUEST_CHECKPOINT);
+	struct state *s = NULL;
+	struct err e;
+	double want[RECORDS];
+	size_t len;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	stop(NULL);
+	options.state_dir = dir;
+	start(NULL);
+	q->blob = strdup("at 30");
+	q->blob_len = 5;
+	for (int i = 0; i < 30; i++)
+		submit(i);
+	assert_true(worker_submit_request(worker, q));
+	for (int i = 30; i < RECORDS; i++)
+		submit(i);
+	collect_records(0, 30);
+	collect_done(q, false);
+	collect_records(30, RECORDS);
+	for (int i = 30; i < RECORDS; i++)
+		want[i] = records[i].score.nll;
+	assert_int_equal(state_finish(dir, 0, &e), 0);
+	assert_int_equal(state_open(dir, options.stream.model, &s, &e), 0);
+	assert_memory_equal(state_get_blob(s, &len), "at 30", 5);
+	options.state = s;
+	restart();
+	options.state = NULL;
+	state_close(s);
+	for (int i = 30; i < RECORDS; i++)
+		submit(i);
+	collect_records(30, RECORDS);
+	for (int i = 30; i < RECORDS; i++)
+		assert_true(records[i].score.nll == want[i]);
+	snprintf(command, sizeof command, "rm -r %s", dir);
+	assert_int_equal(system(command), 0);
+	options.state_dir = NULL;
+}
+
 static void
 test_too_many_requests_are_refused(void **state)
 {
@@ -311,6 +398,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_long_question_is_refused, start, stop),
 		cmocka_unit_test_setup_teardown(test_answer_may_join_the_stream, start, stop),
 		cmocka_unit_test_setup_teardown(test_requests_in_order, start, stop),
+		cmocka_unit_test_setup_teardown(test_hash_is_the_same_after_questions, start, stop),
+		cmocka_unit_test_setup_teardown(test_checkpoint_in_order, start, stop),
 		cmocka_unit_test_setup_teardown(test_too_many_requests_are_refused, start, stop),
 		cmocka_unit_test_setup_teardown(test_full_replies, start, stop),
 	};
