@@ -28,6 +28,7 @@ struct group {
 	size_t ends[GROUP_RECORDS]; /* of each record's tokens, in ids */
 	size_t n, done;                 /* records gathered, and of these handed back */
 	size_t tokens;
+	int64_t events;                 /* with text */
 	int32_t *ids; /* [cap] */
 	float *nll;   /* [cap] */
 	size_t cap;
@@ -48,7 +49,7 @@ struct worker {
 	size_t ordered;           /* the loop's: requests submitted in order and not collected */
 	struct err failure;       /* written before ended */
 	atomic_bool stopping, ended, busy;
-	atomic_llong tokens, answers, steps, position, evictions;
+	atomic_llong tokens, answers, digests, steps, position, evictions;
 };
 
 /* ---- start and end -------------------------------------------------- */
@@ -192,7 +193,7 @@ push_line(struct worker *w, struct queue *to, struct request *q, struct buf *lin
 /* A request being served, and where its lines go. */
 struct service {
 	struct worker *w;
-	struct request *q;
+	struct request *q; /* NULL: a digest that is due */
 	struct queue *to;
 	bool failed; /* w->failure says why */
 };
@@ -212,7 +213,7 @@ on_ask_cancelled(void *arg)
 {
 	struct service *v = arg;
 
-	return v->failed || atomic_load(&v->q->cancelled) || atomic_load(&v->w->stopping);
+	return v->failed || (v->q != NULL && atomic_load(&v->q->cancelled)) || atomic_load(&v->w->stopping);
 }
 
 static void
@@ -227,7 +228,7 @@ on_progress(void *arg)
 static int
 refuse(struct service *v, const struct err *e)
 {
-	bool theirs = e->code == EX_DATAERR || e->code == EX_USAGE;
+	bool theirs = v->q != NULL && (e->code == EX_DATAERR || e->code == EX_USAGE);
 	struct buf line = {0};
 
 	result_write_error(&line, v->w->o.key, v->q, theirs ? "request" : "server", e->text);
@@ -261,6 +262,33 @@ answer(struct service *v)
 	return v->failed ? -1 : rc;
 }
 
+/* Nobody asked for a digest on schedule: its line is the stream's. */
+static int
+digest(struct service *v, const struct digest_options *o)
+{
+	struct reply_hooks hooks = {v, NULL, on_ask_cancelled, on_progress};
+	struct worker *w = v->w;
+	struct request *q = o->scheduled ? NULL : v->q;
+	struct buf line = {0};
+	struct digest d;
+	struct err e = {0};
+	int rc;
+
+	if (digest_make(w->stream, o, &hooks, &d, &e) < 0 ||
+	    (o->scheduled && w->o.digests.rolling && d.events > 0 && digest_pin(w->stream, &d, &e) < 0))
+		rc = refuse(v, &e);
+	else if (o->scheduled && d.events == 0)
+		rc = 0;
+	else {
+		atomic_fetch_add_explicit(&w->digests, 1, memory_order_relaxed);
+		result_begin(&line, w->o.key, q, "digest");
+		digest_write(&line, w->stream, &d);
+		rc = push_line(w, v->to, q, &line);
+	}
+	digest_fini(&d);
+	return rc;
+}
+
 /* The work stands still, as it would if a device did not come back. */
 static int
 stall(struct service *v)
@@ -281,6 +309,9 @@ serve(struct worker *w, struct request *q, struct queue *to)
 	switch (q->op) {
 	case REQUEST_ASK:
 		rc = answer(&v);
+		break;
+	case REQUEST_DIGEST:
+		rc = digest(&v, &q->digest);
 		break;
 	case REQUEST_CHECKPOINT:
 		q->failure = (struct err){0};
@@ -337,13 +368,23 @@ join(struct worker *w, struct record *r)
 		return -1;
 	if (g->tokens + (size_t)n > g->cap && set_capacity(g, g->tokens + (size_t)n) < 0)
 		return err_set(&w->failure, EX_OSERR, "out of memory for an event of %zu bytes", r->text_len);
+	g->events++;
 	memcpy(g->ids + g->tokens, ids, (size_t)n * sizeof *ids);
 	g->tokens += (size_t)n;
 	g->ends[g->n - 1] = g->tokens;
 	return 0;
 }
 
-/* Take a record and all that wait behind it, as far as they fit and no request stands between. */
+/* Will a digest be due after n more events with text? */
+static bool
+is_due(const struct worker *w, int64_t n)
+{
+	const struct memory *m = w->stream->memory;
+
+	return w->o.digests.every > 0 && m->count - m->digested + n >= w->o.digests.every;
+}
+
+/* Take a record and all that wait behind it, as far as they fit and nothing has to be done between. */
 static int
 gather(struct worker *w, struct record *first)
 {
@@ -351,13 +392,15 @@ gather(struct worker *w, struct record *first)
 	struct work next = {.record = first};
 
 	g->n = g->done = g->tokens = 0;
+	g->events = 0;
 	do {
 		w->held = next.request;
 		if (next.request != NULL)
 			break;
 		if (join(w, next.record) < 0)
 			return -1;
-	} while (g->n < GROUP_RECORDS && g->tokens < w->group_tokens && queue_pop(w->in, &next));
+	} while (g->n < GROUP_RECORDS && g->tokens < w->group_tokens && !is_due(w, g->events) &&
+	    queue_pop(w->in, &next));
 	return 0;
 }
 
@@ -374,9 +417,11 @@ hand_back(struct worker *w, size_t n, bool failed)
 
 		if (failed && r->type == RECORD_EVENT)
 			record_fail(r, w->failure.text);
-		else if (r->type == RECORD_EVENT && r->text_len > 0)
+		else if (r->type == RECORD_EVENT && r->text_len > 0) {
 			score_compute(&r->score, w->stream->tokenizer, r->text, r->text_len, g->ids + start, g->nll + start,
 			    g->ends[g->done] - start);
+			memory_add(w->stream->memory, r);
+		}
 		push(w, w->out, &result);
 	}
 }
@@ -395,7 +440,7 @@ compute(struct worker *w)
 
 		if (i > 0 && serve_next(w, false) < 0)
 			return -1;
-		if (context_feed(w->stream->context, g->ids + i, n, g->nll + i, &w->failure) < 0)
+		if (stream_feed(w->stream, g->ids + i, n, g->nll + i, &w->failure) < 0)
 			return -1;
 		i += n;
 		atomic_fetch_add_explicit(&w->tokens, (long long)n, memory_order_relaxed);
@@ -407,11 +452,25 @@ compute(struct worker *w)
 	return 0;
 }
 
-/* A group from its first record to its last, and the request that stands behind it. */
+/* What stands behind a group: a digest that is due, then a request. */
+static int
+follow(struct worker *w)
+{
+	struct service v = {.w = w, .to = w->out};
+	struct digest_options o = w->o.digests.options;
+	struct request *q = w->held;
+
+	o.scheduled = true;
+	if (is_due(w, 0) && digest(&v, &o) < 0)
+		return -1;
+	w->held = NULL;
+	return q != NULL ? serve(w, q, w->out) : 0;
+}
+
+/* A group from its first record to its last, and what stands behind it. */
 static int
 work(struct worker *w, struct work first)
 {
-	struct request *q;
 	int rc = 0;
 
 	if (first.record != NULL) {
@@ -422,11 +481,7 @@ work(struct worker *w, struct work first)
 			set_capacity(&w->group, SCRATCH); /* a failure leaves what was there */
 	} else
 		w->held = first.request;
-	if (rc == 0 && (q = w->held) != NULL) {
-		w->held = NULL;
-		rc = serve(w, q, w->out);
-	}
-	return rc;
+	return rc < 0 ? -1 : follow(w);
 }
 
 static void *
@@ -564,6 +619,7 @@ worker_get_counters(const struct worker *w, struct worker_counters *c)
 	c->waiting = queue_get_count(w->in);
 	c->requests = queue_get_count(w->requests);
 	c->replies = atomic_load_explicit(&w->answers, memory_order_relaxed);
+	c->digests = atomic_load_explicit(&w->digests, memory_order_relaxed);
 	c->steps = atomic_load_explicit(&w->steps, memory_order_relaxed);
 	c->busy = atomic_load(&w->busy);
 	c->position = atomic_load_explicit(&w->position, memory_order_relaxed);

@@ -17,10 +17,18 @@
 /* Requests that may be in the worker's hands at once, on either of the two ways. */
 enum { WORKER_REQUESTS = 64 };
 
+/* Digests that the engine thread makes by itself: after every so many events with text, so that a replay is the same. */
+struct worker_digests {
+	int64_t every;                 /* 0: never */
+	bool rolling;                  /* every digest on schedule replaces the pinned block */
+	struct digest_options options; /* of these; scheduled does not count */
+};
+
 struct worker_options {
 	struct stream_options stream;
 	const char *key; /* the member's name as a JSON string, for the lines of requests */
 	size_t records;  /* that may be in the worker's hands at once */
+	struct worker_digests digests;
 	const char *state_dir;      /* folder of checkpoints, or NULL */
 	const struct state *state;  /* to begin with, or NULL; not needed after worker_new */
 };
@@ -84,6 +92,7 @@ struct worker_counters {
 	size_t waiting;    /* records and requests in order that were submitted and not begun */
 	size_t requests;   /* the others */
 	int64_t replies;   /* answers given */
+	int64_t digests;   /* made, all of them */
 	int64_t steps;     /* of work: while `busy` these must go on */
 	bool busy;         /* the thread has work in hand */
 	int64_t position;  /* tokens in the stream, all that ever were */

@@ -26,6 +26,7 @@ struct record {
 	bool wrap;           /* a plain line: raw is text, not JSON */
 	bool bare;           /* a JSON object without members */
 	int64_t seq;         /* number of the record, from 1 */
+	int64_t time;        /* of the event, or else of its arrival: microseconds since 1970; 0: not known */
 	int64_t line;        /* number of the line in its input, from 1 */
 	const char *input;   /* name of the input, or NULL: standard input */
 	const char *raw;     /* event: the original bytes before the last '}'; plain: the line; error: its start. */

@@ -19,23 +19,6 @@ struct answer {
 	struct utf8 utf8;
 };
 
-/* ---- the question --------------------------------------------------- */
-
-/* What is appended to the stream: the question, in a turn that is open or that it opens, and the start of the answer. */
-static int
-encode_question(struct stream *s, const char *question, size_t len, struct tokens *to, struct err *e)
-{
-	const struct chat_template *t = &s->template;
-	const char *open = s->opened ? "" : t->user_prefix;
-
-	if (stream_encode(s, open, strlen(open), TOKENIZER_PARSE_SPECIAL, to, e) < 0 ||
-	    stream_encode(s, question, len, 0, to, e) < 0 ||
-	    stream_encode(s, t->user_suffix, strlen(t->user_suffix), TOKENIZER_PARSE_SPECIAL, to, e) < 0 ||
-	    stream_encode(s, t->assistant_prefix, strlen(t->assistant_prefix), TOKENIZER_PARSE_SPECIAL, to, e) < 0)
-		return -1;
-	return 0;
-}
-
 /* The end of the model's turn; a user's is opened where the stream lay in one. */
 static int
 close_turn(struct stream *s, struct err *e)
@@ -47,9 +30,16 @@ close_turn(struct stream *s, struct err *e)
 	if (rc == 0 && s->opened)
 		rc = stream_encode(s, t->user_prefix, strlen(t->user_prefix), TOKENIZER_PARSE_SPECIAL, &close, e);
 	if (rc == 0)
-		rc = context_feed(s->context, close.ids, close.n, NULL, e);
+		rc = stream_feed(s, close.ids, close.n, NULL, e);
 	tokens_fini(&close);
 	return rc;
+}
+
+/* To the fork, or to the stream. */
+static int
+feed(struct answer *a, const int32_t *ids, size_t n, struct err *e)
+{
+	return a->o->join ? stream_feed(a->s, ids, n, NULL, e) : context_feed(a->s->context, ids, n, NULL, e);
 }
 
 /* ---- the answer ----------------------------------------------------- */
@@ -110,7 +100,7 @@ generate(struct answer *a, struct err *e)
 			a->r->end = REPLY_STOP;
 			break;
 		}
-		if (add_token(a, id, e) < 0 || context_feed(s->context, &id, 1, NULL, e) < 0)
+		if (add_token(a, id, e) < 0 || feed(a, &id, 1, e) < 0)
 			return -1;
 		a->hooks->progress(a->hooks->arg);
 	}
@@ -123,7 +113,7 @@ generate(struct answer *a, struct err *e)
 static int
 ask(struct answer *a, const struct tokens *question, struct err *e)
 {
-	if (context_feed(a->s->context, question->ids, question->n, NULL, e) < 0)
+	if (feed(a, question->ids, question->n, e) < 0)
 		return -1;
 	a->hooks->progress(a->hooks->arg);
 	return generate(a, e);
@@ -166,7 +156,7 @@ reply_make(struct stream *s, const char *question, size_t len, const struct repl
 
 	memset(r, 0, sizeof *r);
 	utf8_init(&a.utf8);
-	if (encode_question(s, question, len, &tokens, e) < 0 || limit_tokens(&a, tokens.n, e) < 0)
+	if (stream_encode_question(s, question, len, &tokens, e) < 0 || limit_tokens(&a, tokens.n, e) < 0)
 		goto out;
 	rc = o->join ? ask(&a, &tokens, e) : ask_aside(&a, &tokens, e);
 	if (rc == 0 && o->join)

@@ -10,10 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "stream/reply.h"
+#include "stream/digest.h"
 
 enum request_op {
 	REQUEST_ASK,   /* text: the question. Lines: delta (with reply.stream), then reply or error */
+	REQUEST_DIGEST, /* Line: digest, or error. On schedule its result has no request, and there may be none */
 	REQUEST_CHECKPOINT, /* write the state and blob into the state's folder, for state_finish; see failure */
 	REQUEST_HASH,  /* a number of the stream's state, into hash */
 	REQUEST_STALL, /* do nothing and make no progress until cancelled: for the test of the watchdog */
@@ -25,7 +26,8 @@ struct request {
 	char *id;                   /* the peer's id as JSON text, or NULL; heap */
 	char *text;                 /* valid UTF-8; heap */
 	size_t text_len;
-	struct reply_options reply;
+	struct reply_options reply; /* ASK */
+	struct digest_options digest; /* DIGEST */
 	char *blob;                 /* CHECKPOINT: what the loop wants to have stored with it; heap */
 	size_t blob_len;
 	struct err failure;         /* CHECKPOINT, HASH: code 0, or why it could not be done */

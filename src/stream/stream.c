@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIN_MAX = 16 << 20 }; /* bytes of a pinned text */
+enum {
+	PIN_MAX = 16 << 20,     /* bytes of a pinned text */
+	DENSE_RECENT = 1 << 16, /* tokens remembered where all are in the window */
+};
 
 void
 tokens_fini(struct tokens *t)
@@ -87,6 +90,56 @@ learn_template(struct stream *s, struct err *e)
 	return 0;
 }
 
+int
+stream_encode_question(struct stream *s, const char *question, size_t len, struct tokens *to, struct err *e)
+{
+	const struct chat_template *t = &s->template;
+	const char *open = s->opened ? "" : t->user_prefix;
+
+	if (stream_encode(s, open, strlen(open), TOKENIZER_PARSE_SPECIAL, to, e) < 0 ||
+	    stream_encode(s, question, len, 0, to, e) < 0 ||
+	    stream_encode(s, t->user_suffix, strlen(t->user_suffix), TOKENIZER_PARSE_SPECIAL, to, e) < 0 ||
+	    stream_encode(s, t->assistant_prefix, strlen(t->assistant_prefix), TOKENIZER_PARSE_SPECIAL, to, e) < 0)
+		return -1;
+	return 0;
+}
+
+/* ---- what is fed ---------------------------------------------------- */
+
+int
+stream_feed(struct stream *s, const int32_t *ids, size_t n, float *nll, struct err *e)
+{
+	if (context_feed(s->context, ids, n, nll, e) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		s->recent[s->recent_n++ % s->recent_room] = ids[i];
+	return 0;
+}
+
+int
+stream_pin(struct stream *s, const char *text, size_t len, struct err *e)
+{
+	struct context_info info;
+
+	context_get_info(s->context, &info);
+	if (info.tokens < s->sinks)
+		return 0;
+	s->block.n = 0;
+	for (size_t at = 0; at < len;) {
+		const char *end = memchr(text + at, '\n', len - at);
+		size_t n = end == NULL ? len - at : (size_t)(end - text) + 1 - at, before = s->block.n;
+
+		if (stream_encode(s, text + at, n, 0, &s->block, e) < 0)
+			return -1;
+		if (s->block.n > (size_t)s->block_room) {
+			s->block.n = before;
+			break;
+		}
+		at += n;
+	}
+	return context_pin(s->context, s->block.ids, s->block.n, e);
+}
+
 /* ---- the beginning -------------------------------------------------- */
 
 static int
@@ -162,33 +215,30 @@ open_context(struct stream *s, const struct stream_options *o, struct err *e)
 {
 	const struct model_info *info = model_get_info(s->model);
 	struct context_options c = o->context;
-	struct tokens start = {0};
+	struct tokens *start = &s->start;
 	bool pinned = o->pin != NULL || o->system != NULL;
-	int rc = -1;
 
-	if (info->add_bos && info->bos >= 0 && add_ids(&start, &info->bos, 1, e) < 0)
-		goto out;
-	if (o->pin != NULL ? encode_pin(s, o->pin, &start, e) < 0 :
-	    o->system != NULL && encode_system(s, o->system, &start, e) < 0)
-		goto out;
-	if (pinned && (size_t)c.sinks < start.n && c.policy == POLICY_SINK)
-		c.sinks = (int32_t)start.n;
+	if (info->add_bos && info->bos >= 0 && add_ids(start, &info->bos, 1, e) < 0)
+		return -1;
+	if (o->pin != NULL ? encode_pin(s, o->pin, start, e) < 0 :
+	    o->system != NULL && encode_system(s, o->system, start, e) < 0)
+		return -1;
+	if (pinned && (size_t)c.sinks < start->n && c.policy == POLICY_SINK)
+		c.sinks = (int32_t)start->n;
 	if (c.policy != POLICY_SINK)
 		c.sinks = 0;
-	if (info->n_ctx_train > 0 && c.sinks >= info->n_ctx_train) {
-		err_set(e, EX_USAGE, "%d sinks are too many: the model was trained with a context of %d tokens",
+	if (info->n_ctx_train > 0 && c.sinks >= info->n_ctx_train)
+		return err_set(e, EX_USAGE, "%d sinks are too many: the model was trained with a context of %d tokens",
 		    c.sinks, info->n_ctx_train);
-		goto out;
-	}
 	if ((s->context = context_new(s->model, &c, e)) == NULL)
-		goto out;
+		return -1;
 	s->room = c.fork_tokens;
-	if (start.n > 0 && context_feed(s->context, start.ids, start.n, NULL, e) < 0)
-		goto out;
-	rc = 0;
-out:
-	tokens_fini(&start);
-	return rc;
+	s->block_room = c.block;
+	s->sinks = c.sinks;
+	s->recent_room = c.policy == POLICY_DENSE ? DENSE_RECENT : c.window;
+	if ((s->recent = calloc((size_t)s->recent_room, sizeof *s->recent)) == NULL)
+		return err_set(e, EX_OSERR, "out of memory for the last %lld tokens", (long long)s->recent_room);
+	return start->n > 0 ? context_feed(s->context, start->ids, start->n, NULL, e) : 0;
 }
 
 struct stream *
@@ -203,6 +253,10 @@ stream_open(const struct stream_options *o, struct err *e)
 	if ((s->model = model_open(o->model, 0, e)) == NULL || (s->tokenizer = tokenizer_new(s->model, e)) == NULL)
 		goto fail;
 	s->n_vocab = model_get_info(s->model)->n_vocab;
+	if ((s->memory = calloc(1, sizeof *s->memory)) == NULL) {
+		err_set(e, EX_OSERR, "out of memory for recent events");
+		goto fail;
+	}
 	if ((s->logits = malloc((size_t)s->n_vocab * sizeof *s->logits)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for logits");
 		goto fail;
@@ -225,6 +279,10 @@ stream_close(struct stream *s)
 	tokenizer_free(s->tokenizer);
 	model_close(s->model);
 	free(s->logits);
+	free(s->memory);
+	free(s->recent);
+	tokens_fini(&s->start);
+	tokens_fini(&s->block);
 	free(s);
 }
 
@@ -232,11 +290,51 @@ int
 stream_save(struct stream *s, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
     struct err *e)
 {
-	return context_save(s->context, write, arg, e);
+	const int64_t head[2] = {s->recent_n, (int64_t)s->block.n};
+	int64_t first = s->recent_n > s->recent_room ? s->recent_n - s->recent_room : 0;
+
+	if (context_save(s->context, write, arg, e) < 0 || write(arg, head, sizeof head, e) < 0 || write(arg, s->block.ids, s->block.n * sizeof *s->block.ids, e) < 0)
+		return -1;
+	for (int64_t i = first; i < s->recent_n; i++)
+		if (write(arg, &s->recent[i % s->recent_room], sizeof *s->recent, e) < 0)
+			return -1;
+	return memory_save(s->memory, write, arg, e);
+}
+
+/* Tokens were checked when they were saved, but numbers lead into memory. */
+static int
+load_ids(struct stream *s, int32_t *ids, size_t n, int (*read)(void *arg, void *bytes, size_t n, struct err *e),
+    void *arg, struct err *e)
+{
+	if (read(arg, ids, n * sizeof *ids, e) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] < 0 || ids[i] >= s->n_vocab)
+			return err_set(e, EX_DATAERR, "the saved state is damaged");
+	return 0;
 }
 
 int
 stream_load(struct stream *s, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg, struct err *e)
 {
-	return context_load(s->context, read, arg, e);
+	const int32_t none = 0;
+	int64_t head[2], first;
+
+	/* First what says whether the state is of such a stream at all. */
+	if (context_load(s->context, read, arg, e) < 0 || read(arg, head, sizeof head, e) < 0)
+		return -1;
+	if (head[0] < 0 || head[1] < 0 || head[1] > s->block_room)
+		return err_set(e, EX_DATAERR, "the saved state is damaged");
+	s->recent_n = head[0];
+	s->block.n = 0;
+	while (s->block.n < (size_t)head[1])
+		if (add_ids(&s->block, &none, 1, e) < 0)
+			return -1;
+	if (load_ids(s, s->block.ids, s->block.n, read, arg, e) < 0)
+		return -1;
+	first = s->recent_n > s->recent_room ? s->recent_n - s->recent_room : 0;
+	for (int64_t i = first; i < s->recent_n; i++)
+		if (load_ids(s, &s->recent[i % s->recent_room], 1, read, arg, e) < 0)
+			return -1;
+	return memory_load(s->memory, read, arg, e);
 }

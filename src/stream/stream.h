@@ -13,6 +13,7 @@
 
 #include "engine/chat_template.h"
 #include "engine/engine.h"
+#include "stream/memory.h"
 #include "stream/sample.h"
 
 struct stream_options {
@@ -21,6 +22,13 @@ struct stream_options {
 	const char *system;             /* or: what the system turn says; it is kept for ever, and a user's turn is opened */
 	struct context_options context; /* sinks: at least these; fork_tokens: room for a question and its answer */
 };
+
+/* A list of tokens; all zero: empty. */
+struct tokens {
+	int32_t *ids;
+	size_t n, cap;
+};
+void tokens_fini(struct tokens *t);
 
 enum { STREAM_STOPS = CHAT_TEMPLATE_STOPS + 1 };
 
@@ -35,7 +43,13 @@ struct stream {
 	int n_stops;
 	int32_t n_vocab;
 	int32_t room;                   /* tokens that a fork may have */
+	int32_t block_room;             /* and the pinned block */
+	int32_t sinks;
 	float *logits;                  /* [n_vocab] */
+	struct memory *memory;
+	struct tokens start, block;     /* what the stream began with, and the pinned block */
+	int32_t *recent;                /* [recent_room]: a ring of the stream's last tokens */
+	int64_t recent_room, recent_n;  /* recent_n: ever put into it */
 	uint64_t identity;              /* of the model's file, see state.c; 0: not known yet */
 };
 
@@ -47,15 +61,23 @@ struct stream {
 struct stream *stream_open(const struct stream_options *o, struct err *e);
 void stream_close(struct stream *s);
 
-/* A list of tokens; all zero: empty. */
-struct tokens {
-	int32_t *ids;
-	size_t n, cap;
-};
-
 /* Append the tokens of a text, flags: enum tokenizer_flags. Returns 0, or -1 with *e set. */
 int stream_encode(struct stream *s, const char *text, size_t len, unsigned flags, struct tokens *to, struct err *e);
-void tokens_fini(struct tokens *t);
+
+/*
+ * Append a question to a list of tokens: in the user's turn that is open or
+ * that it opens, up to where the model's turn begins.
+ */
+int stream_encode_question(struct stream *s, const char *question, size_t len, struct tokens *to, struct err *e);
+
+/* context_feed of what becomes part of the stream: nothing that lies on a fork. */
+int stream_feed(struct stream *s, const int32_t *ids, size_t n, float *nll, struct err *e);
+
+/*
+ * Pin as much of a text as there is room for, cut at a line's end; see context_pin. len 0: nothing is
+ * pinned any more. Nothing happens before the stream has its sinks.
+ */
+int stream_pin(struct stream *s, const char *text, size_t len, struct err *e);
 
 /* All that the stream is, as bytes; see context_save and context_load. */
 int stream_save(struct stream *s, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,

@@ -1,0 +1,165 @@
+/* Digests; see digest.h. */
+#include "stream/digest.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "stream/text.h"
+
+static const char question[] = "Summarize the lines above in a few sentences. Say nothing that they do not say.";
+
+static const int64_t small_model = 1000000000; /* parameters */
+
+const char *const digest_style_names[] = {"auto", "extract", "write", NULL};
+
+/* ---- which events --------------------------------------------------- */
+
+static bool
+is_covered(const struct memory_event *v, const struct digest_options *o)
+{
+	return o->scheduled || (v->seq >= o->since_seq && v->time >= o->since_time);
+}
+
+/* The events from .. end-1 of the memory, and what they are together. */
+static void
+find_events(const struct memory *m, const struct digest_options *o, struct digest *d, int64_t *from)
+{
+	int64_t first = memory_get_first(m), begin = o->scheduled && m->digested > first ? m->digested : first;
+
+	if (o->scheduled && first > m->digested)
+		d->forgotten = first - m->digested;
+	while (begin < m->count && !is_covered(memory_get(m, begin), o))
+		begin++;
+	*from = begin;
+	for (int64_t i = begin; i < m->count; i++) {
+		const struct memory_event *v = memory_get(m, i);
+
+		if (d->events++ == 0)
+			d->from = v->seq;
+		d->to = v->seq;
+		d->tokens += v->tokens;
+		d->scored += v->scored;
+		d->nll += v->nll;
+	}
+}
+
+/* ---- making --------------------------------------------------------- */
+
+static enum digest_style
+choose_style(const struct stream *s, enum digest_style style)
+{
+	if (style != DIGEST_AUTO)
+		return style;
+	return model_get_info(s->model)->n_params < small_model ? DIGEST_EXTRACT : DIGEST_WRITE;
+}
+
+static int
+write_text(struct stream *s, const struct digest_options *o, const struct reply_hooks *hooks, struct digest *d,
+    struct err *e)
+{
+	struct reply_options reply = o->reply;
+
+	reply.join = false;
+	reply.sample.seed += (uint64_t)d->number;
+	return reply_make(s, question, strlen(question), &reply, hooks, &d->reply, e);
+}
+
+int
+digest_make(struct stream *s, const struct digest_options *o, const struct reply_hooks *hooks, struct digest *d,
+    struct err *e)
+{
+	int lines = o->lines > 0 ? o->lines : DIGEST_LINES;
+	int64_t from;
+
+	memset(d, 0, sizeof *d);
+	d->style = choose_style(s, o->style);
+	find_events(s->memory, o, d, &from);
+	if (o->scheduled && d->events > 0) {
+		d->number = ++s->memory->digests;
+		s->memory->digested = s->memory->count;
+	}
+	if (d->events == 0)
+		return 0;
+	if (d->style == DIGEST_WRITE)
+		return write_text(s, o, hooks, d, e);
+	d->n_lines = extract_choose(s, from, s->memory->count, lines < EXTRACT_LINES ? lines : EXTRACT_LINES, d->lines,
+	    &d->shapes, e);
+	return d->n_lines < 0 ? -1 : 0;
+}
+
+void
+digest_fini(struct digest *d)
+{
+	buf_fini(&d->reply.text);
+}
+
+int
+digest_pin(struct stream *s, const struct digest *d, struct err *e)
+{
+	struct buf text = {0};
+	int rc;
+
+	buf_add_text(&text, "Earlier:\n");
+	if (d->style == DIGEST_WRITE) {
+		buf_add(&text, d->reply.text.data, d->reply.text.len);
+		buf_add_text(&text, "\n");
+	}
+	for (int i = 0; i < d->n_lines; i++) {
+		const struct memory_event *v = memory_get(s->memory, d->lines[i].number);
+
+		buf_add(&text, v->text, (size_t)v->len);
+		if (d->lines[i].count > 1)
+			buf_printf(&text, " (%" PRId64 " times)", d->lines[i].count);
+		buf_add_text(&text, "\n");
+	}
+	if (text.failed)
+		rc = err_set(e, EX_OSERR, "out of memory for a digest");
+	else
+		rc = stream_pin(s, text.data, text.len, e);
+	buf_fini(&text);
+	return rc;
+}
+
+/* ---- the line ------------------------------------------------------- */
+
+static void
+add_line(struct buf *out, const struct memory_event *v, const struct extract_line *l)
+{
+	buf_printf(out, "{\"seq\":%" PRId64 ",\"count\":%" PRId64, v->seq, l->count);
+	if (l->count > 1)
+		buf_printf(out, ",\"first\":%" PRId64 ",\"last\":%" PRId64, l->first, l->last);
+	if (v->scored > 0)
+		buf_printf(out, ",\"surprise\":%.6g", l->surprise);
+	buf_add_text(out, ",\"text\":");
+	text_add_json(out, v->text, (size_t)v->len);
+	buf_add_text(out, v->cut ? ",\"cut\":true}" : "}");
+}
+
+void
+digest_write(struct buf *out, const struct stream *s, const struct digest *d)
+{
+	buf_printf(out, ",\"style\":\"%s\"", digest_style_names[d->style]);
+	if (d->number > 0)
+		buf_printf(out, ",\"number\":%" PRId64, d->number);
+	if (d->events > 0)
+		buf_printf(out, ",\"from\":%" PRId64 ",\"to\":%" PRId64, d->from, d->to);
+	buf_printf(out, ",\"events\":%" PRId64, d->events);
+	if (d->forgotten > 0)
+		buf_printf(out, ",\"forgotten\":%" PRId64, d->forgotten);
+	buf_printf(out, ",\"tokens\":%" PRId64, d->tokens);
+	if (d->scored > 0)
+		buf_printf(out, ",\"surprise\":%.6g", d->nll / (double)d->scored);
+	if (d->style == DIGEST_EXTRACT) {
+		buf_printf(out, ",\"shapes\":%" PRId64 ",\"lines\":[", d->shapes);
+		for (int i = 0; i < d->n_lines; i++) {
+			buf_add_text(out, i == 0 ? "" : ",");
+			add_line(out, memory_get(s->memory, d->lines[i].number), &d->lines[i]);
+		}
+		buf_add_text(out, "]");
+	} else if (d->events > 0) {
+		buf_add_text(out, ",\"text\":");
+		text_add_json(out, d->reply.text.data, d->reply.text.len);
+		buf_printf(out, ",\"end\":\"%s\"", reply_end_names[d->reply.end]);
+	}
+	buf_add_text(out, "}}\n");
+}

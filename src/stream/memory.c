@@ -1,0 +1,121 @@
+/* What is remembered of recent events; see memory.h. */
+#include "stream/memory.h"
+
+#include <string.h>
+#include <xxhash.h>
+
+static bool
+is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static bool
+is_word(char c)
+{
+	return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (unsigned char)c >= 0x80;
+}
+
+/* Numbers, addresses and identifiers differ from line to line: a word with a digit counts as any other. */
+static uint64_t
+get_shape(const char *text, size_t len)
+{
+	char shape[MEMORY_TEXT];
+	size_t n = 0;
+
+	for (size_t i = 0; i < len;) {
+		size_t end = i;
+		bool digit = false;
+
+		for (; end < len && is_word(text[end]); end++)
+			digit |= is_digit(text[end]);
+		if (digit)
+			shape[n++] = '0';
+		else if (end > i) {
+			memcpy(shape + n, text + i, end - i);
+			n += end - i;
+		} else
+			shape[n++] = text[end++];
+		i = end;
+	}
+	return XXH3_64bits(shape, n);
+}
+
+void
+memory_add(struct memory *m, const struct record *r)
+{
+	struct memory_event *e = &m->events[m->count++ % MEMORY_EVENTS];
+	size_t len = r->text_len;
+
+	memset(e, 0, sizeof *e);
+	while (len > 0 && r->text[len - 1] == '\n')
+		len--;
+	if (len > MEMORY_TEXT) {
+		for (len = MEMORY_TEXT; len > 0 && (r->text[len] & 0xc0) == 0x80; len--)
+			;
+		e->cut = 1;
+	}
+	e->seq = r->seq;
+	e->time = r->time;
+	e->nll = r->score.nll;
+	e->tokens = (int32_t)r->score.tokens;
+	e->scored = (int32_t)r->score.scored;
+	e->len = (int32_t)len;
+	memcpy(e->text, r->text, len);
+	e->shape = get_shape(e->text, len);
+}
+
+int64_t
+memory_get_first(const struct memory *m)
+{
+	return m->count > MEMORY_EVENTS ? m->count - MEMORY_EVENTS : 0;
+}
+
+const struct memory_event *
+memory_get(const struct memory *m, int64_t number)
+{
+	return &m->events[number % MEMORY_EVENTS];
+}
+
+double
+memory_get_surprise(const struct memory_event *e)
+{
+	return e->scored > 0 ? e->nll / e->scored : 0;
+}
+
+int
+memory_save(const struct memory *m, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
+    struct err *e)
+{
+	const int64_t head[3] = {m->count, m->digested, m->digests};
+
+	if (write(arg, head, sizeof head, e) < 0)
+		return -1;
+	for (int64_t i = memory_get_first(m); i < m->count; i++)
+		if (write(arg, memory_get(m, i), sizeof *m->events, e) < 0)
+			return -1;
+	return 0;
+}
+
+int
+memory_load(struct memory *m, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg, struct err *e)
+{
+	int64_t head[3];
+
+	if (read(arg, head, sizeof head, e) < 0)
+		return -1;
+	if (head[0] < 0 || head[1] < 0 || head[1] > head[0])
+		return err_set(e, EX_DATAERR, "the saved state is damaged");
+	m->count = head[0];
+	m->digested = head[1];
+	m->digests = head[2];
+	for (int64_t i = memory_get_first(m); i < m->count; i++) {
+		struct memory_event *v = &m->events[i % MEMORY_EVENTS];
+
+		if (read(arg, v, sizeof *v, e) < 0)
+			return -1;
+		if (v->len < 0 || v->len > MEMORY_TEXT)
+			return err_set(e, EX_DATAERR, "the saved state is damaged");
+	}
+	return 0;
+}
