@@ -46,10 +46,12 @@ find_events(const struct memory *m, const struct digest_options *o, struct diges
 /* ---- making --------------------------------------------------------- */
 
 static enum digest_style
-choose_style(const struct stream *s, enum digest_style style)
+choose_style(const struct stream *s, const struct digest_options *o)
 {
-	if (style != DIGEST_AUTO)
-		return style;
+	if (o->reply.schema != NULL)
+		return DIGEST_WRITE;
+	if (o->style != DIGEST_AUTO)
+		return o->style;
 	return model_get_info(s->model)->n_params < small_model ? DIGEST_EXTRACT : DIGEST_WRITE;
 }
 
@@ -72,7 +74,8 @@ digest_make(struct stream *s, const struct digest_options *o, const struct reply
 	int64_t from;
 
 	memset(d, 0, sizeof *d);
-	d->style = choose_style(s, o->style);
+	d->style = choose_style(s, o);
+	d->json = o->reply.schema != NULL;
 	find_events(s->memory, o, d, &from);
 	if (o->scheduled && d->events > 0) {
 		d->number = ++s->memory->digests;
@@ -159,6 +162,10 @@ digest_write(struct buf *out, const struct stream *s, const struct digest *d)
 	} else if (d->events > 0) {
 		buf_add_text(out, ",\"text\":");
 		text_add_json(out, d->reply.text.data, d->reply.text.len);
+		if (d->json) {
+			buf_add_text(out, ",\"json\":");
+			buf_add(out, d->reply.text.data, d->reply.text.len);
+		}
 		buf_printf(out, ",\"end\":\"%s\"", reply_end_names[d->reply.end]);
 	}
 	buf_add_text(out, "}}\n");

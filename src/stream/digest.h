@@ -11,7 +11,7 @@
 #include "stream/reply.h"
 
 enum digest_style { DIGEST_AUTO, DIGEST_EXTRACT, DIGEST_WRITE };
-/* In its order, then NULL. Auto is extract for models of less than a billion parameters, else write. */
+/* In its order, then NULL. Auto is extract for models of less than a billion parameters, else write; always write with a schema. */
 extern const char *const digest_style_names[];
 
 enum { DIGEST_LINES = 5 }; /* where lines is 0 */
@@ -38,6 +38,7 @@ struct digest {
 	int n_lines;
 	struct extract_line lines[EXTRACT_LINES];
 	/* write */
+	bool json;            /* a schema was asked for */
 	struct reply reply;
 };
 

@@ -17,6 +17,7 @@ struct answer {
 	int32_t max_tokens;
 	double begin;
 	struct utf8 utf8;
+	struct schema_state json;      /* where there is a schema */
 };
 
 /* The end of the model's turn; a user's is opened where the stream lay in one. */
@@ -54,26 +55,68 @@ add_piece(struct answer *a, size_t n)
 		a->hooks->piece(a->hooks->arg, text->data + text->len - n, n);
 }
 
+static void
+add_bytes(struct answer *a, const char *bytes, size_t len)
+{
+	struct buf *text = &a->r->text;
+
+	if (buf_reserve(text, 3 * (len + 1)) != NULL)
+		add_piece(a, utf8_feed(&a->utf8, bytes, len, text->data + text->len));
+}
+
 static int
 add_token(struct answer *a, int32_t id, struct err *e)
 {
-	struct buf *text = &a->r->text;
 	size_t len;
 	const char *bytes = tokenizer_decode(a->s->tokenizer, id, false, a->r->tokens == 0, &len);
 
-	if (buf_reserve(text, 3 * (len + 1)) == NULL)
-		return err_set(e, EX_OSERR, "out of memory for an answer");
 	if (a->r->tokens++ == 0)
 		a->r->first = clock_get_seconds() - a->begin;
-	add_piece(a, utf8_feed(&a->utf8, bytes, len, text->data + text->len));
-	return 0;
+	for (size_t i = 0; a->o->schema != NULL && i < len; i++)
+		schema_feed(&a->json, (unsigned char)bytes[i]);
+	add_bytes(a, bytes, len);
+	return a->r->text.failed ? err_set(e, EX_OSERR, "out of memory for an answer") : 0;
+}
+
+/* A token fits into the JSON if all of its bytes do; the end does if the value is whole. */
+static bool
+fits_schema(void *arg, int32_t id)
+{
+	const struct answer *a = arg;
+	struct schema_state copy = a->json;
+	size_t len;
+	const char *bytes;
+
+	if (stream_is_stop(a->s, id))
+		return schema_is_whole(&a->json);
+	bytes = tokenizer_decode(a->s->tokenizer, id, false, a->r->tokens == 0, &len);
+	for (size_t i = 0; i < len; i++)
+		if (!schema_feed(&copy, (unsigned char)bytes[i]))
+			return false;
+	return len > 0;
+}
+
+/* What is missing of the JSON, so that it can be read. */
+static void
+complete(struct answer *a)
+{
+	int next;
+
+	while (a->o->schema != NULL && (next = schema_get_shortest(&a->json)) >= 0) {
+		char byte = (char)next;
+
+		schema_feed(&a->json, (unsigned char)next);
+		add_bytes(a, &byte, 1);
+	}
 }
 
 /* Is it over before the next token? */
 static bool
 is_over(struct answer *a)
 {
-	if (a->hooks->is_cancelled(a->hooks->arg))
+	if (a->o->schema != NULL && a->json.depth == 0)
+		a->r->end = REPLY_STOP;
+	else if (a->hooks->is_cancelled(a->hooks->arg))
 		a->r->end = REPLY_CANCELLED;
 	else if (a->r->tokens == a->max_tokens)
 		a->r->end = REPLY_LENGTH;
@@ -87,6 +130,7 @@ is_over(struct answer *a)
 static int
 generate(struct answer *a, struct err *e)
 {
+	const struct sample_filter json = {fits_schema, a}, *filter = a->o->schema != NULL ? &json : NULL;
 	struct stream *s = a->s;
 
 	sampler_start(s->sampler, &a->o->sample);
@@ -95,8 +139,8 @@ generate(struct answer *a, struct err *e)
 
 		if (context_get_logits(s->context, s->logits, e) < 0)
 			return -1;
-		id = sampler_choose(s->sampler, s->logits, NULL);
-		if (stream_is_stop(s, id)) {
+		id = sampler_choose(s->sampler, s->logits, filter);
+		if (id < 0 || stream_is_stop(s, id)) {
 			a->r->end = REPLY_STOP;
 			break;
 		}
@@ -104,6 +148,7 @@ generate(struct answer *a, struct err *e)
 			return -1;
 		a->hooks->progress(a->hooks->arg);
 	}
+	complete(a);
 	if (buf_reserve(&a->r->text, 3) == NULL)
 		return err_set(e, EX_OSERR, "out of memory for an answer");
 	add_piece(a, utf8_flush(&a->utf8, a->r->text.data + a->r->text.len));
@@ -156,6 +201,8 @@ reply_make(struct stream *s, const char *question, size_t len, const struct repl
 
 	memset(r, 0, sizeof *r);
 	utf8_init(&a.utf8);
+	if (o->schema != NULL)
+		schema_begin(&a.json, o->schema);
 	if (stream_encode_question(s, question, len, &tokens, e) < 0 || limit_tokens(&a, tokens.n, e) < 0)
 		goto out;
 	rc = o->join ? ask(&a, &tokens, e) : ask_aside(&a, &tokens, e);

@@ -8,6 +8,7 @@
 #define SINKD_STREAM_REPLY_H
 
 #include "base/buf.h"
+#include "stream/schema.h"
 #include "stream/stream.h"
 
 enum { REPLY_TOKENS = 256 }; /* where max_tokens is 0 */
@@ -16,6 +17,7 @@ struct reply_options {
 	int32_t max_tokens;            /* 0: REPLY_TOKENS; fewer where the fork has no room for as many */
 	int32_t time_limit;            /* of generating, ms; 0: none */
 	struct sample_options sample;
+	struct schema *schema;         /* NULL, or what the answer must be: JSON; an answer cut off is completed */
 	bool join;                     /* chat mode: question and answer join the stream */
 	bool stream;                   /* pieces of the answer are wanted as they come */
 };

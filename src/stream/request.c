@@ -21,5 +21,7 @@ request_free(struct request *q)
 	free(q->id);
 	free(q->text);
 	free(q->blob);
+	schema_free(q->reply.schema);
+	schema_free(q->digest.reply.schema);
 	free(q);
 }

@@ -26,7 +26,8 @@ struct request {
 	char *id;                   /* the peer's id as JSON text, or NULL; heap */
 	char *text;                 /* valid UTF-8; heap */
 	size_t text_len;
-	struct reply_options reply; /* ASK */
+	/* Their schemas are the request's and freed with it. */
+	struct reply_options reply;   /* ASK */
 	struct digest_options digest; /* DIGEST */
 	char *blob;                 /* CHECKPOINT: what the loop wants to have stored with it; heap */
 	size_t blob_len;

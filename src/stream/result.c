@@ -45,6 +45,10 @@ result_write_reply(struct buf *out, const char *key, const struct request *q, co
 {
 	result_begin(out, key, q, "reply");
 	add_text(out, "text", r->text.data, r->text.len);
+	if (q->reply.schema != NULL) {
+		buf_add_text(out, ",\"json\":");
+		buf_add(out, r->text.data, r->text.len);
+	}
 	buf_printf(out, ",\"end\":\"%s\",\"asked\":%d,\"tokens\":%d,\"waited\":%.4f,\"first\":%.4f,\"seconds\":%.4f}}\n",
 	    reply_end_names[r->end], r->asked, r->tokens, waited, r->first, r->seconds);
 }
