@@ -12,6 +12,7 @@
 /* The case at hand: one operation (and weight type), over all its shapes. */
 struct ops {
 	struct backend *plain, *tested;
+	struct backend *mapped;   /* the tested one, keeping no copies of weights; NULL: a device */
 	uint64_t seed;
 	char name[80];
 	double tolerance, worst;

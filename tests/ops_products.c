@@ -118,23 +118,44 @@ test_linear(struct ops *o, uint32_t type)
 	ops_end(o);
 }
 
-/* The rows of one product, each computed alone. */
+/* Activations that every number format of a CPU path holds exactly: what is left is the order of sums. */
+static void
+test_exact(struct ops *o, uint32_t type)
+{
+	static const struct { int64_t cols, rows; int n; } shapes[] = {
+		{ 577, 33, 1 }, { 96, 100, 2 }, { 513, 17, 7 }, { 1601, 257, 9 }, { 3400, 49, 3 }, { 4000, 16, 4 },
+	};
+
+	ops_begin(o, o->tested->device ? ops_tolerance(o, type) : 2e-5, "linear %s, whole numbers", quant_get_name(type));
+	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+		int64_t cols = fit_columns(type, shapes[i].cols);
+		struct product p = { .w = { make_weight(o, type, shapes[i].rows, cols) }, .count = 1, .n = shapes[i].n };
+		float *x = ops_random(o, p.n * cols);
+
+		for (int64_t j = 0; j < p.n * cols; j++)
+			x[j] = j % cols % 32 == 5 ? 127 : roundf(fminf(fmaxf(x[j] * 40, -127), 127));
+		p.x = x;
+		o->typical = 40 * sqrt((double)cols);
+		test_product(o, &p);
+		free((void *)(uintptr_t)p.w[0].data);
+		free(x);
+	}
+	ops_end(o);
+}
+
+/* The rows of one product, each computed alone, and with weights as they lie in a file: the same numbers. */
 static void
 test_rows(struct ops *o, uint32_t type)
 {
-	static const int counts[] = { 2, 7, 9, 33, 257 };
-	int64_t cols = fit_columns(type, 1601), rows = 70;
+	static const int counts[] = { 1, 2, 3, 4, 7, 9, 33, 257 };
+	int64_t cols = fit_columns(type, 1601), rows = 70, n;
 	struct product p = { .w = { make_weight(o, type, rows, cols) }, .count = 1 };
 
 	ops_begin(o, ops_same(o), "linear %s, row by row", quant_get_name(type));
-	for (int i = 0; i < 5; i++) {
-		float *x = ops_random(o, counts[i] * cols), *all;
+	for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+		float *x = ops_random(o, counts[i] * cols);
 		float *alone = ops_allocate((size_t)(counts[i] * rows) * sizeof *alone);
-		int64_t n;
 
-		p.x = x;
-		p.n = counts[i];
-		all = run_linear(o->tested, &p, &n);
 		p.n = 1;
 		for (int j = 0; j < counts[i]; j++) {
 			float *row;
@@ -144,7 +165,13 @@ test_rows(struct ops *o, uint32_t type)
 			memcpy(alone + j * rows, row, (size_t)rows * sizeof *row);
 			free(row);
 		}
-		ops_compare(o, all, alone, counts[i] * rows, "%d x %lld -> %lld", counts[i], (long long)cols, (long long)rows);
+		p.x = x;
+		p.n = counts[i];
+		if (o->mapped != NULL)
+			ops_compare(o, run_linear(o->tested, &p, &n), run_linear(o->mapped, &p, &n), counts[i] * rows,
+			    "%d x %lld -> %lld, not copied", counts[i], (long long)cols, (long long)rows);
+		ops_compare(o, run_linear(o->tested, &p, &n), alone, counts[i] * rows, "%d x %lld -> %lld", counts[i],
+		    (long long)cols, (long long)rows);
 		free(x);
 	}
 	free((void *)(uintptr_t)p.w[0].data);
@@ -253,6 +280,8 @@ ops_products(struct ops *o)
 {
 	for (int i = 0; i < N_TYPES; i++)
 		test_linear(o, types[i]);
+	for (int i = 0; i < N_TYPES; i++)
+		test_exact(o, types[i]);
 	for (int i = 0; i < N_TYPES; i++)
 		test_rows(o, types[i]);
 	for (int i = 0; i < N_TYPES; i++)

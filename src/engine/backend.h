@@ -20,6 +20,7 @@ struct weight {
 	int64_t rows, cols;
 	const void *data;  /* host memory, in the mapped file; NULL: the model has no such matrix */
 	void *device;      /* set by the backend's load */
+	bool embeds_only;  /* embed is all that reads it */
 };
 
 /* A float32 vector (norm weight, bias). */
@@ -184,6 +185,7 @@ struct backend {
 	int threads;
 	int chunk;            /* rows of one call at most */
 	bool device;          /* memory of its own, not the host's */
+	bool copied;          /* weights were copied: hardly any is read from the file any more */
 	enum kv_type kv;      /* what KV_AUTO stands for where the weights are neither F32 nor F16 */
 };
 
@@ -191,6 +193,7 @@ struct backend {
 struct backend_limits {
 	int chunk;            /* rows of one call, 0: the backend's own choice */
 	int64_t widest;       /* the longest row of any activation */
+	int64_t copies;       /* bytes of weights that a CPU may keep in another order; -1: its own choice */
 };
 
 /* Which backend to open, and what of it. */

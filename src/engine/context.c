@@ -92,7 +92,7 @@ allocate(struct context *c, struct err *e)
 {
 	struct backend_choice choice = { .device = c->o.device, .gpu = c->o.gpu, .path = c->o.path,
 		.threads = c->o.threads };
-	struct backend_limits limits = { .chunk = c->o.chunk, .widest = widest_row(&c->m->h) };
+	struct backend_limits limits = { .chunk = c->o.chunk, .widest = widest_row(&c->m->h), .copies = -1 };
 	int64_t capacity = c->o.policy == POLICY_DENSE ? c->m->h.n_ctx_train : c->o.sinks + c->o.block + c->o.window;
 
 	c->b = backend_open(&choice, &limits, e);
@@ -103,6 +103,8 @@ allocate(struct context *c, struct err *e)
 	c->f = forward_new(c->m, c->b, c->o.chunk, capacity, e);
 	if (c->f == NULL)
 		return -1;
+	if (c->b->copied)
+		gguf_forget(c->m->file);
 	c->cache = c->b->ops->cache_new(c->b, &c->shape, e);
 	if (c->cache == NULL)
 		return -1;

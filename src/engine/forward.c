@@ -26,6 +26,7 @@ load_matrices(struct forward *f, struct err *e)
 {
 	const struct backend_ops *ops = f->b->ops;
 
+	f->embed.embeds_only = f->m->output.data != f->m->embed.data;
 	if (ops->load_weight(f->b, &f->embed, e) < 0)
 		return -1;
 	if (f->m->output.data == f->m->embed.data)

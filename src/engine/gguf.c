@@ -520,6 +520,13 @@ gguf_close(struct gguf *g)
 	free(g);
 }
 
+void
+gguf_forget(const struct gguf *g)
+{
+	if (g->mapped)
+		madvise((void *)g->base, g->size, MADV_DONTNEED);
+}
+
 const char *
 gguf_get_path(const struct gguf *g)
 {

@@ -47,6 +47,9 @@ struct gguf *gguf_open(const char *path, struct err *e);
 struct gguf *gguf_open_memory(const void *data, size_t size, const char *name, struct err *e);
 void gguf_close(struct gguf *g);
 
+/* Give back the memory that a mapped file takes; what is read again comes from the file. */
+void gguf_forget(const struct gguf *g);
+
 const char *gguf_get_path(const struct gguf *g);
 size_t gguf_get_size(const struct gguf *g); /* bytes of the file */
 

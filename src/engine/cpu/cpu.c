@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/cpu/copies.h"
 #include "engine/rope.h"
 
 /* The code paths of this build, best first, each with the test that it can run here. */
@@ -34,7 +35,7 @@ has_avx512bf16(void)
 {
 	unsigned a, b, c, d;
 
-	return has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 5) != 0;
+	return has_avx512() && __builtin_cpu_supports("avx512vnni") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 5) != 0;
 }
 #endif
 
@@ -119,23 +120,6 @@ copy(struct backend *b, float *dst, const float *src, int64_t n)
 	(void)b;
 	if (dst != src)
 		memcpy(dst, src, (size_t)n * sizeof *dst);
-}
-
-/* Weights are read where the file is mapped. */
-static int
-load_weight(struct backend *b, struct weight *w, struct err *e)
-{
-	(void)b;
-	(void)w;
-	(void)e;
-	return 0;
-}
-
-static void
-unload_weight(struct backend *b, struct weight *w)
-{
-	(void)b;
-	(void)w;
 }
 
 static int
@@ -299,6 +283,7 @@ close_cpu(struct backend *b)
 	struct cpu *c = (struct cpu *)b;
 
 	team_free(c->team);
+	copies_free(c->copies);
 	for (int i = 0; c->scratch != NULL && i < b->threads; i++) {
 		free(c->scratch[i].panels);
 		free(c->scratch[i].rows);
@@ -306,6 +291,7 @@ close_cpu(struct backend *b)
 	}
 	free(c->scratch);
 	free(c->x16);
+	free(c->x8);
 	free(c->partial);
 	free(c);
 }
@@ -317,8 +303,8 @@ static const struct backend_ops cpu_ops = {
 	.write = copy_bytes,
 	.read = copy_bytes,
 	.copy = copy,
-	.load_weight = load_weight,
-	.unload_weight = unload_weight,
+	.load_weight = cpu_load_weight,
+	.unload_weight = cpu_unload_weight,
 	.load_vector = load_vector,
 	.unload_vector = unload_vector,
 	.cache_new = cpu_cache_new,
@@ -348,9 +334,11 @@ allocate_scratch(struct cpu *c)
 {
 	size_t chunk = (size_t)c->limits.chunk;
 
+	c->copies = copies_new(c->limits.copies);
 	c->scratch = calloc((size_t)c->base.threads, sizeof *c->scratch);
 	c->x16 = cpu_alloc(chunk * (size_t)(c->limits.widest + 1) * sizeof *c->x16);
-	if (c->scratch == NULL || c->x16 == NULL)
+	c->x8 = cpu_alloc(chunk * (size_t)(c->limits.widest / Q8_BLOCK + 1) * sizeof *c->x8);
+	if (c->copies == NULL || c->scratch == NULL || c->x16 == NULL || c->x8 == NULL)
 		return -1;
 	for (int i = 0; i < c->base.threads; i++) {
 		c->scratch[i].panels = cpu_alloc((size_t)TILE * BLOCK_K * sizeof(float));

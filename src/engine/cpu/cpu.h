@@ -7,7 +7,7 @@
 #include "engine/cpu/team.h"
 
 struct cpu_scratch {      /* of one worker */
-	void *panels;         /* TILE rows x BLOCK_K columns, float32 or bfloat16 */
+	void *panels;         /* TILE rows x BLOCK_K columns, of any panel_kind */
 	float *rows;          /* [PANEL, BLOCK_K] */
 	float *tile;          /* [chunk, TILE] results on their way out */
 };
@@ -18,7 +18,9 @@ struct cpu {
 	struct team *team;
 	struct cpu_scratch *scratch;  /* [base.threads] */
 	struct backend_limits limits;
+	struct copies *copies;        /* of weights, see copies.h */
 	uint16_t *x16;                /* [chunk, widest + 1]: activations in bfloat16 */
+	struct q8_block *x8;          /* [chunk, widest / Q8_BLOCK]: activations in 8 bits */
 	float *partial;               /* [chunk, partial_tiles, 2], see cpu_score */
 	int64_t partial_tiles;
 };

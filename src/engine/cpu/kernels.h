@@ -15,10 +15,30 @@ enum {
 	PANEL = 16,          /* outputs side by side in a packed panel; equals CACHE_BLOCK */
 	TILE = 3 * PANEL,    /* rows of a weight matrix that are packed and multiplied at a time */
 	BLOCK_K = 1536,      /* columns packed at a time; a multiple of every quantised block */
+	Q8_FEW = 4,          /* so few rows of activations are multiplied with weights as they are unpacked */
 };
 
-/* The number format of a product: both operands as they are, or rounded to bfloat16. */
-enum panel_kind { PANEL_F32, PANEL_BF16 };
+/*
+ * The number format of a product: both operands as they are; both rounded to
+ * bfloat16; quantised weights as they are, activations rounded to 8 bits in
+ * blocks.
+ */
+enum panel_kind { PANEL_F32, PANEL_BF16, PANEL_Q8 };
+
+/* A block of activations: x[i] = scale * q[i]. */
+enum { Q8_BLOCK = 32 };
+struct q8_block {
+	float scale;
+	float sum;           /* scale * the sum of q */
+	float half_sums[2];  /* the same for q[0..15] and q[16..31] */
+	int8_t q[Q8_BLOCK];
+};
+
+/* Words of a row of w. */
+#define WORDS_OF_ROW(w) (int64_t)((quant_row_size((w)->type, (w)->cols) + 3) / 4)
+
+/* Bytes of a panel for Q8_BLOCK columns, see pack; scales: 1, or 2 for types that have one for 16 columns. */
+#define Q8_PANEL_BLOCK(scales) (PANEL * Q8_BLOCK + (scales) * 2 * PANEL * (int)sizeof(float))
 
 struct cpu_kernels {
 	const char *name;
@@ -30,16 +50,31 @@ struct cpu_kernels {
 	void (*decode)(uint32_t type, const void *src, int64_t n, float *y);
 
 	/*
-	 * Pack columns [k0, k0 + k) of rows [first, first + rows) of w, rows <=
-	 * TILE, into panels of PANEL rows: [panel][k][PANEL] float32, or
-	 * [panel][k/2][PANEL][2] bfloat16 (an odd k is padded with a zero).
-	 * Missing rows of the last panel are zero. scratch: PANEL * BLOCK_K floats.
+	 * Is a type read by way of words, and the words of 16 rows (fewer: the
+	 * others are zero) from row `first` on: words[i][PANEL] holds bytes 4 i ..
+	 * 4 i + 3 of columns [k0, k0 + k) in every row; k0 is a multiple of 512.
+	 * transpose is NULL where no type is.
 	 */
-	void (*pack)(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k,
-	    void *panels, float *scratch);
+	bool (*wants_words)(uint32_t type);
+	void (*transpose)(const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k, uint32_t *words);
+
+	/*
+	 * Columns [k0, k0 + k) of rows [first, first + rows) of w, rows <= TILE, in
+	 * panels of PANEL rows, each *stride bytes behind the one before: float32
+	 * [k][PANEL], or bfloat16 [k/2][PANEL][2] (an odd k is padded with a zero),
+	 * or [k/32] of: numbers [8][PANEL][4] without sign, scales [1 or 2][PANEL],
+	 * offsets [1 or 2][PANEL]: a weight is scale * number + offset. Missing rows
+	 * of the last panel are zero. The result lies in `panels`, or where the
+	 * weights are kept in words. scratch: PANEL * BLOCK_K floats.
+	 */
+	const void *(*pack)(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k,
+	    void *panels, float *scratch, int64_t *stride);
 
 	/* y[n] = x[n] rounded to bfloat16 (to nearest even); an odd n is padded with a zero. y may begin where x does. */
 	void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
+
+	/* y[n / Q8_BLOCK] = x[n]; n is a multiple of Q8_BLOCK. NULL where no kind is PANEL_Q8. */
+	void (*to_q8_blocks)(const float *x, int64_t n, struct q8_block *y);
 
 	/* y[n] = x[n] rounded to float16 (to nearest even, no infinities), and back. */
 	void (*to_f16)(const float *x, int64_t n, uint16_t *y);
@@ -73,6 +108,20 @@ struct cpu_kernels {
 	 */
 	void (*product_bf16)(const uint16_t *x, int64_t ldx, int n, int64_t k, const uint16_t *panel, int64_t pstride,
 	    int64_t kstride, int n_panels, float *y, int64_t ldy, bool add);
+
+	/*
+	 * The same for panels of PANEL_Q8 that were made of weights of a type; ldx
+	 * and k count blocks, pstride bytes. NULL where no kind is PANEL_Q8.
+	 */
+	void (*product_q8)(uint32_t type, const struct q8_block *x, int64_t ldx, int n, int64_t k, const void *panels,
+	    int64_t pstride, int n_panels, float *y, int64_t ldy, bool add);
+
+	/*
+	 * y[n, PANEL] = x times the 16 rows of a weight whose words these are: what
+	 * pack and product_q8 give, to the bit; n <= Q8_FEW, k counts columns.
+	 */
+	void (*product_few)(uint32_t type, const struct q8_block *x, int64_t ldx, int n, int64_t k, const uint32_t *words,
+	    float *y, int64_t ldy);
 
 	/* One row normalised, see struct backend_ops; bias may be NULL. */
 	void (*norm)(enum norm_kind kind, float eps, const float *weight, const float *bias, const float *x, int64_t n,

@@ -1,32 +1,8 @@
 /*
  * Products in bfloat16 with float32 sums (vdpbf16ps), for kernels_simd.h. A
- * panel holds pairs of columns: [k/2][PANEL][2]. Weights and activations are
- * rounded to nearest even; perplexity moves by less than 0.1 % (doc/speed.md).
+ * panel holds pairs of columns: [k/2][PANEL][2]. Activations are rounded to
+ * nearest even.
  */
-static inline void transpose16(__m512i r[16]);
-
-/* rows[PANEL][ld] -> panel[k/2][PANEL][2] */
-static void
-interleave_bf16(const float *rows, int64_t ld, int64_t k, uint16_t *panel)
-{
-	int64_t i = 0;
-
-	for (; i + 32 <= k; i += 32) {
-		__m512i r[16];
-
-		for (int j = 0; j < 16; j++)
-			r[j] = round_pair(rows + j * ld + i);
-		transpose16(r);
-		for (int j = 0; j < 16; j++)
-			_mm512_storeu_si512(panel + (i + 2 * j) * PANEL, r[j]);
-	}
-	for (; i < k; i += 2)
-		for (int j = 0; j < PANEL; j++) {
-			panel[i * PANEL + 2 * j] = round_bf16(rows[j * ld + i]);
-			panel[i * PANEL + 2 * j + 1] = i + 1 < k ? round_bf16(rows[j * ld + i + 1]) : 0;
-		}
-}
-
 enum { BF16_ROWS = 8, BF16_PANELS = 3 };
 
 static inline __attribute__((always_inline)) void

@@ -17,9 +17,16 @@ plain_kind(uint32_t type)
 	return PANEL_F32;
 }
 
-static void
+static bool
+plain_wants_words(uint32_t type)
+{
+	(void)type;
+	return false;
+}
+
+static const void *
 plain_pack(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k, void *panels,
-    float *scratch)
+    float *scratch, int64_t *stride)
 {
 	size_t row_size = quant_row_size(w->type, w->cols), offset = quant_row_size(w->type, k0);
 	float *out = panels;
@@ -33,6 +40,8 @@ plain_pack(enum panel_kind kind, const struct weight *w, int64_t first, int rows
 		for (int64_t i = 0; i < k; i++)
 			p[i * PANEL] = r < rows ? scratch[i] : 0;
 	}
+	*stride = k * PANEL * (int64_t)sizeof *out;
+	return panels;
 }
 
 static void
@@ -178,6 +187,7 @@ plain_rotate(const struct rope *r, const float *table, const float *x, int heads
 const struct cpu_kernels kernels_plain = {
 	.name = "plain",
 	.kind = plain_kind,
+	.wants_words = plain_wants_words,
 	.decode = quant_dequantize,
 	.pack = plain_pack,
 	.to_bf16 = plain_to_bf16,

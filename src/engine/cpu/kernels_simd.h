@@ -47,20 +47,31 @@ to_bf16(const float *x, int64_t n, uint16_t *y)
 		y[n] = 0;
 }
 
+#ifdef __AVX512F__
+#include "engine/cpu/kernels_words.h"
+#endif
 #ifdef __AVX512BF16__
 #include "engine/cpu/kernels_bf16.h"
+#endif
+#ifdef __AVX512VNNI__
+#include "engine/cpu/kernels_q8.h"
 #endif
 
 static enum panel_kind
 simd_kind(uint32_t type)
 {
-#ifdef __AVX512BF16__
 	/* F32 and F16 weights have more digits than bfloat16 keeps. */
-	return type == QUANT_F32 || type == QUANT_F16 ? PANEL_F32 : PANEL_BF16;
-#else
-	(void)type;
-	return PANEL_F32;
+	if (type == QUANT_F32 || type == QUANT_F16)
+		return PANEL_F32;
+#ifdef __AVX512BF16__
+	if (type == QUANT_BF16)
+		return PANEL_BF16;
 #endif
+#ifdef __AVX512VNNI__
+	if (type != QUANT_BF16)
+		return PANEL_Q8;
+#endif
+	return PANEL_F32;
 }
 
 static void
@@ -128,38 +139,6 @@ simd_from_q8(const int8_t *restrict x, int64_t n, const float *restrict scales, 
 			y[i + l] = (float)x[i + l] * scales[l];
 }
 
-#ifdef __AVX512F__
-/* Transpose 16 rows of 16 32-bit values in registers. */
-static inline void
-transpose16(__m512i r[16])
-{
-	__m512i t[16];
-
-	for (int i = 0; i < 16; i += 2) {
-		t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-		t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-	}
-	for (int i = 0; i < 16; i += 4) {
-		r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-		r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-		r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-		r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-	}
-	for (int i = 0; i < 4; i++) {
-		t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-		t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-		t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-		t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-	}
-	for (int i = 0; i < 4; i++) {
-		r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-		r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
-		r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-		r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
-	}
-}
-#endif
-
 /* rows[PANEL][ld] -> panel[k][PANEL] */
 static void
 interleave_f32(const float *rows, int64_t ld, int64_t k, float *panel)
@@ -184,37 +163,108 @@ interleave_f32(const float *rows, int64_t ld, int64_t k, float *panel)
 
 /* One panel of up to PANEL rows, decoded to scratch and interleaved. */
 static void
-pack_panel(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k, void *panel,
-    float *scratch)
+pack_rows(const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k, float *panel, float *scratch)
 {
 	size_t row_size = quant_row_size(w->type, w->cols), offset = quant_row_size(w->type, k0);
 	const char *src = (const char *)w->data + (size_t)first * row_size + offset;
 
-	(void)kind;
 	for (int r = 0; r < PANEL; r++) {
 		if (r < rows)
 			decode_row(w->type, src + (size_t)r * row_size, k, scratch + r * k);
 		else
 			memset(scratch + r * k, 0, (size_t)k * sizeof *scratch);
 	}
-#ifdef __AVX512BF16__
-	if (kind == PANEL_BF16) {
-		interleave_bf16(scratch, k, k, panel);
-		return;
-	}
-#endif
 	interleave_f32(scratch, k, k, panel);
 }
 
+/* Is a type read by way of words? */
+static bool
+simd_wants_words(uint32_t type)
+{
+#ifdef __AVX512F__
+	return simd_kind(type) == PANEL_Q8 || type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
+#else
+	(void)type;
+	return false;
+#endif
+}
+
+#ifdef __AVX512F__
+/* Columns whose words are unpacked in one go: they stay in the first-level cache. */
+enum { WORDS_K = 512 };
+
+/* As pack_panel, for types that are read by way of words; those of all columns, or NULL. */
 static void
-simd_pack(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k, void *panels,
+pack_words(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k,
+    const uint32_t *words, void *panel, float *scratch)
+{
+	if (w->type == QUANT_F32 || kind == PANEL_BF16) { /* words are what a panel is made of */
+		words_transpose(w, first, rows, k0, k, panel);
+		return;
+	}
+	for (int64_t i = 0; i < k; i += WORDS_K) {
+		int64_t n = k - i < WORDS_K ? k - i : WORDS_K;
+		const uint32_t *part = words != NULL ? words + quant_row_size(w->type, k0 + i) / 4 * PANEL : (uint32_t *)scratch;
+
+		if (words == NULL)
+			words_transpose(w, first, rows, k0 + i, n, (uint32_t *)scratch);
+#ifdef __AVX512VNNI__
+		if (kind == PANEL_Q8) {
+			q8_unpack(w->type, part, n, (uint8_t *)panel + i / Q8_BLOCK * Q8_PANEL_BLOCK(q8_scales(w->type)));
+			continue;
+		}
+#endif
+		words_to_f32(w->type, part, n, (float *)panel + i * PANEL);
+	}
+}
+#endif
+
+static void
+pack_panel(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k, void *panel,
     float *scratch)
 {
-	size_t size = kind == PANEL_BF16 ? (size_t)(k + k % 2) * PANEL * sizeof(uint16_t) : (size_t)k * PANEL * sizeof(float);
+	(void)kind;
+#ifdef __AVX512F__
+	if (simd_wants_words(w->type)) {
+		const uint32_t *words = w->device;
 
+		if (words != NULL)
+			words += first / PANEL * WORDS_OF_ROW(w) * PANEL;
+		pack_words(kind, w, first, rows, k0, k, words, panel, scratch);
+		return;
+	}
+#endif
+	pack_rows(w, first, rows, k0, k, panel, scratch);
+}
+
+/* Bytes of a panel. */
+static int64_t
+panel_size(enum panel_kind kind, uint32_t type, int64_t k)
+{
+	(void)type;
+#ifdef __AVX512VNNI__
+	if (kind == PANEL_Q8)
+		return k / Q8_BLOCK * Q8_PANEL_BLOCK(q8_scales(type));
+#endif
+	return kind == PANEL_BF16 ? (k + k % 2) * PANEL * (int64_t)sizeof(uint16_t) : k * PANEL * (int64_t)sizeof(float);
+}
+
+static const void *
+simd_pack(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k, void *panels,
+    float *scratch, int64_t *stride)
+{
+	int64_t size = panel_size(kind, w->type, k);
+
+	if (w->device != NULL && (w->type == QUANT_F32 || kind == PANEL_BF16)) {
+		*stride = WORDS_OF_ROW(w) * PANEL * (int64_t)sizeof(uint32_t);
+		return (const char *)w->device + first / PANEL * *stride +
+		    quant_row_size(w->type, k0) / sizeof(uint32_t) * PANEL * sizeof(uint32_t);
+	}
+	*stride = size;
 	for (int p = 0; p * PANEL < rows; p++)
 		pack_panel(kind, w, first + p * PANEL, rows - p * PANEL < PANEL ? rows - p * PANEL : PANEL, k0, k,
-		    (char *)panels + (size_t)p * size, scratch);
+		    (char *)panels + p * size, scratch);
+	return panels;
 }
 
 /* The register block: rows x panels results, each with an accumulator of its own. Both counts are constants. */
@@ -447,10 +497,19 @@ simd_rotate(const struct rope *r, const float *table, const float *x, int heads,
 const struct cpu_kernels KERNELS = {
 	.name = KERNELS_NAME,
 	.kind = simd_kind,
+	.wants_words = simd_wants_words,
+#ifdef __AVX512F__
+	.transpose = words_transpose,
+#endif
 	.decode = decode_row,
 	.pack = simd_pack,
 #ifdef __AVX512BF16__
 	.product_bf16 = product_bf16,
+#endif
+#ifdef __AVX512VNNI__
+	.to_q8_blocks = to_q8_blocks,
+	.product_q8 = product_q8,
+	.product_few = product_few,
 #endif
 	.to_bf16 = to_bf16,
 	.to_f16 = simd_to_f16,

@@ -11,32 +11,56 @@ struct operand {
 	const float *f32;
 	const uint16_t *bf16;
 	int64_t ld16;
+	const struct q8_block *q8;
+	int64_t ld8;
 };
 
 struct convert_job {
 	struct cpu *c;
 	const float *x;
-	int64_t cols, ld16;
+	int64_t cols;
+	struct operand o;
+	unsigned kinds; /* bit 1 << kind: wanted */
 };
 
 static void
 convert_row(void *arg, int row, int worker)
 {
 	struct convert_job *j = arg;
+	const float *x = j->x + row * j->cols;
 
 	(void)worker;
-	j->c->k->to_bf16(j->x + row * j->cols, j->cols, j->c->x16 + row * j->ld16);
+	if (j->kinds & 1u << PANEL_BF16)
+		j->c->k->to_bf16(x, j->cols, j->c->x16 + row * j->o.ld16);
+	if (j->kinds & 1u << PANEL_Q8)
+		j->c->k->to_q8_blocks(x, j->cols, j->c->x8 + row * j->o.ld8);
 }
 
 static struct operand
-make_operand(struct cpu *c, const float *x, int n, int64_t cols, bool want_bf16)
+make_operand(struct cpu *c, const float *x, int n, int64_t cols, unsigned kinds)
 {
-	struct operand o = { .f32 = x, .bf16 = c->x16, .ld16 = cols + cols % 2 };
-	struct convert_job j = { c, x, cols, o.ld16 };
+	struct operand o = { .f32 = x, .bf16 = c->x16, .ld16 = cols + cols % 2, .q8 = c->x8, .ld8 = cols / Q8_BLOCK };
+	struct convert_job j = { c, x, cols, o, kinds };
 
-	if (want_bf16)
+	if (kinds != 1u << PANEL_F32)
 		team_run(c->team, convert_row, &j, n);
 	return o;
+}
+
+/* Few rows of x times quantised weights: nothing is packed. */
+static void
+multiply_few(struct cpu *c, const struct weight *w, const struct operand *x, int n, int64_t first, int rows,
+    struct cpu_scratch *s, float *y, int64_t ldy)
+{
+	for (int r = 0; r < rows; r += PANEL) {
+		const uint32_t *words = w->device;
+
+		if (words != NULL)
+			words += (first + r) / PANEL * WORDS_OF_ROW(w) * PANEL;
+		else
+			c->k->transpose(w, first + r, rows - r < PANEL ? rows - r : PANEL, 0, w->cols, s->panels);
+		c->k->product_few(w->type, x->q8, x->ld8, n, w->cols, words != NULL ? words : s->panels, y + r, ldy);
+	}
 }
 
 /*
@@ -49,17 +73,30 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
     struct cpu_scratch *s, float *y, int64_t ldy)
 {
 	enum panel_kind kind = c->k->kind(w->type);
-	int panels = (rows + PANEL - 1) / PANEL;
+	int count = (rows + PANEL - 1) / PANEL;
 
+	if (kind == PANEL_Q8 && n <= Q8_FEW && (w->device != NULL || w->cols <= BLOCK_K)) {
+		multiply_few(c, w, x, n, first, rows, s, y, ldy);
+		return;
+	}
 	for (int64_t k0 = 0; k0 < w->cols; k0 += BLOCK_K) {
-		int64_t k = w->cols - k0 < BLOCK_K ? w->cols - k0 : BLOCK_K;
+		int64_t k = w->cols - k0 < BLOCK_K ? w->cols - k0 : BLOCK_K, stride;
+		const void *panels = c->k->pack(kind, w, first, rows, k0, k, s->panels, s->rows, &stride);
 
-		c->k->pack(kind, w, first, rows, k0, k, s->panels, s->rows);
-		if (kind == PANEL_BF16)
-			c->k->product_bf16(x->bf16 + k0, x->ld16, n, k, s->panels, (k + k % 2) * PANEL, 2 * PANEL, panels, y, ldy,
+		switch (kind) {
+		case PANEL_F32:
+			c->k->product(x->f32 + k0, w->cols, n, k, panels, stride / (int64_t)sizeof(float), PANEL, count, y, ldy,
 			    k0 > 0);
-		else
-			c->k->product(x->f32 + k0, w->cols, n, k, s->panels, k * PANEL, PANEL, panels, y, ldy, k0 > 0);
+			break;
+		case PANEL_BF16:
+			c->k->product_bf16(x->bf16 + k0, x->ld16, n, k, panels, stride / (int64_t)sizeof(uint16_t), 2 * PANEL, count,
+			    y, ldy, k0 > 0);
+			break;
+		case PANEL_Q8:
+			c->k->product_q8(w->type, x->q8 + k0 / Q8_BLOCK, x->ld8, n, k / Q8_BLOCK, panels, stride, count, y, ldy,
+			    k0 > 0);
+			break;
+		}
 	}
 }
 
@@ -122,14 +159,14 @@ cpu_linear(struct backend *b, const struct linear *l)
 {
 	struct cpu *c = (struct cpu *)b;
 	struct linear_job j = { .c = c, .l = l };
-	bool want_bf16 = false;
+	unsigned kinds = 0;
 	int tasks = 0;
 
 	for (int i = 0; i < l->count; i++) {
-		want_bf16 |= c->k->kind(l->out[i].w->type) == PANEL_BF16;
+		kinds |= 1u << c->k->kind(l->out[i].w->type);
 		tasks += count_tiles(l->out[i].w);
 	}
-	j.x = make_operand(c, l->x, l->n, l->out[0].w->cols, want_bf16);
+	j.x = make_operand(c, l->x, l->n, l->out[0].w->cols, kinds);
 	team_run(c->team, linear_task, &j, tasks);
 }
 
@@ -206,7 +243,7 @@ run_output(struct output_job *j, const struct vector *bias, const float *x)
 {
 	j->bias = bias->data;
 	j->tiles = count_tiles(j->w);
-	j->x = make_operand(j->c, x, j->n, j->w->cols, j->c->k->kind(j->w->type) == PANEL_BF16);
+	j->x = make_operand(j->c, x, j->n, j->w->cols, 1u << j->c->k->kind(j->w->type));
 	team_run(j->c->team, output_task, j, j->tiles);
 }
 

@@ -1,0 +1,24 @@
+/*
+ * Weights kept in words, in the order in which products read them (see
+ * transpose in kernels.h), where memory allows; else every product rearranges
+ * what it reads from the file. The results are the same bits.
+ */
+#ifndef SINKD_ENGINE_COPIES_H
+#define SINKD_ENGINE_COPIES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/backend.h"
+
+struct copies;
+
+/* At most so many bytes; -1: a quarter of the machine's memory. NULL: no memory. */
+struct copies *copies_new(int64_t bytes);
+void copies_free(struct copies *c);
+
+/* Operations of struct backend_ops. */
+int cpu_load_weight(struct backend *b, struct weight *w, struct err *e);
+void cpu_unload_weight(struct backend *b, struct weight *w);
+
+#endif
