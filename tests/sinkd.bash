@@ -112,3 +112,42 @@ settled()
 	done
 	return 1
 }
+
+# daemon ARG...: start sinkd as a service would be, and wait until it is ready; its pid is in $pid, its errors in err.
+daemon()
+{
+	if [ ! -S notify ]; then
+		socat -u UNIX-RECV:notify OPEN:notified,creat,append 3>&- &
+		pids+=($!)
+		disown $!
+		until_true [ -S notify ]
+	fi
+	: >notified
+	NOTIFY_SOCKET=$PWD/notify "$sinkd" "${tiny[@]}" "$@" </dev/null 2>>err 3>&- &
+	pid=$!
+	pids+=("$pid")
+	until_true grep -q READY=1 notified
+}
+
+# stop: end what daemon started last; its exit status is in $status.
+stop()
+{
+	kill -"${1-TERM}" "$pid"
+	status=0
+	wait "$pid" || status=$?
+}
+
+# end_processes: whatever daemon started and is still there.
+end_processes()
+{
+	[ "${#pids[@]}" -eq 0 ] && return
+	kill -KILL "${pids[@]}" 2>/dev/null || true
+	wait "${pids[@]}" 2>/dev/null || true
+}
+pids=()
+
+# talk SOCKET: give it standard input, and print what comes back until there is no more.
+talk()
+{
+	socat -t 60 - "UNIX:$1" 3>&-
+}

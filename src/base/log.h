@@ -10,6 +10,9 @@
 /* The name that begins each line; it must stay valid. Default: no name. */
 void log_set_name(const char *name);
 
+/* Begin each line with its priority in angle brackets, as the journal wants it (sd-daemon(3)), and without a name. */
+void log_use_priorities(void);
+
 /* One line. priority: LOG_ERR, LOG_WARNING, LOG_NOTICE or LOG_INFO. Control characters become '?'. */
 void log_message(int priority, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -1,40 +1,47 @@
 /*
- * The loop that joins input, engine thread and output; see daemon.h. It owns
- * the records: a line becomes one when there is room, goes to the engine
- * thread and comes back, becomes a line of output, and gives its room back.
+ * The loop that joins inputs, engine thread and outputs; see daemon.h: it
+ * opens and closes all of them, moves results along, and listens to signals.
  */
 #include "daemon/daemon.h"
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
+#include "base/buf.h"
 #include "base/log.h"
-#include "daemon/input.h"
-#include "daemon/output.h"
-#include "daemon/pool.h"
+#include "daemon/delivery.h"
+#include "daemon/files.h"
+#include "daemon/follow.h"
+#include "daemon/listener.h"
 #include "daemon/progress.h"
-#include "stream/annotate.h"
+#include "daemon/service.h"
 #include "stream/text.h"
 
+enum { LOAD_SECONDS = 300 }; /* that loading a model may take */
+enum { DRAIN_TRIES = 20, DRAIN_WAIT = 50000 }; /* 1 s at the end for connections to take what waits for them */
+
 struct daemon {
-	const struct settings *settings;
+	struct settings *settings;
 	struct event_base *base;
+	struct service *service;
 	struct event *results, *signals[2];
 	struct worker *worker;
-	struct reader *reader;
-	struct pool *pool;
-	struct input *input;
+	struct intake *intake;
 	struct output *output;
+	struct delivery delivery;
+	struct listener events;      /* the producers' socket */
+	struct producers *producers; /* the intake's */
 	struct progress *progress;
 	struct buf key;       /* the member's name as a JSON string */
+	struct buf socket_name;
+	int64_t steps;        /* of the engine thread, when the watchdog was last fed */
 	bool output_is_terminal;
-	bool no_more_input;
-	int64_t seq;          /* records begun */
-	int64_t events, errors; /* records written */
 	struct err failure;   /* the first one; code 0: none */
 };
 
@@ -46,24 +53,19 @@ note_failure(struct daemon *d, const struct err *e)
 		d->failure = *e;
 }
 
-static void
-stop_input(struct daemon *d)
-{
-	input_stop(d->input);
-	d->no_more_input = true;
-}
-
 /* ---- output --------------------------------------------------------- */
 
 static void
-write_record(struct daemon *d, struct record *r)
+take_result(struct daemon *d, struct result *r)
 {
-	annotate_write(output_get_buf(d->output), r, d->key.data);
-	if (r->type == RECORD_ERROR)
-		d->errors++;
-	else
-		d->events++;
-	pool_release(d->pool, r);
+	if (r->type == RESULT_RECORD) {
+		delivery_take_record(&d->delivery, r->record);
+		intake_release(d->intake, r->record);
+	} else if (r->type == RESULT_LINE) {
+		delivery_take_line(&d->delivery, r->line, r->len);
+		result_drop(r);
+	} else
+		result_drop(r);
 }
 
 static void
@@ -89,7 +91,9 @@ pump(struct daemon *d)
 	do {
 		more = false;
 		while (!output_is_full(d->output) && (more = worker_collect(d->worker, &r)))
-			write_record(d, r.record);
+			take_result(d, &r);
+		if (!more)
+			delivery_tell_skips(&d->delivery);
 		if (output_get_buf(d->output)->failed) {
 			err_set(&d->failure, EX_OSERR, "out of memory for a line of output");
 			event_base_loopbreak(d->base);
@@ -100,14 +104,14 @@ pump(struct daemon *d)
 
 	if (ended && e.code != 0) {
 		note_failure(d, &e);
-		stop_input(d);
+		intake_stop(d->intake);
 	}
 	if (!output_is_drained(d->output))
 		return;
-	if (ended || (d->no_more_input && pool_get_count(d->pool) == 0))
+	if (ended || (intake_has_stopped(d->intake) && intake_get_count(d->intake) == 0))
 		event_base_loopbreak(d->base);
-	else if (!d->no_more_input)
-		input_resume(d->input);
+	else
+		intake_resume(d->intake);
 }
 
 static void
@@ -134,64 +138,23 @@ on_output_failed(void *arg, const struct err *e)
 	struct daemon *d = arg;
 
 	note_failure(d, e);
-	stop_input(d);
+	intake_stop(d->intake);
 	event_base_loopbreak(d->base);
 }
 
 static const struct output_callbacks output_callbacks = {on_drained, on_output_failed};
 
-/* ---- input ---------------------------------------------------------- */
-
 static void
-note_bad_line(struct daemon *d, const struct record *r)
-{
-	struct err e;
-
-	if (!d->settings->strict)
-		return;
-	err_set(&e, EX_DATAERR, "%s, line %lld: %s", r->input == NULL ? "standard input" : r->input, (long long)r->line,
-	    r->reason);
-	note_failure(d, &e);
-	stop_input(d);
-}
-
-static bool
-on_line(void *arg, const char *name, const struct line *line)
-{
-	struct daemon *d = arg;
-	struct record record;
-	struct err e;
-	int rc;
-
-	if (!pool_has_room(d->pool, READER_GROWTH(line->len)))
-		return false;
-	rc = reader_read(d->reader, line, &record, &e);
-	if (rc < 0) {
-		note_failure(d, &e);
-		stop_input(d);
-	}
-	if (rc <= 0)
-		return true;
-	record.seq = ++d->seq;
-	record.input = name;
-	if (record.type == RECORD_ERROR)
-		note_bad_line(d, &record);
-	worker_submit(d->worker, pool_take(d->pool, &record));
-	return true;
-}
-
-static void
-on_input_end(void *arg, const struct err *e)
+on_intake_end(void *arg, const struct err *e)
 {
 	struct daemon *d = arg;
 
 	if (e->code != 0)
 		note_failure(d, e);
-	d->no_more_input = true;
 	pump(d);
 }
 
-static const struct input_callbacks input_callbacks = {on_line, on_input_end};
+static const struct intake_callbacks intake_callbacks = {on_intake_end};
 
 /* ---- signals -------------------------------------------------------- */
 
@@ -205,17 +168,119 @@ on_signal(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (int i = 0; i < 2; i++)
 		event_del(d->signals[i]); /* back to the default action */
-	stop_input(d);
+	service_stopping(d->service);
+	intake_stop(d->intake);
 	worker_stop(d->worker);
 }
 
 static void
 on_libevent_log(int severity, const char *text)
 {
-	/* Warnings are of descriptors that epoll refuses, which input.c handles. */
+	/* Warnings are of descriptors that epoll refuses, which files.c handles. */
 	if (severity == EVENT_LOG_ERR)
 		log_message(LOG_ERR, "libevent: %s", text);
 }
+
+/* ---- inputs --------------------------------------------------------- */
+
+static int
+open_files(struct daemon *d, char *const *names, int n, struct err *e)
+{
+	const struct settings *s = d->settings;
+	struct files_options o = {
+		.names = names,
+		.n = n,
+		.format = (enum reader_format)s->format,
+		.max_line = (size_t)s->max_line,
+	};
+	struct files *f = files_new(d->base, &o, &intake_feed_callbacks, d->intake, e);
+
+	if (f == NULL)
+		return -1;
+	intake_add(d->intake, &files_ops, f);
+	return 0;
+}
+
+static int
+open_follow(struct daemon *d, struct err *e)
+{
+	const struct settings *s = d->settings;
+	struct follow_options o = {
+		.path = s->follow,
+		.format = (enum reader_format)s->format,
+		.max_line = (size_t)s->max_line,
+		.from_end = s->from == FROM_END,
+	};
+	struct follow *f = follow_new(d->base, &o, &intake_feed_callbacks, d->intake, e);
+
+	if (f == NULL)
+		return -1;
+	intake_add(d->intake, &follow_ops, f);
+	return 0;
+}
+
+static int
+open_socket(struct daemon *d, int handed, struct err *e)
+{
+	struct settings *s = d->settings;
+	const char *name = handed < 0 ? s->socket : "events";
+
+	text_add_clean(&d->socket_name, name, strlen(name));
+	buf_add(&d->socket_name, "", 1);
+	if (d->socket_name.failed)
+		return err_set(e, EX_OSERR, "out of memory for the input");
+	if ((handed < 0 ? listener_open(&d->events, s->socket, s->mode, e) : listener_adopt(&d->events, handed, e)) < 0)
+		return -1;
+	s->producers.name = d->socket_name.data;
+	s->producers.peers.key = d->key.data;
+	d->producers = producers_new(d->base, d->events.fd, &s->producers, &intake_feed_callbacks, d->intake, e);
+	if (d->producers == NULL)
+		return -1;
+	intake_add(d->intake, &producers_ops, d->producers);
+	return 0;
+}
+
+static int
+open_inputs(struct daemon *d, char *const *names, int n, struct err *e)
+{
+	const struct settings *s = d->settings;
+	int handed = service_take_socket(d->service, "events");
+	bool socket = handed >= 0 || s->socket != NULL, others = s->follow != NULL || socket;
+
+	if ((n > 0 || !others) && open_files(d, names, n, e) < 0)
+		return -1;
+	if (s->follow != NULL && open_follow(d, e) < 0)
+		return -1;
+	if (socket && open_socket(d, handed, e) < 0)
+		return -1;
+	return 0;
+}
+
+/* ---- as a service --------------------------------------------------- */
+
+/* The engine thread has nothing to do, or has made a step since it was last looked at. */
+static bool
+is_alive(void *arg)
+{
+	struct daemon *d = arg;
+	struct worker_counters c;
+	bool alive;
+
+	worker_get_counters(d->worker, &c);
+	alive = !c.busy || c.steps != d->steps;
+	d->steps = c.steps;
+	return alive;
+}
+
+static void
+describe(void *arg, char *text, size_t size)
+{
+	struct daemon *d = arg;
+
+	snprintf(text, size, "%lld events", (long long)d->delivery.events);
+}
+
+static const struct service_callbacks service_callbacks = {is_alive, describe};
 
 /* ---- start and end -------------------------------------------------- */
 
@@ -226,7 +291,7 @@ count_progress(void *arg, struct progress_numbers *n)
 	struct worker_counters c;
 
 	worker_get_counters(d->worker, &c);
-	*n = (struct progress_numbers){d->events, d->errors, c.tokens, c.waiting};
+	*n = (struct progress_numbers){d->delivery.events, d->delivery.errors, c.tokens, c.waiting};
 }
 
 static int
@@ -245,32 +310,73 @@ open_events(struct daemon *d, struct err *e)
 	return 0;
 }
 
+/* As many descriptors as the system allows: every connection takes one. */
+static void
+raise_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
 static int
-open_all(struct daemon *d, char *const *inputs, int n, struct err *e)
+open_worker(struct daemon *d, struct err *e)
+{
+	struct worker_options o = d->settings->worker;
+
+	o.key = d->key.data;
+	service_extend(d->service, LOAD_SECONDS);
+	if ((d->worker = worker_new(&o, e)) == NULL)
+		return -1;
+	intake_set_worker(d->intake, d->worker);
+	return 0;
+}
+
+static int
+open_all(struct daemon *d, char *const *names, int n, struct err *e)
 {
 	const struct settings *s = d->settings;
-	struct worker_options worker = s->worker;
 
 	event_set_log_callback(on_libevent_log);
 	signal(SIGPIPE, SIG_IGN); /* writing says EPIPE instead, */
 	signal(SIGXFSZ, SIG_IGN); /* or EFBIG */
+	raise_limit();
 	text_add_json(&d->key, s->key, strlen(s->key));
 	buf_add(&d->key, "", 1);
-	worker.key = d->key.data;
-	d->reader = reader_new(&s->reader);
 	d->base = event_base_new();
-	if (d->key.failed || d->reader == NULL || d->base == NULL)
+	if (d->key.failed || d->base == NULL)
 		return err_set(e, EX_OSERR, "out of memory at the start");
-	if ((d->input = input_new(d->base, inputs, n, (size_t)s->max_line, &input_callbacks, d, e)) == NULL ||
-	    (d->output = output_new(d->base, STDOUT_FILENO, &output_callbacks, d, e)) == NULL ||
-	    (d->pool = pool_new(READER_GROWTH((size_t)s->max_line), e)) == NULL ||
-	    (d->worker = worker_new(&worker, e)) == NULL ||
+	if ((d->service = service_new(&service_callbacks, d, e)) == NULL)
+		return -1;
+	d->delivery.key = d->key.data;
+	if ((d->intake = intake_new(&s->intake, &intake_callbacks, d, e)) == NULL ||
+	    open_inputs(d, names, n, e) < 0 ||
+	    (d->output = output_new(d->base, s->output, &output_callbacks, d, e)) == NULL ||
+	    open_worker(d, e) < 0 ||
 	    open_events(d, e) < 0)
 		return -1;
-	d->output_is_terminal = isatty(STDOUT_FILENO);
+	d->delivery.output = d->output;
+	d->delivery.producers = d->producers;
+	d->output_is_terminal = s->output == NULL && isatty(STDOUT_FILENO);
 	if (!s->quiet && isatty(STDERR_FILENO) && (d->progress = progress_new(d->base, count_progress, d, e)) == NULL)
 		return -1;
-	return worker_start(d->worker, e);
+	if (worker_start(d->worker, e) < 0)
+		return -1;
+	return service_ready(d->service, d->base, e);
+}
+
+/* What waits for connections is written, if they take it soon. */
+static void
+drain(struct daemon *d)
+{
+	for (int i = 0; d->producers != NULL && i < DRAIN_TRIES; i++) {
+		if (peers_flush(producers_get_peers(d->producers)))
+			break;
+		usleep(DRAIN_WAIT);
+	}
 }
 
 static void
@@ -284,24 +390,27 @@ close_all(struct daemon *d)
 	if (d->results != NULL)
 		event_free(d->results);
 	worker_free(d->worker);
-	pool_free(d->pool);
+	intake_free(d->intake);
+	listener_close(&d->events);
+	service_free(d->service);
 	output_free(d->output);
-	input_free(d->input);
-	reader_free(d->reader);
+	delivery_fini(&d->delivery);
+	buf_fini(&d->socket_name);
 	buf_fini(&d->key);
 	if (d->base != NULL)
 		event_base_free(d->base);
 }
 
 int
-daemon_run(const struct settings *s, char *const *inputs, int n, struct err *e)
+daemon_run(struct settings *s, char *const *names, int n, struct err *e)
 {
-	struct daemon d = {.settings = s};
-	int rc = open_all(&d, inputs, n, e);
+	struct daemon d = {.settings = s, .events = {.fd = -1}};
+	int rc = open_all(&d, names, n, e);
 
 	if (rc == 0) {
-		input_resume(d.input);
+		intake_resume(d.intake);
 		event_base_dispatch(d.base);
+		drain(&d);
 		*e = d.failure;
 		rc = d.failure.code == 0 ? 0 : -1;
 	}

@@ -1,4 +1,4 @@
-/* The loop that joins input, engine thread and output. */
+/* The loop that joins inputs, engine thread and outputs. */
 #ifndef SINKD_DAEMON_DAEMON_H
 #define SINKD_DAEMON_DAEMON_H
 
@@ -6,10 +6,11 @@
 #include "daemon/settings.h"
 
 /*
- * Stream the inputs (paths, "-" for standard input; n = 0: standard input)
- * until they end, a signal comes or something fails. Returns 0, or -1 with *e
- * set: what was done until then is written.
+ * Stream the inputs: those of the settings, and the named files (paths, "-"
+ * for standard input), or standard input if there is nothing else, until they
+ * end, a signal comes or something fails. Returns 0, or -1 with *e set: what
+ * was done until then is written.
  */
-int daemon_run(const struct settings *s, char *const *inputs, int n, struct err *e);
+int daemon_run(struct settings *s, char *const *names, int n, struct err *e);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "daemon/daemon.h"
+#include "daemon/service.h"
 #include "daemon/settings.h"
 
 /*
@@ -46,6 +47,8 @@ main(int argc, char **argv)
 	/* A long line's memory goes back to the system when it is freed. */
 	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
 	log_set_name("sinkd");
+	if (service_logs_to_journal())
+		log_use_priorities();
 	memset(&s, 0, sizeof s);
 	rc = run(argc, argv, &s, &e);
 	options_fini(&settings_options, &s);

@@ -17,6 +17,7 @@ enum {
 };
 
 struct output {
+	const char *path; /* NULL: standard output */
 	int fd;
 	bool regular, socket;
 	bool failed;
@@ -48,21 +49,43 @@ watch_reader(struct output *o, struct event_base *base, const struct stat *st)
 		event_add(o->gone, NULL);
 }
 
+/* What it is called in messages. */
+static const char *
+get_name(const struct output *o)
+{
+	return o->path == NULL ? "standard output" : o->path;
+}
+
+static int
+open_file(const char *path, struct err *e)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+
+	return fd >= 0 ? fd : err_set(e, EX_CANTCREAT, "cannot open %s for the output: %s", path, strerror(errno));
+}
+
 struct output *
-output_new(struct event_base *base, int fd, const struct output_callbacks *callbacks, void *arg, struct err *e)
+output_new(struct event_base *base, const char *path, const struct output_callbacks *callbacks, void *arg,
+    struct err *e)
 {
 	struct output *o = calloc(1, sizeof *o);
 	struct stat st;
 
-	if (o == NULL || (o->ready = event_new(base, fd, EV_WRITE, on_ready, o)) == NULL) {
+	if (o == NULL) {
+		err_set(e, EX_OSERR, "out of memory for the output");
+		return NULL;
+	}
+	o->path = path;
+	if ((o->fd = path == NULL ? STDOUT_FILENO : open_file(path, e)) < 0)
+		goto fail;
+	if ((o->ready = event_new(base, o->fd, EV_WRITE, on_ready, o)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for the output");
 		goto fail;
 	}
-	if (fstat(fd, &st) < 0) {
-		err_set(e, EX_IOERR, "cannot write to standard output: %s", strerror(errno));
+	if (fstat(o->fd, &st) < 0) {
+		err_set(e, EX_IOERR, "cannot write to %s: %s", get_name(o), strerror(errno));
 		goto fail;
 	}
-	o->fd = fd;
 	o->callbacks = callbacks;
 	o->arg = arg;
 	o->regular = S_ISREG(st.st_mode);
@@ -83,6 +106,8 @@ output_free(struct output *o)
 		event_free(o->gone);
 	if (o->ready != NULL)
 		event_free(o->ready);
+	if (o->path != NULL && o->fd >= 0)
+		close(o->fd);
 	buf_fini(&o->buf);
 	free(o);
 }
@@ -103,6 +128,51 @@ bool
 output_is_drained(const struct output *o)
 {
 	return o->buf.len == 0;
+}
+
+/* ---- the file -------------------------------------------------------- */
+
+int
+output_get_file(const struct output *o)
+{
+	return o->path != NULL && o->regular ? o->fd : -1;
+}
+
+int64_t
+output_get_size(const struct output *o)
+{
+	struct stat st;
+
+	return output_get_file(o) >= 0 && fstat(o->fd, &st) == 0 ? (int64_t)st.st_size : -1;
+}
+
+int
+output_cut(struct output *o, int64_t size, struct err *e)
+{
+	if (output_get_size(o) < size)
+		return err_set(e, EX_DATAERR, "%s has %lld bytes, and had %lld when its state was saved", get_name(o),
+		    (long long)output_get_size(o), (long long)size);
+	if (ftruncate(o->fd, (off_t)size) < 0)
+		return err_set(e, EX_IOERR, "cannot cut %s: %s", get_name(o), strerror(errno));
+	return 0;
+}
+
+int
+output_reopen(struct output *o, struct err *e)
+{
+	int fd;
+
+	if (o->path == NULL || !o->regular)
+		return 0;
+	if ((fd = open_file(o->path, e)) < 0)
+		return -1;
+	/* The same number, so that what waits on it need not know. */
+	if (dup3(fd, o->fd, O_CLOEXEC) < 0) {
+		close(fd);
+		return err_set(e, EX_OSERR, "cannot open %s again: %s", o->path, strerror(errno));
+	}
+	close(fd);
+	return 0;
 }
 
 /* ---- failure -------------------------------------------------------- */
@@ -137,7 +207,7 @@ fail_writing(struct output *o, int error)
 
 	if (error != EPIPE && error != ECONNRESET) {
 		cut_torn_line(o);
-		err_set(&e, EX_IOERR, "cannot write to standard output: %s", strerror(error));
+		err_set(&e, EX_IOERR, "cannot write to %s: %s", get_name(o), strerror(error));
 	}
 	fail(o, &e);
 }

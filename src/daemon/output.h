@@ -6,6 +6,7 @@
 #define SINKD_DAEMON_OUTPUT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <event2/event.h>
 
@@ -21,9 +22,12 @@ struct output_callbacks {
 	void (*failed)(void *arg, const struct err *e);
 };
 
-/* fd stays the caller's; callbacks is borrowed. Returns NULL with *e set (EX_OSERR). */
-struct output *output_new(struct event_base *base, int fd, const struct output_callbacks *callbacks, void *arg,
-    struct err *e);
+/*
+ * path: a file to append to, or NULL: standard output. Borrows path and
+ * callbacks. Returns NULL with *e set (EX_CANTCREAT, EX_IOERR, EX_OSERR).
+ */
+struct output *output_new(struct event_base *base, const char *path, const struct output_callbacks *callbacks,
+    void *arg, struct err *e);
 void output_free(struct output *o);
 
 /* Where lines are gathered: append whole ones. */
@@ -38,5 +42,17 @@ bool output_is_drained(const struct output *o);
  * soon as it can. The callback `failed` may be called from here.
  */
 void output_flush(struct output *o);
+
+/* Bytes in the file, or -1: it is none that can be cut. */
+int64_t output_get_size(const struct output *o);
+
+/* Take back what is in the file beyond size. Returns 0, or -1 with *e set (EX_DATAERR: it is shorter; EX_IOERR). */
+int output_cut(struct output *o, int64_t size, struct err *e);
+
+/* Open the file by its name again: it was renamed. What was gathered must be flushed. As output_new for errors. */
+int output_reopen(struct output *o, struct err *e);
+
+/* The file's descriptor, for fdatasync, or -1: it is none. */
+int output_get_file(const struct output *o);
 
 #endif

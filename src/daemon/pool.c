@@ -15,6 +15,7 @@ struct slot {
 struct pool {
 	struct slot slots[POOL_RECORDS];
 	size_t oldest, count;
+	size_t marked; /* of the oldest ones, are not to be computed */
 	size_t size; /* of bytes */
 	size_t head; /* where free bytes begin; the oldest record's start is where they end */
 	char *bytes;
@@ -96,6 +97,17 @@ pool_release(struct pool *p, struct record *r)
 	assert(p->count > 0 && r == &p->slots[p->oldest].record);
 	p->oldest = (p->oldest + 1) % POOL_RECORDS;
 	p->count--;
+	p->marked -= p->marked > 0;
+}
+
+void
+pool_mark_skipped(struct pool *p)
+{
+	if (p->marked > 0)
+		return;
+	p->marked = p->count / 2;
+	for (size_t i = 0; i < p->marked; i++)
+		atomic_store(&p->slots[(p->oldest + i) % POOL_RECORDS].record.skip, true);
 }
 
 size_t

@@ -29,6 +29,12 @@ struct record *pool_take(struct pool *p, const struct record *r);
 /* r must be the oldest one taken. */
 void pool_release(struct pool *p, struct record *r);
 
+/*
+ * Of the records that wait the older half is not to be computed, so that
+ * there is room soon. Does nothing while some that were marked are there.
+ */
+void pool_mark_skipped(struct pool *p);
+
 size_t pool_get_count(const struct pool *p);
 
 #endif

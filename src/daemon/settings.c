@@ -1,6 +1,7 @@
 /* The table of sinkd's options; see settings.h. */
 #include "daemon/settings.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/model_path.h"
@@ -15,6 +16,9 @@ enum { ASIDE_TOKENS = 1024 }; /* room for a question and its answer */
 static const char *const policy_names[] = {"sink", "window", "dense", "recompute", NULL};
 
 static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
+
+/* In the order of enum from. */
+static const char *const from_names[] = {"end", "start", NULL};
 
 static const struct option_row rows[] = {
 	{
@@ -63,6 +67,31 @@ static const struct option_row rows[] = {
 		.help = "Which of several GPUs.",
 	},
 	{
+		.name = "follow", .letter = 'F', .type = OPTION_STRING, .argument = "file", .offset = AT(follow),
+		.help = "Read this file for ever, as tail -F does: what is added to it, also after it was renamed "
+		    "and made anew, or cut.",
+	},
+	{
+		.name = "socket", .letter = 's', .type = OPTION_STRING, .argument = "path", .offset = AT(socket),
+		.help = "Make a Unix stream socket there from which any number of producers are read.",
+	},
+	{
+		.name = "socket-mode", .type = OPTION_STRING, .argument = "octal", .offset = AT(socket_mode),
+		.fallback = "0600",
+		.help = "Permissions of the sockets that are made: who may write to one may connect.",
+	},
+	{
+		.name = "answer", .type = OPTION_CHOICE, .offset = AT(answer), .fallback = "own",
+		.choices = producers_answer_names,
+		.help = "What a producer on the socket gets back. own: its own events, annotated; all: everybody's; "
+		    "none: nothing, for producers that never read.",
+	},
+	{
+		.name = "from", .type = OPTION_CHOICE, .offset = AT(from), .fallback = "end", .choices = from_names,
+		.help = "Where a followed file or journal is begun, unless a state says where to go on. end: with "
+		    "what is written from now on; start: with the oldest that is there.",
+	},
+	{
 		.name = "format", .letter = 'f', .type = OPTION_CHOICE, .offset = AT(format), .fallback = "auto",
 		.choices = reader_format_names,
 		.help = "Form of the input. auto: JSON if the first line that is not blank begins with a "
@@ -87,6 +116,33 @@ static const struct option_row rows[] = {
 		.min = 64, .max = INT64_C(1) << 28,
 		.help = "Longest line that is read; of a longer one only the error is written. K, M or G may "
 		    "follow.",
+	},
+	{
+		.name = "output", .letter = 'o', .type = OPTION_STRING, .argument = "file", .offset = AT(output),
+		.help = "Append to this file instead of writing to standard output.",
+	},
+	{
+		.name = "on-overload", .type = OPTION_CHOICE, .offset = AT(overload), .fallback = "block",
+		.choices = overload_names,
+		.help = "What to do with more events than can be read. block: read no more until there is room, "
+		    "so that producers wait; skip: leave out the oldest that wait, and say how many of which "
+		    "source.",
+	},
+	{
+		.name = "max-peers", .type = OPTION_INT, .argument = "number", .offset = AT(max_peers),
+		.fallback = "2048", .min = 1, .max = 1 << 20,
+		.help = "Connections that a socket takes at once.",
+	},
+	{
+		.name = "backlog", .type = OPTION_SIZE, .argument = "bytes", .offset = AT(backlog), .fallback = "256K",
+		.min = 4096, .max = 1 << 30,
+		.help = "What may wait for a connection that reads slowly before lines are left out for it. K, M or "
+		    "G may follow.",
+	},
+	{
+		.name = "patience", .type = OPTION_INT, .argument = "seconds", .offset = AT(patience), .fallback = "60",
+		.min = 1, .max = 1 << 20,
+		.help = "How long a connection may read nothing of what waits for it before it is closed.",
 	},
 	{
 		.name = "strict", .type = OPTION_FLAG, .offset = AT(strict),
@@ -131,6 +187,43 @@ check_name(const char *option, const char *name, struct err *e)
 	return 0;
 }
 
+static int
+parse_mode(struct settings *s, struct err *e)
+{
+	char *end;
+	unsigned long mode = strtoul(s->socket_mode, &end, 8);
+
+	if (*end != '\0' || mode > 0777 || s->socket_mode[0] == '-')
+		return err_set(e, EX_USAGE, "--socket-mode must be octal, at most 777, not '%s'", s->socket_mode);
+	s->mode = (unsigned)mode;
+	return 0;
+}
+
+static void
+fill_inputs(struct settings *s)
+{
+	s->intake = (struct intake_options){
+		.reader = {
+			.key = s->key,
+			.text_field = s->text_field,
+			.source_field = s->source_field,
+			.max_line = (size_t)s->max_line,
+		},
+		.overload = (enum overload)s->overload,
+		.strict = s->strict,
+	};
+	s->producers = (struct producers_options){
+		.peers = {
+			.max_line = (size_t)s->max_line,
+			.most = (int)s->max_peers,
+			.backlog = (size_t)s->backlog,
+			.patience = (int)s->patience,
+		},
+		.format = (enum reader_format)s->format,
+		.answer = (enum producers_answer)s->answer,
+	};
+}
+
 static void
 fill_worker(struct settings *s)
 {
@@ -163,13 +256,9 @@ settings_complete(struct settings *s, struct err *e)
 		    policy_names[s->policy]);
 	if (s->model == NULL && model_path_find(s->model_path, sizeof s->model_path, e) < 0)
 		return -1;
+	if (parse_mode(s, e) < 0)
+		return -1;
 	fill_worker(s);
-	s->reader = (struct reader_options){
-		.format = (enum reader_format)s->format,
-		.key = s->key,
-		.text_field = s->text_field,
-		.source_field = s->source_field,
-		.max_line = (size_t)s->max_line,
-	};
+	fill_inputs(s);
 	return 0;
 }

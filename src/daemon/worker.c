@@ -362,6 +362,8 @@ join(struct worker *w, struct record *r)
 
 	g->records[g->n] = r;
 	g->ends[g->n++] = g->tokens;
+	if (r->type == RECORD_EVENT && atomic_load(&r->skip))
+		r->type = RECORD_SKIPPED;
 	if (r->type != RECORD_EVENT || r->text_len == 0)
 		return 0;
 	if ((n = tokenizer_encode(w->stream->tokenizer, r->text, r->text_len, 0, &ids, &w->failure)) < 0)

@@ -19,7 +19,9 @@ struct lines {
 	size_t next;      /* of the one after it, while peeked */
 	size_t scanned;   /* bytes after start known to hold no newline */
 	int64_t number;   /* lines begun */
+	int64_t offset;   /* in the input, of the first of bytes */
 	bool peeked, discarding, ended;
+	bool cutting;     /* what is held is to be cut, however long it is */
 	struct line line; /* while peeked */
 };
 
@@ -31,6 +33,14 @@ lines_new(size_t max)
 	if (l != NULL)
 		l->max = max;
 	return l;
+}
+
+void
+lines_start_at(struct lines *l, const struct place *p)
+{
+	l->offset = p->offset;
+	l->number = p->line;
+	l->discarding = p->within;
 }
 
 void
@@ -47,6 +57,7 @@ static void
 shrink(struct lines *l)
 {
 	buf_consume(&l->bytes, l->start);
+	l->offset += (int64_t)l->start;
 	l->start = 0;
 	if (l->bytes.cap > KEEP && l->bytes.len <= KEEP - READ)
 		buf_trim(&l->bytes, KEEP);
@@ -68,6 +79,34 @@ lines_commit(struct lines *l, size_t n)
 	l->bytes.len += n;
 }
 
+bool
+lines_add(struct lines *l, const char *bytes, size_t n)
+{
+	assert(!l->peeked && !l->ended);
+	shrink(l);
+	buf_add(&l->bytes, bytes, n);
+	return !l->bytes.failed;
+}
+
+size_t
+lines_trim(struct lines *l)
+{
+	if (l->peeked)
+		return l->bytes.len;
+	shrink(l);
+	if (l->bytes.len == 0)
+		buf_fini(&l->bytes);
+	else if (l->bytes.cap > l->bytes.len + l->bytes.len / 2)
+		buf_trim(&l->bytes, l->bytes.len);
+	return l->bytes.len;
+}
+
+void
+lines_cut(struct lines *l)
+{
+	l->cutting = l->bytes.len > l->start;
+}
+
 void
 lines_end(struct lines *l)
 {
@@ -83,9 +122,16 @@ lines_have_ended(const struct lines *l)
 static const struct line *
 give(struct lines *l, size_t len, size_t next)
 {
-	bool cut = len > l->max;
+	bool cut = len > l->max || l->cutting;
 
-	l->line = (struct line){l->bytes.data + l->start, cut ? l->max : len, ++l->number, cut};
+	l->line = (struct line){
+		.data = l->bytes.data + l->start,
+		.len = len > l->max ? l->max : len,
+		.number = ++l->number,
+		.cut = cut,
+		.after = {l->offset + (int64_t)next, l->number, l->discarding},
+	};
+	l->cutting = false;
 	l->next = next;
 	l->peeked = true;
 	return &l->line;
@@ -123,7 +169,7 @@ lines_peek(struct lines *l)
 	if (newline != NULL)
 		return give(l, (size_t)(newline - from), l->start + (size_t)(newline - from) + 1);
 	l->scanned = len;
-	if (len > l->max) {
+	if (len > l->max || l->cutting) {
 		l->discarding = true;
 		return give(l, len, l->bytes.len);
 	}

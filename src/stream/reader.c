@@ -19,8 +19,7 @@ const char *const reader_format_names[] = {"auto", "journal", "container", "chat
 
 struct reader {
 	const struct reader_options *options;
-	enum reader_format format; /* READER_AUTO until the first line that is not blank */
-	const struct form *form;   /* NULL: found out for each object */
+	const struct form *form;   /* of the line in hand; NULL: to be found out */
 	struct buf text, source;   /* of the event in hand */
 	struct buf rendered, scratch;
 };
@@ -33,8 +32,6 @@ reader_new(const struct reader_options *o)
 	if (r == NULL)
 		return NULL;
 	r->options = o;
-	r->format = o->format;
-	r->form = form_find(reader_format_names[o->format]);
 	return r;
 }
 
@@ -124,6 +121,7 @@ extract(struct reader *r, const json_t *object, struct record *rec)
 		snprintf(rec->reason, sizeof rec->reason, "the text is white space");
 	rec->text = r->rendered.data;
 	rec->text_len = r->rendered.len;
+	rec->source_len = rec->text_len == 0 ? 0 : r->source.len;
 }
 
 static void
@@ -188,7 +186,8 @@ out_of_memory(const struct reader *r)
 }
 
 int
-reader_read(struct reader *r, const struct line *line, struct record *rec, struct err *e)
+reader_read(struct reader *r, enum reader_format *format, const struct line *line, struct record *rec,
+    struct err *e)
 {
 	struct line l = *line;
 	size_t space;
@@ -199,10 +198,11 @@ reader_read(struct reader *r, const struct line *line, struct record *rec, struc
 		l.len -= 3;
 	}
 	space = count_space(l.data, l.len);
-	if (space == l.len && !l.cut && r->format != READER_PLAIN)
+	if (space == l.len && !l.cut && *format != READER_PLAIN)
 		return 0;
-	if (r->format == READER_AUTO)
-		r->format = space < l.len && l.data[space] == '{' ? READER_JSON : READER_PLAIN;
+	if (*format == READER_AUTO)
+		*format = space < l.len && l.data[space] == '{' ? READER_JSON : READER_PLAIN;
+	r->form = form_find(reader_format_names[*format]);
 
 	forget(r);
 	memset(rec, 0, sizeof *rec);
@@ -211,7 +211,7 @@ reader_read(struct reader *r, const struct line *line, struct record *rec, struc
 		snprintf(rec->reason, sizeof rec->reason, "the line is longer than %zu bytes, see --max-line",
 		    r->options->max_line);
 		refuse(r, &l, rec);
-	} else if (r->format == READER_PLAIN)
+	} else if (*format == READER_PLAIN)
 		read_plain(r, &l, rec);
 	else
 		read_json(r, &l, rec);

@@ -1,10 +1,11 @@
 /*
- * Lines of one input become records: the format is found out, JSON is read,
+ * Lines become records: the format is found out, JSON is read,
  * text and source are taken from their members, bad lines become errors.
  */
 #ifndef SINKD_STREAM_READER_H
 #define SINKD_STREAM_READER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,11 +27,17 @@ enum reader_format {
 extern const char *const reader_format_names[];
 
 struct reader_options {
-	enum reader_format format;
 	const char *key;          /* the member that annotations have: valid UTF-8, at most READER_KEY_MAX bytes */
 	const char *text_field;   /* members to take text and source from, not the same; NULL: as the form says */
 	const char *source_field;
 	size_t max_line;          /* only for the sentence that refuses a longer one */
+};
+
+/* Where in an input the next line begins. All zero: at its start. */
+struct place {
+	int64_t offset; /* bytes before it */
+	int64_t line;   /* number of the last line before it, from 1 */
+	bool within;    /* it is the rest of a line that was too long, to be passed over */
 };
 
 /* A line without its newline. */
@@ -39,6 +46,7 @@ struct line {
 	size_t len;
 	int64_t number; /* in its input, from 1 */
 	bool cut;       /* longer than allowed: data is only its start */
+	struct place after;
 };
 
 struct reader;
@@ -48,13 +56,15 @@ struct reader *reader_new(const struct reader_options *o);
 void reader_free(struct reader *r);
 
 /*
- * Read a line into *rec: its type, flags, line, raw, text and reason; seq and
+ * Read a line of an input whose format is *format: what was asked for, and once
+ * auto has been decided by a line, that. Fills *rec: its type, flags, line, raw, text and reason; seq and
  * input are the caller's. raw and text are borrowed from the line and from the
  * reader until its next call; together they are at most READER_GROWTH(len)
  * bytes. Returns 1, 0 if the line is none (blank, in JSON), or -1 with *e set
  * (EX_OSERR: no memory).
  */
-int reader_read(struct reader *r, const struct line *line, struct record *rec, struct err *e);
+int reader_read(struct reader *r, enum reader_format *format, const struct line *line, struct record *rec,
+    struct err *e);
 
 /*
  * Nothing that a text is decoded from is shorter in JSON: a byte of an array

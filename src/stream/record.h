@@ -7,6 +7,7 @@
 #ifndef SINKD_STREAM_RECORD_H
 #define SINKD_STREAM_RECORD_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@ enum { RECORD_START = 64 }; /* bytes of a bad line that its error shows */
 enum record_type {
 	RECORD_EVENT, /* annotated */
 	RECORD_ERROR, /* a line that cannot be one; raw is its start */
+	RECORD_SKIPPED, /* an event that was not computed: there were too many */
 };
 
 struct record {
@@ -33,8 +35,11 @@ struct record {
 	size_t raw_len;      /* wrap and error: valid UTF-8 */
 	const char *text;    /* what the model reads, valid UTF-8 */
 	size_t text_len;     /* 0: nothing to read, reason says why */
+	size_t source_len;   /* text begins with the source; 0: it has none */
+	uint64_t peer;       /* the loop's own number of who waits for the annotation, 0: nobody */
 	char reason[256];    /* of an error, or of an event without text; valid UTF-8; "": none */
 	struct score score;
+	atomic_bool skip;    /* set by the loop while the record waits: it is not to be computed */
 };
 
 /* Bytes that record_keep needs. */

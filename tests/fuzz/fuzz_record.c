@@ -67,6 +67,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct reader_options options = {.key = "sinkd", .max_line = MAX_LINE};
+	enum reader_format format = READER_AUTO;
 	struct lines *lines = lines_new(MAX_LINE);
 	struct buf out = {0};
 	struct reader *reader;
@@ -75,7 +76,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct line *line;
 
 	if (size > 0) {
-		options.format = (enum reader_format)(*data % (READER_PLAIN + 1));
+		format = (enum reader_format)(*data % (READER_PLAIN + 1));
 		data++;
 		size--;
 	}
@@ -92,7 +93,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (size == 0)
 			lines_end(lines);
 		while ((line = lines_peek(lines)) != NULL) {
-			if (reader_read(reader, line, &rec, &e) > 0)
+			if (reader_read(reader, &format, line, &rec, &e) > 0)
 				check_record(&rec, &out);
 			lines_pop(lines);
 		}

@@ -13,6 +13,7 @@
 
 static struct reader_options options = {.key = "sinkd", .max_line = 1 << 20};
 static struct reader *reader;
+static enum reader_format input_format;
 static struct record rec;
 static struct err err;
 
@@ -20,7 +21,7 @@ static void
 start(enum reader_format format)
 {
 	reader_free(reader);
-	options.format = format;
+	input_format = format;
 	reader = reader_new(&options);
 	assert_non_null(reader);
 }
@@ -29,7 +30,7 @@ static int
 read_bytes(const char *data, size_t len)
 {
 	struct line line = {.data = data, .len = len, .number = 7};
-	int rc = reader_read(reader, &line, &rec, &err);
+	int rc = reader_read(reader, &input_format, &line, &rec, &err);
 
 	assert_true(rc >= 0);
 	if (rc > 0) {
@@ -184,7 +185,7 @@ test_byte_order_mark_belongs_to_no_line(void **state)
 
 	(void)state;
 	start(READER_AUTO);
-	assert_int_equal(reader_read(reader, &line, &rec, &err), 1);
+	assert_int_equal(reader_read(reader, &input_format, &line, &rec, &err), 1);
 	assert_int_equal(rec.type, RECORD_EVENT);
 	assert_int_equal(rec.raw[0], '{');
 }
@@ -214,7 +215,7 @@ test_bad_lines(void **state)
 	memcpy(deep, "{\"a\":", 5);
 	refuses(deep, sizeof deep, "nested too deep");
 	assert_int_equal(rec.raw_len, 64);
-	assert_int_equal(reader_read(reader, &cut, &rec, &err), 1);
+	assert_int_equal(reader_read(reader, &input_format, &cut, &rec, &err), 1);
 	assert_int_equal(rec.type, RECORD_ERROR);
 	assert_non_null(strstr(rec.reason, "longer than 1048576 bytes"));
 	assert_memory_equal(rec.raw, "abc", 3);

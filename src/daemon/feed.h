@@ -1,0 +1,46 @@
+/*
+ * An input as the rest of the loop sees it: something that gives lines while
+ * there is room for them, and can say where it has come to.
+ */
+#ifndef SINKD_DAEMON_FEED_H
+#define SINKD_DAEMON_FEED_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "stream/reader.h"
+
+/* Where a line comes from; the feed's own. */
+struct origin {
+	const char *name;          /* for errors, valid UTF-8, lasts as long as the feed; NULL: standard input */
+	enum reader_format format; /* as asked for, then as found out */
+	uint64_t peer;             /* who waits for the annotation, 0: nobody */
+	int64_t records;           /* that its lines have become */
+};
+
+struct feed_callbacks {
+	/* A line. Returns false when there is no room: the same line is given again after resume, after stop never. */
+	bool (*line)(void *arg, struct origin *from, const struct line *line);
+	/* The end of this feed. e->code is 0, or why it came early: EX_NOINPUT, EX_IOERR, EX_OSERR. Its last call. */
+	void (*end)(void *arg, const struct err *e);
+};
+
+/* What the loop does with a feed. Nothing is called after free, and after stop only save and free. */
+struct feed_ops {
+	void (*resume)(void *feed); /* there is room again: go on, from the loop; at any time, also to begin */
+	void (*stop)(void *feed);   /* read no more; no callback is called from here on */
+	void (*free)(void *feed);
+	/* Add to state, an object, what is needed to go on after the last line given. NULL: the feed cannot. */
+	void (*save)(const void *feed, json_t *state);
+};
+
+/* A place as three members of an object, and back; false: they are not there or make no sense. */
+void feed_save_place(json_t *object, const struct place *p, enum reader_format format);
+bool feed_load_place(const json_t *object, struct place *p, enum reader_format *format);
+
+/* A name from the system as valid UTF-8, on the heap; NULL: no memory. */
+char *feed_make_name(const char *name);
+
+#endif

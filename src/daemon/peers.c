@@ -1,0 +1,638 @@
+/* Connections of a Unix socket; see peers.h. Loop thread. */
+#include "daemon/peers.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "stream/lines.h"
+
+enum {
+	READ = 1 << 16,          /* bytes read at once, for all peers in one place */
+	TURN_LINES = 64,         /* lines that one gives before it is another's turn */
+	TURN_PEERS = 64,         /* turns in one go of the loop */
+	MUST_FACTOR = 4,         /* backlogs that replies may fill */
+	KEEP = 1 << 14,          /* bytes of output memory that an idle one keeps */
+	BUCKETS = 1024,
+	UNFINISHED = 64 << 20,   /* bytes of unfinished lines of all peers, before one is cut short */
+};
+
+struct peer {
+	struct peers *owner;
+	uint64_t number;
+	int fd;
+	uid_t uid;
+	struct event *readable, *writable;
+	struct lines *lines;
+	size_t unfinished;      /* bytes held in lines */
+	struct origin origin;
+	struct buf out;
+	size_t written;         /* of out */
+	int64_t skipped;        /* lines left out and not told yet */
+	double progress;        /* when it last took something, or something began to wait */
+	int holds;
+	bool queued;            /* in the line of those with something to give */
+	bool eof;               /* gives nothing more */
+	bool deaf;              /* takes nothing more */
+	bool closing;           /* to be closed, but not inside its own callbacks */
+	void *data;
+	TAILQ_ENTRY(peer) link, turn;
+	LIST_ENTRY(peer) bucket;
+};
+
+TAILQ_HEAD(peer_list, peer);
+
+struct peers {
+	struct event_base *base;
+	const struct peers_options *options;
+	const struct peers_callbacks *callbacks;
+	void *arg;
+	struct event *accept, *retry, *turn, *patience;
+	struct peer_list all, queue;
+	LIST_HEAD(, peer) buckets[BUCKETS]; /* by number */
+	size_t closing;         /* that wait to be freed */
+	size_t count;
+	uint64_t numbers;
+	size_t unfinished;
+	int64_t skipped;
+	bool blocked;           /* a line was not taken: wait for peers_resume */
+	bool stopped;
+	char read[READ];
+};
+
+static const struct timeval now = {0, 0};
+
+/* ---- closing -------------------------------------------------------- */
+
+static void
+wake(struct peers *s)
+{
+	evtimer_add(s->turn, &now);
+}
+
+void
+peer_close(struct peer *p)
+{
+	if (p->closing)
+		return;
+	p->closing = true;
+	p->owner->closing++;
+	event_del(p->readable);
+	event_del(p->writable);
+	wake(p->owner);
+}
+
+static void
+free_peer(struct peer *p)
+{
+	struct peers *s = p->owner;
+
+	if (s->callbacks->gone != NULL)
+		s->callbacks->gone(s->arg, p);
+	if (p->queued)
+		TAILQ_REMOVE(&s->queue, p, turn);
+	TAILQ_REMOVE(&s->all, p, link);
+	LIST_REMOVE(p, bucket);
+	s->closing -= p->closing;
+	s->count--;
+	s->unfinished -= p->unfinished;
+	event_free(p->readable);
+	event_free(p->writable);
+	close(p->fd);
+	lines_free(p->lines);
+	buf_fini(&p->out);
+	free(p);
+}
+
+/* One that has given all, got all and waits for nothing is done with. */
+static void
+close_if_done(struct peer *p)
+{
+	if (p->eof && p->holds == 0 && !p->queued && (p->deaf || p->out.len == 0))
+		peer_close(p);
+}
+
+/* ---- writing -------------------------------------------------------- */
+
+static void
+tell_skipped(struct peer *p)
+{
+	struct peers *s = p->owner;
+
+	if (p->skipped == 0 || p->out.len - p->written > s->options->backlog / 2)
+		return;
+	buf_printf(&p->out, "{%s:{\"type\":\"skipped\",\"count\":%" PRId64
+	    ",\"reason\":\"the reader is too slow\"}}\n", s->options->key, p->skipped);
+	p->skipped = 0;
+}
+
+static void
+give_up(struct peer *p)
+{
+	p->deaf = true;
+	event_del(p->writable);
+	buf_fini(&p->out);
+	p->written = 0;
+	p->skipped = 0;
+	close_if_done(p);
+}
+
+static void
+write_out(struct peer *p)
+{
+	while (!p->deaf && p->written < p->out.len) {
+		ssize_t n = send(p->fd, p->out.data + p->written, p->out.len - p->written, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n > 0) {
+			p->written += (size_t)n;
+			p->progress = clock_get_seconds();
+			tell_skipped(p);
+		} else if (errno == EAGAIN) {
+			event_add(p->writable, NULL);
+			return;
+		} else if (errno != EINTR) {
+			give_up(p); /* it will not read any more; it may still give */
+			return;
+		}
+	}
+	p->written = 0;
+	buf_clear(&p->out);
+	buf_trim(&p->out, KEEP);
+	close_if_done(p);
+}
+
+static void
+on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	write_out(arg);
+}
+
+static void
+on_patience(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval second = {1, 0};
+	struct peers *s = arg;
+	struct peer *p;
+	bool waiting = false;
+
+	(void)fd;
+	(void)what;
+	TAILQ_FOREACH(p, &s->all, link) {
+		if (p->deaf || p->out.len == 0)
+			continue;
+		waiting = true;
+		if (clock_get_seconds() - p->progress < s->options->patience)
+			continue;
+		log_message(LOG_WARNING, "closing a connection that has read nothing for %d s, while %zu bytes waited",
+		    s->options->patience, p->out.len - p->written);
+		peer_close(p);
+	}
+	if (waiting)
+		evtimer_add(s->patience, &second);
+}
+
+static int64_t
+count_lines(const char *text, size_t len)
+{
+	int64_t n = 0;
+
+	for (const char *p = text; (p = memchr(p, '\n', (size_t)(text + len - p))) != NULL; p++)
+		n++;
+	return n;
+}
+
+void
+peer_send(struct peer *p, const char *lines, size_t len, bool must)
+{
+	static const struct timeval second = {1, 0};
+	struct peers *s = p->owner;
+	size_t waiting = p->out.len - p->written, most = s->options->backlog * (must ? MUST_FACTOR : 1);
+
+	if (p->deaf || p->closing)
+		return;
+	if ((waiting > 0 && waiting + len > most) || (p->skipped > 0 && !must)) {
+		p->skipped += count_lines(lines, len);
+		s->skipped += count_lines(lines, len);
+		if (must)
+			peer_close(p);
+		return;
+	}
+	if (waiting == 0) {
+		p->progress = clock_get_seconds();
+		event_add(p->writable, NULL);
+		if (!evtimer_pending(s->patience, NULL))
+			evtimer_add(s->patience, &second);
+	}
+	if (p->written > s->options->backlog) {
+		buf_consume(&p->out, p->written);
+		p->written = 0;
+	}
+	buf_add(&p->out, lines, len);
+	if (p->out.failed)
+		peer_close(p);
+}
+
+bool
+peers_flush(struct peers *s)
+{
+	struct peer *p;
+	bool done = true;
+
+	TAILQ_FOREACH(p, &s->all, link) {
+		if (!p->closing && p->out.len > 0)
+			write_out(p);
+		done &= p->closing || p->deaf || p->out.len == 0;
+	}
+	return done;
+}
+
+/* ---- reading -------------------------------------------------------- */
+
+enum turn {
+	TURN_DONE,    /* waits for bytes, or for its end */
+	TURN_MORE,    /* has more to give, but let others first */
+	TURN_BLOCKED, /* there is no room */
+};
+
+static enum turn
+give_lines(struct peer *p)
+{
+	struct peers *s = p->owner;
+	const struct line *line;
+
+	for (int i = 0; !p->closing && !s->stopped && (line = lines_peek(p->lines)) != NULL; i++) {
+		if (i == TURN_LINES)
+			return TURN_MORE;
+		if (!s->callbacks->line(s->arg, p, line))
+			return TURN_BLOCKED;
+		lines_pop(p->lines);
+	}
+	return TURN_DONE;
+}
+
+/* Returns false at its end. */
+static bool
+read_once(struct peer *p)
+{
+	struct peers *s = p->owner;
+	ssize_t n = recv(p->fd, s->read, sizeof s->read, MSG_DONTWAIT);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	return n > 0 && lines_add(p->lines, s->read, (size_t)n);
+}
+
+/* Memory for what is held, and no more; and of all peers together not too much. */
+static void
+account(struct peer *p)
+{
+	struct peers *s = p->owner;
+	size_t held = lines_trim(p->lines);
+
+	s->unfinished += held - p->unfinished;
+	p->unfinished = held;
+	if (s->unfinished > UNFINISHED + 4 * s->options->max_line && held > READ)
+		lines_cut(p->lines);
+}
+
+static enum turn
+take_turn(struct peer *p)
+{
+	enum turn t = give_lines(p);
+
+	if (t != TURN_DONE || p->closing || p->owner->stopped)
+		return t;
+	if (!p->eof) {
+		if (!read_once(p)) {
+			p->eof = true;
+			lines_end(p->lines);
+		}
+		if ((t = give_lines(p)) != TURN_DONE)
+			return t;
+		account(p);
+		if ((t = give_lines(p)) != TURN_DONE)
+			return t;
+	}
+	if (!p->eof)
+		event_add(p->readable, NULL);
+	return TURN_DONE;
+}
+
+static void
+enqueue(struct peer *p, bool first)
+{
+	struct peers *s = p->owner;
+
+	if (p->queued)
+		return;
+	p->queued = true;
+	if (first)
+		TAILQ_INSERT_HEAD(&s->queue, p, turn);
+	else
+		TAILQ_INSERT_TAIL(&s->queue, p, turn);
+	if (!s->blocked)
+		wake(s);
+}
+
+static void
+on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	enqueue(arg, false);
+}
+
+static void
+reap(struct peers *s)
+{
+	struct peer *p, *next;
+
+	for (p = TAILQ_FIRST(&s->all); p != NULL && s->closing > 0; p = next) {
+		next = TAILQ_NEXT(p, link);
+		if (p->closing)
+			free_peer(p);
+	}
+}
+
+/* Those with something to give, each in its turn. */
+static void
+on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct peers *s = arg;
+	struct peer *p;
+
+	(void)fd;
+	(void)what;
+	for (int i = 0; i < TURN_PEERS && !s->blocked && !s->stopped && (p = TAILQ_FIRST(&s->queue)) != NULL; i++) {
+		enum turn t;
+
+		TAILQ_REMOVE(&s->queue, p, turn);
+		p->queued = false;
+		t = take_turn(p);
+		s->blocked = t == TURN_BLOCKED;
+		if (t != TURN_DONE)
+			enqueue(p, t == TURN_BLOCKED);
+		else
+			close_if_done(p);
+	}
+	reap(s);
+	if (!s->blocked && !s->stopped && !TAILQ_EMPTY(&s->queue))
+		wake(s);
+}
+
+void
+peers_resume(struct peers *s)
+{
+	if (!s->blocked || s->stopped)
+		return;
+	s->blocked = false;
+	wake(s);
+}
+
+/* ---- connections come ----------------------------------------------- */
+
+static void
+add_peer(struct peers *s, int fd)
+{
+	struct peer *p = calloc(1, sizeof *p);
+	struct ucred cred = {.uid = (uid_t)-1};
+	socklen_t size = sizeof cred;
+
+	if (p != NULL) {
+		p->lines = lines_new(s->options->max_line);
+		p->readable = event_new(s->base, fd, EV_READ, on_readable, p);
+		p->writable = event_new(s->base, fd, EV_WRITE, on_writable, p);
+	}
+	if (p == NULL || p->lines == NULL || p->readable == NULL || p->writable == NULL ||
+	    event_add(p->readable, NULL) < 0) {
+		log_message(LOG_WARNING, "out of memory for a connection");
+		if (p != NULL) {
+			lines_free(p->lines);
+			if (p->readable != NULL)
+				event_free(p->readable);
+			if (p->writable != NULL)
+				event_free(p->writable);
+			free(p);
+		}
+		close(fd);
+		return;
+	}
+	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size);
+	p->owner = s;
+	p->fd = fd;
+	p->uid = cred.uid;
+	p->number = p->origin.peer = ++s->numbers;
+	TAILQ_INSERT_TAIL(&s->all, p, link);
+	LIST_INSERT_HEAD(&s->buckets[p->number % BUCKETS], p, bucket);
+	s->count++;
+	if (s->callbacks->come != NULL)
+		s->callbacks->come(s->arg, p);
+}
+
+static void
+refuse(struct peers *s, int fd)
+{
+	struct buf b = {0};
+
+	buf_printf(&b, "{%s:{\"type\":\"error\",\"fault\":\"server\",\"reason\":\"there are %d connections already\"}}\n",
+	    s->options->key, s->options->most);
+	if (!b.failed)
+		(void)send(fd, b.data, b.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	buf_fini(&b);
+	close(fd);
+}
+
+static void
+on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	struct peers *s = arg;
+
+	(void)fd;
+	(void)what;
+	if (!s->stopped)
+		event_add(s->accept, NULL);
+}
+
+static void
+on_accept(evutil_socket_t listening, short what, void *arg)
+{
+	static const struct timeval later = {1, 0};
+	struct peers *s = arg;
+
+	(void)what;
+	for (int i = 0; i < TURN_PEERS; i++) {
+		int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+			log_message(LOG_WARNING, "cannot take a connection now: %s", strerror(errno));
+			event_add(s->retry, &later);
+			return;
+		}
+		if (fd < 0)
+			break;
+		if (s->count >= (size_t)s->options->most)
+			refuse(s, fd);
+		else
+			add_peer(s, fd);
+	}
+	event_add(s->accept, NULL);
+}
+
+void
+peers_adopt(struct peers *s, int fd)
+{
+	add_peer(s, fd);
+}
+
+/* ---- start and end -------------------------------------------------- */
+
+struct peers *
+peers_new(struct event_base *base, int fd, const struct peers_options *o, const struct peers_callbacks *callbacks,
+    void *arg, struct err *e)
+{
+	struct peers *s = calloc(1, sizeof *s);
+
+	if (s == NULL)
+		goto fail;
+	TAILQ_INIT(&s->all);
+	TAILQ_INIT(&s->queue);
+	s->base = base;
+	s->options = o;
+	s->callbacks = callbacks;
+	s->arg = arg;
+	s->turn = evtimer_new(base, on_turn, s);
+	s->retry = evtimer_new(base, on_retry, s);
+	s->patience = evtimer_new(base, on_patience, s);
+	if (s->turn == NULL || s->patience == NULL || s->retry == NULL)
+		goto fail;
+	if (fd >= 0 && ((s->accept = event_new(base, fd, EV_READ, on_accept, s)) == NULL ||
+	    event_add(s->accept, NULL) < 0))
+		goto fail;
+	return s;
+fail:
+	err_set(e, EX_OSERR, "out of memory for connections");
+	peers_free(s);
+	return NULL;
+}
+
+void
+peers_free(struct peers *s)
+{
+	struct event *events[4];
+
+	if (s == NULL)
+		return;
+	memcpy(events, (struct event *[]){s->accept, s->retry, s->turn, s->patience}, sizeof events);
+	while (!TAILQ_EMPTY(&s->all))
+		free_peer(TAILQ_FIRST(&s->all));
+	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+		if (events[i] != NULL)
+			event_free(events[i]);
+	free(s);
+}
+
+void
+peers_stop(struct peers *s)
+{
+	struct peer *p;
+
+	s->stopped = true;
+	if (s->accept != NULL)
+		event_del(s->accept);
+	TAILQ_FOREACH(p, &s->all, link)
+		event_del(p->readable);
+}
+
+/* ---- one peer ------------------------------------------------------- */
+
+size_t
+peers_get_count(const struct peers *s)
+{
+	return s->count;
+}
+
+int64_t
+peers_get_skipped(const struct peers *s)
+{
+	return s->skipped;
+}
+
+struct peer *
+peers_next(const struct peers *s, const struct peer *p)
+{
+	do
+		p = p == NULL ? TAILQ_FIRST(&s->all) : TAILQ_NEXT(p, link);
+	while (p != NULL && p->closing);
+	return (struct peer *)p;
+}
+
+struct peer *
+peers_find(const struct peers *s, uint64_t number)
+{
+	struct peer *p;
+
+	LIST_FOREACH(p, &s->buckets[number % BUCKETS], bucket)
+		if (p->number == number)
+			return p->closing ? NULL : p;
+	return NULL;
+}
+
+uint64_t
+peer_get_number(const struct peer *p)
+{
+	return p->number;
+}
+
+uid_t
+peer_get_uid(const struct peer *p)
+{
+	return p->uid;
+}
+
+int
+peer_get_fd(const struct peer *p)
+{
+	return p->fd;
+}
+
+void *
+peer_get_data(const struct peer *p)
+{
+	return p->data;
+}
+
+void
+peer_set_data(struct peer *p, void *data)
+{
+	p->data = data;
+}
+
+struct origin *
+peer_get_origin(struct peer *p)
+{
+	return &p->origin;
+}
+
+void
+peer_hold(struct peer *p)
+{
+	p->holds++;
+}
+
+void
+peer_release(struct peer *p)
+{
+	assert(p->holds > 0);
+	p->holds--;
+	close_if_done(p);
+}
