@@ -25,7 +25,7 @@ enum {
  */
 enum panel_kind { PANEL_F32, PANEL_BF16, PANEL_Q8 };
 
-/* A block of activations: x[i] = scale * q[i]. */
+/* A block of activations: x[i] = scale * q[i]. The first four are written together. */
 enum { Q8_BLOCK = 32 };
 struct q8_block {
 	float scale;

@@ -6,23 +6,68 @@
  */
 enum { Q8_ROWS = 4, Q8_PANELS = 3 };
 
+/* The largest magnitude of each of four blocks. */
+static inline __attribute__((always_inline)) __m128
+largest_of_four(const float *x)
+{
+	__m512 m[4], t, u;
+	__m256 half;
+
+	for (int i = 0; i < 4; i++)
+		m[i] = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + i * Q8_BLOCK)),
+		    _mm512_abs_ps(_mm512_loadu_ps(x + i * Q8_BLOCK + 16)));
+	t = _mm512_max_ps(_mm512_unpacklo_ps(m[0], m[1]), _mm512_unpackhi_ps(m[0], m[1]));
+	u = _mm512_max_ps(_mm512_unpacklo_ps(m[2], m[3]), _mm512_unpackhi_ps(m[2], m[3]));
+	t = _mm512_max_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t), _mm512_castps_pd(u))),
+	    _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t), _mm512_castps_pd(u))));
+	half = _mm256_max_ps(_mm512_castps512_ps256(t), _mm512_extractf32x8_ps(t, 1));
+	return _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+static inline __attribute__((always_inline)) void
+four_q8_blocks(const float *x, struct q8_block *y)
+{
+	__m128 largest = largest_of_four(x), scale = _mm_div_ps(largest, _mm_set1_ps(127));
+	__m128 inverse = _mm_maskz_div_ps(_mm_cmp_ps_mask(largest, _mm_setzero_ps(), _CMP_GT_OQ), _mm_set1_ps(127), largest);
+	__m128 rows[4];
+	__m256i sums[4];
+	float factor[4];
+
+	_mm_storeu_ps(factor, inverse);
+	for (int i = 0; i < 4; i++) {
+		__m512 f = _mm512_set1_ps(factor[i]);
+		__m512i p = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i * Q8_BLOCK), f));
+		__m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i * Q8_BLOCK + 16), f));
+		__m256i numbers = _mm256_set_m128i(_mm512_cvtsepi32_epi8(q), _mm512_cvtsepi32_epi8(p));
+
+		_mm256_storeu_si256((__m256i *)y[i].q, numbers);
+		sums[i] = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), numbers);
+	}
+	/* The sums of the first halves of four blocks below, those of the second halves above. */
+	sums[0] = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+	rows[0] = scale;
+	rows[1] = _mm_mul_ps(scale, _mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(sums[0]),
+	                                _mm256_extracti128_si256(sums[0], 1))));
+	rows[2] = _mm_mul_ps(scale, _mm_cvtepi32_ps(_mm256_castsi256_si128(sums[0])));
+	rows[3] = _mm_mul_ps(scale, _mm_cvtepi32_ps(_mm256_extracti128_si256(sums[0], 1)));
+	_MM_TRANSPOSE4_PS(rows[0], rows[1], rows[2], rows[3]);
+	for (int i = 0; i < 4; i++)
+		_mm_storeu_ps(&y[i].scale, rows[i]);
+}
+
 static void
 to_q8_blocks(const float *x, int64_t n, struct q8_block *y)
 {
-	for (; n > 0; n -= Q8_BLOCK, x += Q8_BLOCK, y++) {
-		__m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
-		float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-		__m512 inverse = _mm512_set1_ps(largest > 0 ? 127 / largest : 0);
-		__m512i p = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)), q = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
-		int first = _mm512_reduce_add_epi32(p), second = _mm512_reduce_add_epi32(q);
+	float rest[4 * Q8_BLOCK] = { 0 };
+	struct q8_block blocks[4];
 
-		y->scale = largest / 127;
-		y->sum = y->scale * (float)(first + second);
-		y->half_sums[0] = y->scale * (float)first;
-		y->half_sums[1] = y->scale * (float)second;
-		_mm_storeu_si128((__m128i *)y->q, _mm512_cvtsepi32_epi8(p));
-		_mm_storeu_si128((__m128i *)(y->q + 16), _mm512_cvtsepi32_epi8(q));
-	}
+	for (; n >= 4 * Q8_BLOCK; n -= 4 * Q8_BLOCK, x += 4 * Q8_BLOCK, y += 4)
+		four_q8_blocks(x, y);
+	if (n == 0)
+		return;
+	memcpy(rest, x, (size_t)n * sizeof *x);
+	four_q8_blocks(rest, blocks);
+	memcpy(y, blocks, (size_t)(n / Q8_BLOCK) * sizeof *y);
 }
 
 /* ---- weights in words, see transpose in kernels.h -------------------- */

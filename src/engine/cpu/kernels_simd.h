@@ -477,21 +477,80 @@ simd_activate(enum activation act, const float *gate, const float *up, int64_t n
 	}
 }
 
+/* Pairs (2 i, 2 i + 1): a value times its cosine, plus its partner times the sine, negative for the first of a pair. */
+static void
+rotate_pairs(const float *cosines, const float *sines, int n, const float *x, float *y)
+{
+	int i = 0;
+
+	for (; i + LANES <= n; i += LANES) {
+		vec v = vec_load(x + i);
+
+		vec_store(y + i, v * vec_load(cosines + i) + vec_swap(v) * vec_load(sines + i));
+	}
+	for (; i < n; i += 2) {
+		float a = x[i], b = x[i + 1];
+
+		y[i] = a * cosines[i] + b * sines[i];
+		y[i + 1] = b * cosines[i + 1] + a * sines[i + 1];
+	}
+}
+
+/* n pairs (i, i + apart) */
+static void
+rotate_halves(const float *cosines, const float *sines, int n, int apart, const float *x, float *y)
+{
+	int i = 0;
+
+	for (; i + LANES <= n; i += LANES) {
+		vec a = vec_load(x + i), b = vec_load(x + apart + i), c = vec_load(cosines + i), s = vec_load(sines + i);
+
+		vec_store(y + i, a * c - b * s);
+		vec_store(y + apart + i, a * s + b * c);
+	}
+	for (; i < n; i++) {
+		float a = x[i], b = x[apart + i];
+
+		y[i] = a * cosines[i] - b * sines[i];
+		y[apart + i] = a * sines[i] + b * cosines[i];
+	}
+}
+
+/* Pairs whose angles are laid out at a time, for all heads. */
+enum { ROTATE_PAIRS = 256 };
+
 static void
 simd_rotate(const struct rope *r, const float *table, const float *x, int heads, int d, float *y)
 {
-	int half = r->n_rot / 2, apart = r->style == ROPE_PAIRS ? 1 : half, step = r->style == ROPE_PAIRS ? 2 : 1;
+	float cosines[2 * ROTATE_PAIRS], sines[2 * ROTATE_PAIRS];
+	bool neighbours = r->style == ROPE_PAIRS;
+	int half = r->n_rot / 2;
 
-	for (int h = 0; h < heads; h++, x += d, y += d) {
-		for (int i = 0; i < half; i++) {
-			float c = table[2 * i], s = table[2 * i + 1], a = x[i * step], b = x[i * step + apart];
+	for (int first = 0; first < half; first += ROTATE_PAIRS) {
+		int n = half - first < ROTATE_PAIRS ? half - first : ROTATE_PAIRS;
 
-			y[i * step] = a * c - b * s;
-			y[i * step + apart] = a * s + b * c;
+		for (int i = 0; i < n; i++) {
+			float c = table[2 * (first + i)], s = table[2 * (first + i) + 1];
+
+			if (neighbours) {
+				cosines[2 * i] = cosines[2 * i + 1] = c;
+				sines[2 * i] = -s;
+				sines[2 * i + 1] = s;
+			} else {
+				cosines[i] = c;
+				sines[i] = s;
+			}
 		}
-		for (int i = r->n_rot; i < d && y != x; i++)
-			y[i] = x[i];
+		for (int h = 0; h < heads; h++) {
+			if (neighbours)
+				rotate_pairs(cosines, sines, 2 * n, x + h * d + 2 * first, y + h * d + 2 * first);
+			else
+				rotate_halves(cosines, sines, n, half, x + h * d + first, y + h * d + first);
+		}
 	}
+	for (int h = 0; h < heads && y != x; h++)
+		for (int i = r->n_rot; i < d; i++)
+			y[h * d + i] = x[h * d + i];
 }
 
 const struct cpu_kernels KERNELS = {

@@ -32,6 +32,8 @@ static inline vec vec_keep_above(vec a, vec x, vec bound)
 {
 	return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ), a);
 }
+/* lanes 2i and 2i + 1 exchanged */
+static inline vec vec_swap(vec a) { return _mm512_permute_ps(a, 0xb1); }
 
 #elif defined(__AVX2__)
 
@@ -55,6 +57,7 @@ static inline vec vec_keep_above(vec a, vec x, vec bound)
 {
 	return _mm256_and_ps(a, _mm256_cmp_ps(x, bound, _CMP_GE_OQ));
 }
+static inline vec vec_swap(vec a) { return _mm256_permute_ps(a, 0xb1); }
 
 #else
 
@@ -79,6 +82,7 @@ static inline vec vec_scale(vec a, vec n)
 	return a * (vec)e;
 }
 static inline vec vec_keep_above(vec a, vec x, vec bound) { return (vec)((x >= bound) & (vec_int)a); }
+static inline vec vec_swap(vec a) { return (vec){ a[1], a[0], a[3], a[2] }; }
 
 #endif
 
