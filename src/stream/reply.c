@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "stream/constraint.h"
 
 const char *const reply_end_names[] = {"stop", "length", "time", "cancelled"};
 
@@ -17,8 +18,18 @@ struct answer {
 	int32_t max_tokens;
 	double begin;
 	struct utf8 utf8;
-	struct schema_state json;      /* where there is a schema */
+	size_t sent;                   /* bytes of the text that were passed on */
+	struct constraint constraint;
+	struct constraint_state state;
+	struct constraint_state safe;  /* where it was last allowed to be cut off, */
+	size_t safe_len;               /* with this much text */
 };
+
+static bool
+is_constrained(const struct answer *a)
+{
+	return a->constraint.schema != NULL || a->constraint.faithful != NULL;
+}
 
 /* The end of the model's turn; a user's is opened where the stream lay in one. */
 static int
@@ -45,14 +56,24 @@ feed(struct answer *a, const int32_t *ids, size_t n, struct err *e)
 
 /* ---- the answer ----------------------------------------------------- */
 
+/* The characters up to `end` are final. */
 static void
-add_piece(struct answer *a, size_t n)
+send(struct answer *a, size_t end)
 {
-	struct buf *text = &a->r->text;
+	if (end > a->sent && a->hooks->piece != NULL)
+		a->hooks->piece(a->hooks->arg, a->r->text.data + a->sent, end - a->sent);
+	a->sent = end;
+}
 
-	text->len += n;
-	if (n > 0 && a->hooks->piece != NULL)
-		a->hooks->piece(a->hooks->arg, text->data + text->len - n, n);
+/* Where the text could be cut off, if it had to be now: behind a word that may be said, and between characters. */
+static void
+mark_safe(struct answer *a)
+{
+	if (a->utf8.n > 0 || !constraint_may_cut(&a->constraint, &a->state))
+		return;
+	a->safe = a->state;
+	a->safe_len = a->r->text.len;
+	send(a, a->safe_len);
 }
 
 static void
@@ -60,8 +81,10 @@ add_bytes(struct answer *a, const char *bytes, size_t len)
 {
 	struct buf *text = &a->r->text;
 
-	if (buf_reserve(text, 3 * (len + 1)) != NULL)
-		add_piece(a, utf8_feed(&a->utf8, bytes, len, text->data + text->len));
+	if (buf_reserve(text, 3 * (len + 1)) == NULL)
+		return;
+	text->len += utf8_feed(&a->utf8, bytes, len, text->data + text->len);
+	constraint_feed(&a->constraint, &a->state, bytes, len);
 }
 
 static int
@@ -72,49 +95,63 @@ add_token(struct answer *a, int32_t id, struct err *e)
 
 	if (a->r->tokens++ == 0)
 		a->r->first = clock_get_seconds() - a->begin;
-	for (size_t i = 0; a->o->schema != NULL && i < len; i++)
-		schema_feed(&a->json, (unsigned char)bytes[i]);
 	add_bytes(a, bytes, len);
-	return a->r->text.failed ? err_set(e, EX_OSERR, "out of memory for an answer") : 0;
+	if (a->r->text.failed)
+		return err_set(e, EX_OSERR, "out of memory for an answer");
+	if (is_constrained(a))
+		mark_safe(a);
+	else
+		send(a, a->r->text.len);
+	return 0;
 }
 
-/* A token fits into the JSON if all of its bytes do; the end does if the value is whole. */
+/* The filter of the sampler: a token is allowed if all of its bytes are. */
 static bool
-fits_schema(void *arg, int32_t id)
+is_allowed(void *arg, int32_t id)
 {
 	const struct answer *a = arg;
-	struct schema_state copy = a->json;
+	struct constraint_state copy;
 	size_t len;
 	const char *bytes;
 
 	if (stream_is_stop(a->s, id))
-		return schema_is_whole(&a->json);
+		return constraint_may_end(&a->constraint, &a->state);
 	bytes = tokenizer_decode(a->s->tokenizer, id, false, a->r->tokens == 0, &len);
-	for (size_t i = 0; i < len; i++)
-		if (!schema_feed(&copy, (unsigned char)bytes[i]))
-			return false;
-	return len > 0;
+	if (len == 0)
+		return false;
+	copy = a->state;
+	return constraint_feed(&a->constraint, &copy, bytes, len) && constraint_may_go_on(&a->constraint, &copy);
 }
 
-/* What is missing of the JSON, so that it can be read. */
-static void
-complete(struct answer *a)
+/* The end of the text: what may not stay is dropped, and what is missing of JSON is added. */
+static int
+finish(struct answer *a, struct err *e)
 {
+	struct buf *text = &a->r->text;
 	int next;
 
-	while (a->o->schema != NULL && (next = schema_get_shortest(&a->json)) >= 0) {
+	if (is_constrained(a)) {
+		text->len = a->safe_len;
+		a->state = a->safe;
+		utf8_init(&a->utf8);
+	}
+	while ((next = constraint_get_shortest(&a->constraint, &a->state)) >= 0) {
 		char byte = (char)next;
 
-		schema_feed(&a->json, (unsigned char)next);
 		add_bytes(a, &byte, 1);
 	}
+	if (buf_reserve(text, 3) == NULL)
+		return err_set(e, EX_OSERR, "out of memory for an answer");
+	text->len += utf8_flush(&a->utf8, text->data + text->len);
+	send(a, text->len);
+	return 0;
 }
 
 /* Is it over before the next token? */
 static bool
 is_over(struct answer *a)
 {
-	if (a->o->schema != NULL && a->json.depth == 0)
+	if (constraint_must_end(&a->constraint, &a->state))
 		a->r->end = REPLY_STOP;
 	else if (a->hooks->is_cancelled(a->hooks->arg))
 		a->r->end = REPLY_CANCELLED;
@@ -130,7 +167,7 @@ is_over(struct answer *a)
 static int
 generate(struct answer *a, struct err *e)
 {
-	const struct sample_filter json = {fits_schema, a}, *filter = a->o->schema != NULL ? &json : NULL;
+	const struct sample_filter allowed = {is_allowed, a}, *filter = is_constrained(a) ? &allowed : NULL;
 	struct stream *s = a->s;
 
 	sampler_start(s->sampler, &a->o->sample);
@@ -148,11 +185,7 @@ generate(struct answer *a, struct err *e)
 			return -1;
 		a->hooks->progress(a->hooks->arg);
 	}
-	complete(a);
-	if (buf_reserve(&a->r->text, 3) == NULL)
-		return err_set(e, EX_OSERR, "out of memory for an answer");
-	add_piece(a, utf8_flush(&a->utf8, a->r->text.data + a->r->text.len));
-	return 0;
+	return finish(a, e);
 }
 
 static int
@@ -196,13 +229,17 @@ reply_make(struct stream *s, const char *question, size_t len, const struct repl
     const struct reply_hooks *hooks, struct reply *r, struct err *e)
 {
 	struct answer a = {.s = s, .o = o, .hooks = hooks, .r = r, .begin = clock_get_seconds()};
+	struct faithful *faithful = NULL;
 	struct tokens tokens = {0};
 	int rc = -1;
 
 	memset(r, 0, sizeof *r);
 	utf8_init(&a.utf8);
-	if (o->schema != NULL)
-		schema_begin(&a.json, o->schema);
+	if (o->faithful && (faithful = faithful_new(s, question, len, e)) == NULL)
+		goto out;
+	a.constraint = (struct constraint){o->schema, faithful};
+	constraint_begin(&a.constraint, &a.state);
+	a.safe = a.state;
 	if (stream_encode_question(s, question, len, &tokens, e) < 0 || limit_tokens(&a, tokens.n, e) < 0)
 		goto out;
 	rc = o->join ? ask(&a, &tokens, e) : ask_aside(&a, &tokens, e);
@@ -210,6 +247,7 @@ reply_make(struct stream *s, const char *question, size_t len, const struct repl
 		rc = close_turn(s, e);
 	r->seconds = clock_get_seconds() - a.begin;
 out:
+	faithful_free(faithful);
 	tokens_fini(&tokens);
 	return rc;
 }

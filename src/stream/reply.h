@@ -18,6 +18,7 @@ struct reply_options {
 	int32_t time_limit;            /* of generating, ms; 0: none */
 	struct sample_options sample;
 	struct schema *schema;         /* NULL, or what the answer must be: JSON; an answer cut off is completed */
+	bool faithful;                 /* names and numbers only from what the model sees, see faithful.h */
 	bool join;                     /* chat mode: question and answer join the stream */
 	bool stream;                   /* pieces of the answer are wanted as they come */
 };

@@ -348,6 +348,16 @@ schema_feed(struct schema_state *s, unsigned char byte)
 }
 
 bool
+schema_is_free(const struct schema_state *s)
+{
+	const struct schema_frame *f = &s->frames[s->depth > 0 ? s->depth - 1 : 0];
+	enum schema_kind kind = s->schema->nodes[f->node].kind;
+
+	return s->depth > 0 && ((kind == SCHEMA_STRING && f->at != STRING_START) || kind == SCHEMA_INTEGER ||
+	    kind == SCHEMA_NUMBER);
+}
+
+bool
 schema_is_whole(const struct schema_state *s)
 {
 	return schema_get_shortest(s) < 0;

@@ -44,6 +44,9 @@ void schema_begin(struct schema_state *s, const struct schema *schema);
 /* Take the next byte. Returns false if it may not come here; the state is of no more use then. */
 bool schema_feed(struct schema_state *s, unsigned char byte);
 
+/* Is the next byte one that the schema leaves open: of a string or of a number? */
+bool schema_is_free(const struct schema_state *s);
+
 /* Could the value end here? */
 bool schema_is_whole(const struct schema_state *s);
 

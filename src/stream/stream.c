@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stream/words.h"
+
 enum {
 	PIN_MAX = 16 << 20,     /* bytes of a pinned text */
 	DENSE_RECENT = 1 << 16, /* tokens remembered where all are in the window */
@@ -280,6 +282,7 @@ stream_close(struct stream *s)
 	model_close(s->model);
 	free(s->logits);
 	free(s->memory);
+	words_free(s->ordinary);
 	free(s->recent);
 	tokens_fini(&s->start);
 	tokens_fini(&s->block);

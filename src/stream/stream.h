@@ -47,6 +47,7 @@ struct stream {
 	int32_t sinks;
 	float *logits;                  /* [n_vocab] */
 	struct memory *memory;
+	struct words *ordinary;         /* see faithful.c; NULL: not needed yet */
 	struct tokens start, block;     /* what the stream began with, and the pinned block */
 	int32_t *recent;                /* [recent_room]: a ring of the stream's last tokens */
 	int64_t recent_room, recent_n;  /* recent_n: ever put into it */
