@@ -383,7 +383,8 @@ take(void *arg, void *bytes, size_t n, struct err *e)
 
 	if ((size_t)(s->end - s->next) < n)
 		return err_set(e, EX_DATAERR, "the checkpoint is shorter than its stream's state");
-	memcpy(bytes, s->next, n);
+	if (n > 0)
+		memcpy(bytes, s->next, n);
 	s->next += n;
 	return 0;
 }
