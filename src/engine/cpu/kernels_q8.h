@@ -357,8 +357,6 @@ q8_scales(uint32_t type)
 	for (int64_t i = 0, at = 0; i < k; i += (block), at += (bytes)) { \
 		struct q8_source source = { (const __m512i *)words + at / 4, false }; \
 		(arg)->columns = i / Q8_BLOCK; \
-		for (int line = 0; line < (bytes) / 4; line++) \
-			_mm_prefetch((const char *)(words + at / 4 * PANEL) + 1024 + 64 * line, _MM_HINT_T0); \
 		if ((bytes) % 4 == 0 || at % 4 == 0) { \
 			unpack(&source, use, arg); \
 		} else { \
