@@ -22,15 +22,16 @@ struct task {
 	int64_t ring_first, ring_n;  /* blocks counted along the stream */
 	int64_t columns;
 	float *scores, *q_sink, *q_window, *out, *loaded;
+	float *scale;                /* [rows]: what makes the weights of a row sum to 1 */
 };
 
-/* Scores, two forms of the queries, the result, decoded blocks. */
+/* Scores and their scales, two forms of the queries, the result, decoded blocks. */
 size_t
 attend_scratch_size(const struct cache *c)
 {
 	int64_t widest = c->d_k > c->d_v ? c->d_k : c->d_v;
 
-	return (size_t)(TASK_ROWS * (c->columns + 2 * c->d_k + c->d_v) + LOAD_BLOCKS * CACHE_BLOCK * widest);
+	return (size_t)(TASK_ROWS * (c->columns + 1 + 2 * c->d_k + c->d_v) + LOAD_BLOCKS * CACHE_BLOCK * widest);
 }
 
 static int64_t
@@ -64,12 +65,13 @@ gather_queries(const struct task *t, const float *q, float *dst)
 }
 
 /*
- * Consecutive blocks from column `at` of the scores on: *block receives the
- * first one's index in the cache. A stretch ends with the sinks, at the ring's
- * seam, and after LOAD_BLOCKS blocks where they must be decoded.
+ * Consecutive blocks from column `at` of the scores on, up to column `end`:
+ * *block receives the first one's index in the cache. A stretch ends with the
+ * sinks, at the ring's seam, and after LOAD_BLOCKS blocks where they must be
+ * decoded.
  */
 static int64_t
-stretch(const struct task *t, int64_t at, int64_t *block)
+stretch(const struct task *t, int64_t at, int64_t end, int64_t *block)
 {
 	const struct cache *c = t->c;
 	int64_t i = (at - t->sink_columns) / CACHE_BLOCK, n;
@@ -82,20 +84,25 @@ stretch(const struct task *t, int64_t at, int64_t *block)
 		n = min64(c->ring_blocks - *block, t->ring_n - i);
 		*block += c->sink_blocks;
 	}
+	n = min64(n, (end - at) / CACHE_BLOCK);
 	return c->s.type == KV_F32 || c->bf16_products ? n : min64(n, LOAD_BLOCKS);
 }
 
+/* Columns [begin, end), which are whole blocks. */
 static void
-compute_scores(const struct task *t)
+compute_scores(const struct task *t, int64_t begin, int64_t end)
 {
 	const struct cache *c = t->c;
 	int64_t d = c->d_k;
 
-	for (int64_t at = 0, n, block; at < t->columns; at += n * CACHE_BLOCK) {
+	gather_queries(t, t->a->q_window, t->q_window);
+	if (begin < t->sink_columns)
+		gather_queries(t, t->a->q_sink, t->q_sink);
+	for (int64_t at = begin, n, block; at < end; at += n * CACHE_BLOCK) {
 		const float *q = at < t->sink_columns ? t->q_sink : t->q_window;
 		const char *keys;
 
-		n = stretch(t, at, &block);
+		n = stretch(t, at, end, &block);
 		keys = cache_keys(c, t->a->layer, t->head_kv, block);
 		if (c->bf16_products)
 			t->k->product_bf16((const uint16_t *)q, d, t->rows, c->s.d_k, (const uint16_t *)keys, d * CACHE_BLOCK,
@@ -106,23 +113,33 @@ compute_scores(const struct task *t)
 	}
 }
 
+/* Elements [PANEL * first, PANEL * end) of the results. */
 static void
-compute_values(const struct task *t)
+compute_values(const struct task *t, int first, int end)
 {
 	const struct cache *c = t->c;
-	int panels = (int)(c->d_v / PANEL);
+	float *out = t->out + first * PANEL;
+	int d_v = (int)min64((int64_t)end * PANEL, c->s.d_v);
 
 	for (int64_t at = 0, n, block; at < t->columns; at += n * CACHE_BLOCK) {
 		const char *values;
 
-		n = stretch(t, at, &block);
+		n = stretch(t, at, t->columns, &block);
 		values = cache_values(c, t->a->layer, t->head_kv, block);
 		if (c->bf16_products) /* a row of weights begins where its scores did */
 			t->k->product_bf16((const uint16_t *)t->scores + at, 2 * t->columns, t->rows, n * CACHE_BLOCK,
-			    (const uint16_t *)values, 2 * PANEL, 2 * c->d_v, panels, t->out, c->d_v, at > 0);
+			    (const uint16_t *)values + first * 2 * PANEL, 2 * PANEL, 2 * c->d_v, end - first, out, c->d_v, at > 0);
 		else
 			t->k->product(t->scores + at, t->columns, t->rows, n * CACHE_BLOCK,
-			    cache_load_values(c, values, n, t->loaded), PANEL, c->d_v, panels, t->out, c->d_v, at > 0);
+			    cache_load_values(c, values, n, t->loaded) + first * PANEL, PANEL, c->d_v, end - first, out, c->d_v,
+			    at > 0);
+	}
+	for (int r = 0; r < t->rows; r++) {
+		int64_t token = t->token + r / t->heads, head = t->head + r % t->heads;
+		float *to = t->a->out + (token * t->a->n_head + head) * c->s.d_v;
+
+		for (int j = first * PANEL; j < d_v; j++)
+			to[j] = t->out[r * c->d_v + j] * t->scale[r];
 	}
 }
 
@@ -174,33 +191,16 @@ shape_scores(const struct task *t, float *row, int64_t token, int head)
 	mask(ring, max64(begin, end), ring_columns);
 }
 
+/* From the scores of a row to the weights of its values. */
 static void
-run_task(struct task *t)
+compute_weights(const struct task *t, int r)
 {
-	const struct attend *a = t->a;
-	int d_v = t->c->s.d_v;
-	float scale[TASK_ROWS];
+	float *row = t->scores + r * t->columns;
 
-	gather_queries(t, a->q_window, t->q_window);
-	if (t->sink_columns > 0)
-		gather_queries(t, a->q_sink, t->q_sink);
-	compute_scores(t);
-	for (int r = 0; r < t->rows; r++) {
-		float *row = t->scores + r * t->columns;
-
-		shape_scores(t, row, a->first + t->token + r / t->heads, t->head + r % t->heads);
-		scale[r] = 1 / t->k->exp_sum(row, t->columns, t->k->max(row, t->columns));
-		if (t->c->bf16_products)
-			t->k->to_bf16(row, t->columns, (uint16_t *)row);
-	}
-	compute_values(t);
-	for (int r = 0; r < t->rows; r++) {
-		int64_t token = t->token + r / t->heads, head = t->head + r % t->heads;
-		float *out = a->out + (token * a->n_head + head) * d_v;
-
-		for (int j = 0; j < d_v; j++)
-			out[j] = t->out[r * t->c->d_v + j] * scale[r];
-	}
+	shape_scores(t, row, t->a->first + t->token + r / t->heads, t->head + r % t->heads);
+	t->scale[r] = 1 / t->k->exp_sum(row, t->columns, t->k->max(row, t->columns));
+	if (t->c->bf16_products)
+		t->k->to_bf16(row, t->columns, (uint16_t *)row);
 }
 
 /* How the work of one call is cut: head groups of at most TASK_ROWS heads, then tokens. */
@@ -212,10 +212,10 @@ struct attend_job {
 	int tokens, tiles;
 };
 
-static void
-attend_task(void *arg, int index, int worker)
+/* Scores and scales lie at `shared`, all else at `own`: both are scratch. */
+static struct task
+make_task(const struct attend_job *j, int index, float *shared, float *own)
 {
-	const struct attend_job *j = arg;
 	const struct attend *a = j->a;
 	const struct cache *c = a->cache;
 	const struct cache_shape *s = &c->s;
@@ -236,23 +236,101 @@ attend_task(void *arg, int index, int worker)
 		t.ring_n = (last - s->sinks) / CACHE_BLOCK - t.ring_first + 1;
 	}
 	t.columns = t.sink_columns + t.ring_n * CACHE_BLOCK;
-	t.scores = c->scratch[worker];
-	t.q_sink = t.scores + TASK_ROWS * c->columns;
+	t.scores = shared;
+	t.scale = shared + TASK_ROWS * c->columns;
+	t.q_sink = own + TASK_ROWS * (c->columns + 1);
 	t.q_window = t.q_sink + TASK_ROWS * c->d_k;
 	t.out = t.q_window + TASK_ROWS * c->d_k;
 	t.loaded = t.out + TASK_ROWS * c->d_v;
-	run_task(&t);
+	return t;
+}
+
+static void
+attend_task(void *arg, int index, int worker)
+{
+	const struct attend_job *j = arg;
+	const struct cache *c = j->a->cache;
+	struct task t = make_task(j, index, c->scratch[worker], c->scratch[worker]);
+
+	compute_scores(&t, 0, t.columns);
+	for (int r = 0; r < t.rows; r++)
+		compute_weights(&t, r);
+	compute_values(&t, 0, (int)(c->d_v / PANEL));
+}
+
+/* The same for few tasks, cut up further: columns, then rows, then elements of the values. */
+enum { SPLIT = 2 };
+
+static struct task
+shared_task(const struct attend_job *j, int index, int worker)
+{
+	const struct cache *c = j->a->cache;
+
+	return make_task(j, index, c->scratch[c->workers + index], c->scratch[worker]);
+}
+
+static void
+scores_task(void *arg, int index, int worker)
+{
+	const struct attend_job *j = arg;
+	struct task t = shared_task(j, index / SPLIT, worker);
+	int64_t blocks = t.columns / CACHE_BLOCK, part = index % SPLIT;
+
+	compute_scores(&t, blocks * part / SPLIT * CACHE_BLOCK, blocks * (part + 1) / SPLIT * CACHE_BLOCK);
+}
+
+static void
+weights_task(void *arg, int index, int worker)
+{
+	struct attend_job *j = arg;
+	int rows = j->tokens * j->heads; /* of a task; the last heads' may have fewer */
+	struct task t = shared_task(j, index / rows, worker);
+
+	if (index % rows < t.rows)
+		compute_weights(&t, index % rows);
+}
+
+static void
+values_task(void *arg, int index, int worker)
+{
+	const struct attend_job *j = arg;
+	struct task t = shared_task(j, index / SPLIT, worker);
+	int panels = (int)(t.c->d_v / PANEL), part = index % SPLIT;
+
+	if (panels * part / SPLIT < panels * (part + 1) / SPLIT)
+		compute_values(&t, panels * part / SPLIT, panels * (part + 1) / SPLIT);
+}
+
+bool
+attend_is_split(int tasks, int threads)
+{
+	return tasks % threads != 0 && tasks < 4 * threads;
+}
+
+static void
+cut_heads(struct attend_job *j, const struct cache_shape *s, int n_head)
+{
+	j->group = n_head / s->n_head_kv;
+	j->heads = j->group < TASK_ROWS ? j->group : TASK_ROWS;
+	j->parts = (j->group + j->heads - 1) / j->heads;
 }
 
 void
 cpu_attend(struct backend *b, const struct attend *a)
 {
 	const struct cache *c = a->cache;
-	struct attend_job j = { .cpu = (struct cpu *)b, .a = a, .group = a->n_head / c->s.n_head_kv };
+	struct attend_job j = { .cpu = (struct cpu *)b, .a = a };
+	int tasks;
 
-	j.heads = j.group < TASK_ROWS ? j.group : TASK_ROWS;
-	j.parts = (j.group + j.heads - 1) / j.heads;
-	j.tokens = TASK_ROWS / j.heads;
+	cut_heads(&j, &c->s, a->n_head);
+	j.tokens = (int)min64(TASK_ROWS / j.heads, a->n);
 	j.tiles = (a->n + j.tokens - 1) / j.tokens;
-	team_run(j.cpu->team, attend_task, &j, c->s.n_head_kv * j.parts * j.tiles);
+	tasks = c->s.n_head_kv * j.parts * j.tiles;
+	if (!attend_is_split(tasks, b->threads) || tasks > c->shared) {
+		team_run(j.cpu->team, attend_task, &j, tasks);
+		return;
+	}
+	team_run(j.cpu->team, scores_task, &j, tasks * SPLIT);
+	team_run(j.cpu->team, weights_task, &j, tasks * j.tokens * j.heads);
+	team_run(j.cpu->team, values_task, &j, tasks * SPLIT);
 }

@@ -62,7 +62,7 @@ allocate(struct cache *c, struct err *e)
 	if (c->k == NULL || c->v == NULL)
 		return err_set(e, EX_OSERR, "out of memory for keys and values of %lld tokens",
 		    (long long)(cache_blocks(c) * CACHE_BLOCK));
-	for (int i = 0; i < c->workers; i++) {
+	for (int i = 0; i < c->workers + c->shared; i++) {
 		free(c->scratch[i]);
 		c->scratch[i] = cpu_alloc(attend_scratch_size(c) * sizeof(float));
 		if (c->scratch[i] == NULL)
@@ -75,9 +75,10 @@ struct cache *
 cpu_cache_new(struct backend *b, const struct cache_shape *shape, struct err *e)
 {
 	struct cache *c = calloc(1, sizeof *c);
+	int shared = attend_is_split(shape->n_head_kv, b->threads) ? shape->n_head_kv : 0;
 
 	if (c != NULL)
-		c->scratch = calloc((size_t)b->threads, sizeof *c->scratch);
+		c->scratch = calloc((size_t)(b->threads + shared), sizeof *c->scratch);
 	if (c == NULL || c->scratch == NULL) {
 		free(c);
 		err_set(e, EX_OSERR, "out of memory for the cache");
@@ -86,6 +87,7 @@ cpu_cache_new(struct backend *b, const struct cache_shape *shape, struct err *e)
 	c->s = *shape;
 	c->kernels = ((struct cpu *)b)->k;
 	c->workers = b->threads;
+	c->shared = shared;
 	c->sink_blocks = round_up(shape->sinks + shape->more_sinks, CACHE_BLOCK) / CACHE_BLOCK;
 	c->ring_blocks = shape->slots / CACHE_BLOCK;
 	c->d_k = round_up(shape->d_k, 2);
@@ -106,7 +108,7 @@ cpu_cache_free(struct backend *b, struct cache *c)
 	(void)b;
 	if (c == NULL)
 		return;
-	for (int i = 0; i < c->workers; i++)
+	for (int i = 0; i < c->workers + c->shared; i++)
 		free(c->scratch[i]);
 	free(c->scratch);
 	free(c->k);

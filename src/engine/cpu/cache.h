@@ -30,7 +30,8 @@ struct cache {
 	char *k, *v;                          /* [layer][head][block] */
 	int workers;
 	int64_t columns;                      /* score columns a task may need */
-	float **scratch;                      /* [workers], cut up in attend.c */
+	int shared;                           /* tasks that more than one worker may work at */
+	float **scratch;                      /* [workers + shared], cut up in attend.c */
 };
 
 /* Blocks per layer and head. */
@@ -74,5 +75,8 @@ const float *cache_load_values(const struct cache *c, const char *blocks, int64_
 
 /* Floats of scratch that attention needs per worker. */
 size_t attend_scratch_size(const struct cache *c);
+
+/* Are so many tasks cut up further, since they are few and do not suit the number of threads? */
+bool attend_is_split(int tasks, int threads);
 
 #endif
