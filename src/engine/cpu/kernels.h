@@ -15,7 +15,7 @@ enum {
 	PANEL = 16,          /* outputs side by side in a packed panel; equals CACHE_BLOCK */
 	TILE = 3 * PANEL,    /* rows of a weight matrix that are packed and multiplied at a time */
 	BLOCK_K = 1536,      /* columns packed at a time; a multiple of every quantised block */
-	Q8_FEW = 4,          /* so few rows of activations are multiplied with weights as they are unpacked */
+	FEW_ROWS = 4,        /* so few rows of activations are multiplied with weights as they are unpacked */
 };
 
 /*
@@ -118,10 +118,17 @@ struct cpu_kernels {
 
 	/*
 	 * y[n, PANEL] = x times the 16 rows of a weight whose words these are: what
-	 * pack and product_q8 give, to the bit; n <= Q8_FEW, k counts columns.
+	 * pack and product_q8 give, to the bit; n <= FEW_ROWS, k counts columns.
 	 */
 	void (*product_few)(uint32_t type, const struct q8_block *x, int64_t ldx, int n, int64_t k, const uint32_t *words,
 	    float *y, int64_t ldy);
+
+	/*
+	 * y[n, PANEL * n_panels] = x times float16 weights, from their words; what
+	 * pack and product give, to the bit; pstride: words from panel to panel.
+	 */
+	void (*product_half)(const float *x, int64_t ldx, int n, int64_t k, const uint32_t *words, int64_t pstride,
+	    int n_panels, float *y, int64_t ldy);
 
 	/* One row normalised, see struct backend_ops; bias may be NULL. */
 	void (*norm)(enum norm_kind kind, float eps, const float *weight, const float *bias, const float *x, int64_t n,

@@ -420,7 +420,7 @@ struct q8_few {
 	const struct q8_block *x;
 	int64_t ldx, columns;
 	int rows;
-	__m512 acc[Q8_FEW];
+	__m512 acc[FEW_ROWS];
 };
 
 static inline __attribute__((always_inline)) void

@@ -559,6 +559,7 @@ const struct cpu_kernels KERNELS = {
 	.wants_words = simd_wants_words,
 #ifdef __AVX512F__
 	.transpose = words_transpose,
+	.product_half = product_half,
 #endif
 	.decode = decode_row,
 	.pack = simd_pack,

@@ -4,6 +4,8 @@
  * memory as one stream, and what remains to be done is bits within a lane.
  */
 
+enum { WORDS_PANELS = 3 };
+
 /* Transpose 16 rows of 16 32-bit values in registers. */
 static inline void
 transpose16(__m512i r[16])
@@ -80,4 +82,42 @@ words_to_f32(uint32_t type, const uint32_t *words, int64_t k, float *panel)
 		if (i + 1 < k)
 			_mm512_store_ps(panel + (i + 1) * PANEL, high);
 	}
+}
+
+/* A row of x times panels of float16 weights, unpacked as they are read: the sums of product, in its order. */
+static inline __attribute__((always_inline)) void
+micro_half(int panels, const float *x, int64_t k, const uint32_t *words, int64_t pstride, float *y)
+{
+	__m512 acc[WORDS_PANELS];
+
+	for (int p = 0; p < panels; p++)
+		acc[p] = _mm512_setzero_ps();
+	for (int64_t i = 0; i < k; i += 2, words += PANEL) {
+		__m512 first = _mm512_set1_ps(x[i]), second = _mm512_set1_ps(i + 1 < k ? x[i + 1] : 0);
+
+		for (int p = 0; p < panels; p++) {
+			__m512i w = _mm512_load_si512(words + p * pstride);
+
+			acc[p] = _mm512_fmadd_ps(first, low_half(w), acc[p]);
+			if (i + 1 < k)
+				acc[p] = _mm512_fmadd_ps(second, high_half(w), acc[p]);
+		}
+	}
+	for (int p = 0; p < panels; p++)
+		_mm512_storeu_ps(y + p * PANEL, acc[p]);
+}
+
+static void
+product_half(const float *x, int64_t ldx, int n, int64_t k, const uint32_t *words, int64_t pstride, int n_panels,
+    float *y, int64_t ldy)
+{
+	for (int r = 0; r < n; r++, x += ldx, y += ldy)
+		for (int p = 0; p < n_panels; p += WORDS_PANELS) {
+			if (n_panels - p == 1)
+				micro_half(1, x, k, words + p * pstride, pstride, y + p * PANEL);
+			else if (n_panels - p == 2)
+				micro_half(2, x, k, words + p * pstride, pstride, y + p * PANEL);
+			else
+				micro_half(3, x, k, words + p * pstride, pstride, y + p * PANEL);
+		}
 }

@@ -75,8 +75,13 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
 	enum panel_kind kind = c->k->kind(w->type);
 	int count = (rows + PANEL - 1) / PANEL;
 
-	if (kind == PANEL_Q8 && n <= Q8_FEW && (w->device != NULL || w->cols <= BLOCK_K)) {
+	if (kind == PANEL_Q8 && n <= FEW_ROWS && (w->device != NULL || w->cols <= BLOCK_K)) {
 		multiply_few(c, w, x, n, first, rows, s, y, ldy);
+		return;
+	}
+	if (w->type == QUANT_F16 && n <= FEW_ROWS && w->device != NULL) {
+		c->k->product_half(x->f32, w->cols, n, w->cols, (uint32_t *)w->device + first / PANEL * WORDS_OF_ROW(w) * PANEL,
+		    WORDS_OF_ROW(w) * PANEL, count, y, ldy);
 		return;
 	}
 	for (int64_t k0 = 0; k0 < w->cols; k0 += BLOCK_K) {
@@ -132,7 +137,7 @@ run_tiles(struct cpu *c, void (*fn)(void *arg, int tile, int worker), void *arg,
 	enum { SPANS_PER_THREAD = 4 };
 	struct span_job j = { fn, arg, tiles, SPANS_PER_THREAD * c->base.threads };
 
-	if (n > Q8_FEW || j.spans >= tiles)
+	if (n > FEW_ROWS || j.spans >= tiles)
 		team_run(c->team, fn, arg, tiles);
 	else
 		team_run(c->team, span_task, &j, j.spans);
