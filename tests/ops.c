@@ -25,6 +25,7 @@ static const struct backend_choice backends[] = {
 	{ .device = "cpu", .path = "generic" },
 	{ .device = "cpu", .path = "avx2" },
 	{ .device = "cpu", .path = "avx512" },
+	{ .device = "cpu", .path = "avx512vnni" },
 	{ .device = "cpu", .path = "avx512bf16" },
 	{ .device = "cuda", .path = "cuda" },
 };

@@ -121,7 +121,8 @@ struct context_options {
 	int32_t threads;     /* 0: one per processor this process may run on */
 	enum kv_type kv;
 	int64_t start;       /* stream position of the first token, normally 0 (a test moves it) */
-	const char *path;    /* code path of the CPU: NULL or "auto", "plain", "avx2", "avx512", "avx512bf16" */
+	const char *path;    /* code path of the CPU: NULL or "auto", "plain", "generic", "avx2", "avx512", "avx512vnni",
+	                        "avx512bf16" */
 	const char *device;  /* NULL or "auto": CUDA where it works (and no path is named), else the CPU; "cpu"; "cuda" */
 	int32_t gpu;         /* number of the GPU */
 };

@@ -93,7 +93,7 @@ get_logits(struct context *c, float logits[VOCAB])
 	assert_int_equal(context_get_logits(c, logits, &e), 0);
 }
 
-static const char *const paths[] = { "plain", "generic", "avx2", "avx512", "avx512bf16" };
+static const char *const paths[] = { "plain", "generic", "avx2", "avx512", "avx512vnni", "avx512bf16" };
 enum { N_PATHS = sizeof paths / sizeof paths[0] };
 
 /* A path that this build or processor lacks is passed over. */

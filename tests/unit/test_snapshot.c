@@ -147,7 +147,7 @@ ask(struct context *c, int n)
 	context_rewind(c);
 }
 
-static const char *const paths[] = { "plain", "generic", "avx2", "avx512", "avx512bf16" };
+static const char *const paths[] = { "plain", "generic", "avx2", "avx512", "avx512vnni", "avx512bf16" };
 
 static void
 check_restored(const struct context_options *o, int at, const float *want)

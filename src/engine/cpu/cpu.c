@@ -19,12 +19,20 @@ always(void)
 }
 
 /* clang 14 knows fewer names of features than gcc: the processor is asked directly for those. */
-#if defined(HAVE_AVX512) || defined(HAVE_AVX512BF16)
+#if defined(HAVE_AVX512) || defined(HAVE_AVX512VNNI) || defined(HAVE_AVX512BF16)
 static bool
 has_avx512(void)
 {
 	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 	    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+#if defined(HAVE_AVX512VNNI) || defined(HAVE_AVX512BF16)
+static bool
+has_avx512vnni(void)
+{
+	return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
 #endif
 
@@ -35,7 +43,7 @@ has_avx512bf16(void)
 {
 	unsigned a, b, c, d;
 
-	return has_avx512() && __builtin_cpu_supports("avx512vnni") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 5) != 0;
+	return has_avx512vnni() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 5) != 0;
 }
 #endif
 
@@ -56,6 +64,9 @@ static const struct {
 } paths[] = {
 #ifdef HAVE_AVX512BF16
 	{ &kernels_avx512bf16, has_avx512bf16 },
+#endif
+#ifdef HAVE_AVX512VNNI
+	{ &kernels_avx512vnni, has_avx512vnni },
 #endif
 #ifdef HAVE_AVX512
 	{ &kernels_avx512, has_avx512 },

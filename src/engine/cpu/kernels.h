@@ -146,6 +146,7 @@ struct cpu_kernels {
 	void (*rotate)(const struct rope *r, const float *table, const float *x, int heads, int d, float *y);
 };
 
-extern const struct cpu_kernels kernels_plain, kernels_generic, kernels_avx2, kernels_avx512, kernels_avx512bf16;
+extern const struct cpu_kernels kernels_plain, kernels_generic, kernels_avx2, kernels_avx512, kernels_avx512vnni,
+    kernels_avx512bf16;
 
 #endif
