@@ -149,7 +149,8 @@ check_head(const struct context *c, const struct head *h, struct err *e)
 	if (h->pinned < 0 || h->pinned > c->o.block)
 		return err_set(e, EX_DATAERR, "the state was saved with a pinned block of %lld tokens, here it may have %d",
 		    (long long)h->pinned, c->o.block);
-	if (h->tokens < 0 || (c->o.policy == POLICY_DENSE && h->tokens > INT64_C(1) << 40) || h->n_history < 0 || h->n_history > (c->history != NULL ? c->o.window : 0) ||
+	if (h->tokens < 0 || (c->o.policy == POLICY_DENSE && h->tokens > INT64_C(1) << 40) ||
+	    h->n_history < 0 || h->n_history > (c->history != NULL ? c->o.window : 0) ||
 	    (h->pinned > 0 && h->tokens < c->o.sinks))
 		return err_set(e, EX_DATAERR, "the saved state is damaged");
 	return 0;

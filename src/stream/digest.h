@@ -11,7 +11,10 @@
 #include "stream/reply.h"
 
 enum digest_style { DIGEST_AUTO, DIGEST_EXTRACT, DIGEST_WRITE };
-/* In its order, then NULL. Auto is extract for models of less than a billion parameters, else write; always write with a schema. */
+/*
+ * In its order, then NULL. Auto is extract for models of less than a billion
+ * parameters, else write. With a schema every style is write.
+ */
 extern const char *const digest_style_names[];
 
 enum { DIGEST_LINES = 5 }; /* where lines is 0 */

@@ -8,6 +8,7 @@
 enum {
 	ASKED_PER_LINE = 3,  /* candidates that the model is asked about, for each line wanted */
 	ASKED_MAX = 24,
+	QUESTION_TOKENS = 64, /* it has one a byte at most */
 	ANSWER_TOKENS = 32,  /* of a candidate's text */
 };
 
@@ -81,7 +82,7 @@ static int
 ask(struct stream *s, struct tokens *prompt, size_t asked, struct extract_line *l, struct err *e)
 {
 	const struct memory_event *v = memory_get(s->memory, l->number);
-	float nll[ANSWER_TOKENS];
+	float nll[QUESTION_TOKENS + ANSWER_TOKENS];
 	double sum = 0;
 	size_t n;
 	int rc;
@@ -90,15 +91,13 @@ ask(struct stream *s, struct tokens *prompt, size_t asked, struct extract_line *
 	if (stream_encode(s, v->text, (size_t)v->len, 0, prompt, e) < 0)
 		return -1;
 	n = prompt->n - asked < ANSWER_TOKENS ? prompt->n - asked : ANSWER_TOKENS;
-	if (n == 0 || asked + n > (size_t)s->room)
+	if (n == 0 || asked > QUESTION_TOKENS || asked + n > (size_t)s->room)
 		return 0;
 	if (context_fork(s->context, e) < 0)
 		return -1;
-	rc = context_feed(s->context, prompt->ids, asked, NULL, e);
-	if (rc == 0)
-		rc = context_feed(s->context, prompt->ids + asked, n, nll, e);
+	rc = context_feed(s->context, prompt->ids, asked + n, nll, e);
 	context_rewind(s->context);
-	for (size_t i = 0; i < n && rc == 0; i++)
+	for (size_t i = asked; i < asked + n && rc == 0; i++)
 		sum -= nll[i];
 	l->answer = sum / (double)n;
 	return rc;

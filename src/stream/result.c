@@ -41,7 +41,8 @@ result_write_delta(struct buf *out, const char *key, const struct request *q, co
 }
 
 void
-result_write_reply(struct buf *out, const char *key, const struct request *q, const struct reply *r, double waited)
+result_write_reply(struct buf *out, const char *key, const struct request *q, const struct reply *r,
+    double waited)
 {
 	result_begin(out, key, q, "reply");
 	add_text(out, "text", r->text.data, r->text.len);
@@ -54,7 +55,8 @@ result_write_reply(struct buf *out, const char *key, const struct request *q, co
 }
 
 void
-result_write_error(struct buf *out, const char *key, const struct request *q, const char *fault, const char *reason)
+result_write_error(struct buf *out, const char *key, const struct request *q, const char *fault,
+    const char *reason)
 {
 	result_begin(out, key, q, "error");
 	add_text(out, "fault", fault, strlen(fault));

@@ -29,8 +29,10 @@ void result_drop(struct result *r);
  * if the peer is to blame, "server" if we are.
  */
 void result_write_delta(struct buf *out, const char *key, const struct request *q, const char *text, size_t len);
-void result_write_reply(struct buf *out, const char *key, const struct request *q, const struct reply *r, double waited);
-void result_write_error(struct buf *out, const char *key, const struct request *q, const char *fault, const char *reason);
+void result_write_reply(struct buf *out, const char *key, const struct request *q, const struct reply *r,
+    double waited);
+void result_write_error(struct buf *out, const char *key, const struct request *q, const char *fault,
+    const char *reason);
 
 /* The head of a line of the given type, with the request's id where q is not NULL and has one. */
 void result_begin(struct buf *out, const char *key, const struct request *q, const char *type);

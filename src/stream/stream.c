@@ -296,7 +296,8 @@ stream_save(struct stream *s, int (*write)(void *arg, const void *bytes, size_t 
 	const int64_t head[2] = {s->recent_n, (int64_t)s->block.n};
 	int64_t first = s->recent_n > s->recent_room ? s->recent_n - s->recent_room : 0;
 
-	if (context_save(s->context, write, arg, e) < 0 || write(arg, head, sizeof head, e) < 0 || write(arg, s->block.ids, s->block.n * sizeof *s->block.ids, e) < 0)
+	if (context_save(s->context, write, arg, e) < 0 || write(arg, head, sizeof head, e) < 0 ||
+	    write(arg, s->block.ids, s->block.n * sizeof *s->block.ids, e) < 0)
 		return -1;
 	for (int64_t i = first; i < s->recent_n; i++)
 		if (write(arg, &s->recent[i % s->recent_room], sizeof *s->recent, e) < 0)

@@ -343,6 +343,50 @@ test_no_block_is_no_change(void **state)
 	context_free(c);
 }
 
+/* The same on a GPU, where sums may come in another order. */
+static void
+test_gpu(void **state)
+{
+	struct context_options o = make_options(POLICY_SINK);
+	struct context *c, *d;
+	struct buf before, after;
+	float want[N], got[N];
+	struct err e;
+
+	(void)state;
+	o.device = "cuda";
+	if ((c = context_new(model, &o, &e)) == NULL) {
+		print_message("# skip: %s\n", e.text);
+		skip();
+	}
+	d = make(&o);
+	feed(c, 0, 100, NULL);
+	pin(c, 150, 7);
+	feed(c, 100, 120, NULL);
+	before = save(c);
+	ask(c, 50);
+	after = save(c);
+	assert_int_equal(before.len, after.len);
+	assert_memory_equal(before.data, after.data, before.len);
+	assert_int_equal(load(d, &before, &e), 0);
+	feed(c, 120, N, want);
+	feed(d, 120, N, got);
+	for (int i = 120; i < N; i++)
+		assert_float_equal(want[i], got[i], 1e-3);
+	context_free(c);
+	o.device = "cpu";
+	c = make(&o);
+	feed(c, 0, 100, NULL);
+	pin(c, 150, 7);
+	feed(c, 100, N, got);
+	for (int i = 120; i < N; i++)
+		assert_float_equal(want[i], got[i], 5e-2);
+	buf_fini(&before);
+	buf_fini(&after);
+	context_free(c);
+	context_free(d);
+}
+
 int
 main(void)
 {
@@ -353,6 +397,7 @@ main(void)
 		cmocka_unit_test(test_block_is_a_long_sink),
 		cmocka_unit_test(test_block_is_replaced),
 		cmocka_unit_test(test_no_block_is_no_change),
+		cmocka_unit_test(test_gpu),
 	};
 
 	return cmocka_run_group_tests_name("snapshot", tests, setup, teardown);

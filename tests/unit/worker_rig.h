@@ -64,7 +64,8 @@ submit(int i)
 {
 	int n = snprintf(texts[i], sizeof texts[i], "unit %d: line %d of the stream\n", i % 5, i * i);
 
-	records[i] = (struct record){.type = RECORD_EVENT, .seq = i + 1, .time = 1000 * i, .text = texts[i], .text_len = (size_t)n};
+	records[i] = (struct record){.type = RECORD_EVENT, .seq = i + 1, .time = 1000 * i, .text = texts[i],
+		.text_len = (size_t)n};
 	worker_submit(worker, &records[i]);
 }
 
