@@ -113,13 +113,11 @@ compute_scores(const struct task *t, int64_t begin, int64_t end)
 	}
 }
 
-/* Elements [PANEL * first, PANEL * end) of the results. */
 static void
-compute_values(const struct task *t, int first, int end)
+compute_values(const struct task *t)
 {
 	const struct cache *c = t->c;
-	float *out = t->out + first * PANEL;
-	int d_v = (int)min64((int64_t)end * PANEL, c->s.d_v);
+	int panels = (int)(c->d_v / PANEL), d_v = c->s.d_v;
 
 	for (int64_t at = 0, n, block; at < t->columns; at += n * CACHE_BLOCK) {
 		const char *values;
@@ -128,18 +126,17 @@ compute_values(const struct task *t, int first, int end)
 		values = cache_values(c, t->a->layer, t->head_kv, block);
 		if (c->bf16_products) /* a row of weights begins where its scores did */
 			t->k->product_bf16((const uint16_t *)t->scores + at, 2 * t->columns, t->rows, n * CACHE_BLOCK,
-			    (const uint16_t *)values + first * 2 * PANEL, 2 * PANEL, 2 * c->d_v, end - first, out, c->d_v, at > 0);
+			    (const uint16_t *)values, 2 * PANEL, 2 * c->d_v, panels, t->out, c->d_v, at > 0);
 		else
 			t->k->product(t->scores + at, t->columns, t->rows, n * CACHE_BLOCK,
-			    cache_load_values(c, values, n, t->loaded) + first * PANEL, PANEL, c->d_v, end - first, out, c->d_v,
-			    at > 0);
+			    cache_load_values(c, values, n, t->loaded), PANEL, c->d_v, panels, t->out, c->d_v, at > 0);
 	}
 	for (int r = 0; r < t->rows; r++) {
 		int64_t token = t->token + r / t->heads, head = t->head + r % t->heads;
-		float *to = t->a->out + (token * t->a->n_head + head) * c->s.d_v;
+		float *out = t->a->out + (token * t->a->n_head + head) * d_v;
 
-		for (int j = first * PANEL; j < d_v; j++)
-			to[j] = t->out[r * c->d_v + j] * t->scale[r];
+		for (int j = 0; j < d_v; j++)
+			out[j] = t->out[r * c->d_v + j] * t->scale[r];
 	}
 }
 
@@ -255,10 +252,10 @@ attend_task(void *arg, int index, int worker)
 	compute_scores(&t, 0, t.columns);
 	for (int r = 0; r < t.rows; r++)
 		compute_weights(&t, r);
-	compute_values(&t, 0, (int)(c->d_v / PANEL));
+	compute_values(&t);
 }
 
-/* The same for few tasks, cut up further: columns, then rows, then elements of the values. */
+/* The same for few tasks, cut up further: by columns, then by rows. */
 enum { SPLIT = 2 };
 
 static struct task
@@ -290,15 +287,13 @@ weights_task(void *arg, int index, int worker)
 		compute_weights(&t, index % rows);
 }
 
+/* Not cut up: threads that read halves of the same rows would each fetch both. */
 static void
 values_task(void *arg, int index, int worker)
 {
-	const struct attend_job *j = arg;
-	struct task t = shared_task(j, index / SPLIT, worker);
-	int panels = (int)(t.c->d_v / PANEL), part = index % SPLIT;
+	struct task t = shared_task(arg, index, worker);
 
-	if (panels * part / SPLIT < panels * (part + 1) / SPLIT)
-		compute_values(&t, panels * part / SPLIT, panels * (part + 1) / SPLIT);
+	compute_values(&t);
 }
 
 bool
@@ -332,5 +327,5 @@ cpu_attend(struct backend *b, const struct attend *a)
 	}
 	team_run(j.cpu->team, scores_task, &j, tasks * SPLIT);
 	team_run(j.cpu->team, weights_task, &j, tasks * j.tokens * j.heads);
-	team_run(j.cpu->team, values_task, &j, tasks * SPLIT);
+	team_run(j.cpu->team, values_task, &j, tasks);
 }
