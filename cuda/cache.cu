@@ -234,12 +234,103 @@ prepare_kernel(const __grid_constant__ prepare_job j)
 	store_row(j.v, false, head, *j.first + token, row, lane);
 }
 
+static __device__ __forceinline__ float2
+turn(float a, float b, float cosine, float sine)
+{
+	return make_float2(a * cosine - b * sine, a * sine + b * cosine);
+}
+
+/* Two pairs of a row, i and i + 1, turned and put into a row of halves. */
+template <bool PAIRS>
+static __device__ __forceinline__ void
+put_turned(const float4 &x, const float4 &t, int i, int half, __half *y)
+{
+	float2 p = turn(x.x, x.y, t.x, t.y), q = turn(x.z, x.w, t.z, t.w);
+
+	if (PAIRS) {
+		*(uint2 *)(y + 2 * i) = make_uint2(to_pair(p.x, p.y), to_pair(q.x, q.y));
+	} else {
+		*(uint32_t *)(y + i) = to_pair(p.x, q.x);
+		*(uint32_t *)(y + i + half) = to_pair(p.y, q.y);
+	}
+}
+
+/* The usual case: whole heads of up to 128 elements are rotated, into halves. A block takes a token, a warp a head. */
+template <bool PAIRS>
+static __global__ void __launch_bounds__(WARPS * 32)
+prepare_usual_kernel(const __grid_constant__ prepare_job j)
+{
+	const struct cache_view &v = j.v;
+	int lane = threadIdx.x % 32, half = v.d_k / 2, i = 2 * lane, all = j.n_head + 2 * v.n_head_kv;
+	int64_t token = blockIdx.x, slot;
+	float4 window = make_float4(0, 0, 0, 0), sink = window;
+
+	wait_for_predecessor();
+	slot = slot_of(v, *j.first + token);
+	if (i < half) {
+		window = ((const float4 *)(j.r.window + token * half * 2))[lane];
+		if (j.sink != NULL)
+			sink = ((const float4 *)(j.r.sink + token * half * 2))[lane];
+	}
+	for (int head = threadIdx.x / 32; head < all; head += WARPS) {
+		bool query = head < j.n_head, key = !query && head < j.n_head + v.n_head_kv;
+		const float *x = query ? j.q + token * j.ld_q + head * v.d_k
+		    : key ? j.k + token * j.ld_k + (head - j.n_head) * v.d_k
+		          : j.values + token * j.ld_v + (head - j.n_head - v.n_head_kv) * v.d_v;
+		int64_t at = (token * j.n_head + head) * v.d_k;
+		float4 y;
+
+		if (!query && !key) {
+			__half *to = static_cast<__half *>(v.v) + ((head - j.n_head - v.n_head_kv) * v.slots + slot) * v.v_ld;
+
+			for (int d = 4 * lane; d < v.d_v; d += 128) {
+				y = *(const float4 *)(x + d);
+				*(uint2 *)(to + d) = make_uint2(to_pair(y.x, y.y), to_pair(y.z, y.w));
+			}
+			continue;
+		}
+		if (i >= half)
+			continue;
+		if (PAIRS) {
+			y = ((const float4 *)x)[lane];
+		} else {
+			float2 a = ((const float2 *)x)[lane], b = ((const float2 *)(x + half))[lane];
+
+			y = make_float4(a.x, b.x, a.y, b.y);
+		}
+		if (key) {
+			put_turned<PAIRS>(y, window, i, half,
+			    static_cast<__half *>(v.k) + ((head - j.n_head) * v.slots + slot) * v.k_ld);
+			continue;
+		}
+		put_turned<PAIRS>(y, window, i, half, j.window + at);
+		if (j.sink != NULL)
+			put_turned<PAIRS>(y, sink, i, half, j.sink + at);
+	}
+}
+
+static bool
+is_usual(const struct prepare_job *j)
+{
+	const struct cache_view *v = &j->v;
+
+	return j->n_head > 0 && j->r.style != ROPE_NONE && j->r.q_norm == NULL && j->r.n_rot == v->d_k && v->d_k % 4 == 0 &&
+	    v->d_k <= 128 && v->d_v % 4 == 0 && v->k_ld == v->d_k && v->v_ld == v->d_v && v->type == KV_F16 &&
+	    j->ld_q % 4 == 0 && j->ld_k % 4 == 0 && j->ld_v % 4 == 0 && reinterpret_cast<uintptr_t>(j->q) % 16 == 0 &&
+	    reinterpret_cast<uintptr_t>(j->k) % 16 == 0 && reinterpret_cast<uintptr_t>(j->values) % 16 == 0;
+}
+
 static void
 start(struct cuda *c, const struct prepare_job *j)
 {
 	int64_t rows = (int64_t)j->n * (j->n_head + 2 * j->v.n_head_kv);
 	size_t longest = (size_t)(j->v.d_k > j->v.d_v ? j->v.d_k : j->v.d_v);
 
+	if (is_usual(j)) {
+		launch(c, true, j->r.style == ROPE_PAIRS ? prepare_usual_kernel<true> : prepare_usual_kernel<false>,
+		    (unsigned)j->n, WARPS * 32, 0, *j);
+		return;
+	}
 	launch(c, true, prepare_kernel, blocks_for(rows, WARPS), WARPS * 32, WARPS * longest * sizeof(float), *j);
 }
 

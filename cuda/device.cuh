@@ -57,6 +57,7 @@ struct cuda {
 	int device;
 	int sms;
 	size_t memory;         /* of the device, bytes */
+	bool hopper;           /* compute capability 9.0 */
 	bool overlap;          /* kernels may begin before their predecessors end (compute capability 9.0) */
 	char path[300];        /* what base.path points to */
 	struct backend_limits limits;
@@ -70,7 +71,7 @@ struct cuda {
 	struct arena *arena;
 	struct plan *plan;
 	unsigned *counters;    /* of split attention, zero between launches */
-	float *results;        /* pinned host memory for nll */
+	float *results;        /* pinned host memory for nll, or a token */
 	float *results_device;
 };
 
@@ -148,6 +149,9 @@ void rows_finish(struct cuda *c, float *y, int64_t n, int64_t width, int64_t ld,
 
 /* Logits z[n, width], in place: plus bias, capped. */
 void rows_cap(struct cuda *c, float *z, int64_t n, int64_t width, const float *bias, float softcap);
+
+/* *id, which may be in pinned memory of the host: the place of the largest of z[width], the first one of several. */
+void rows_likeliest(struct cuda *c, const float *z, int64_t width, int32_t *id);
 
 /* nll[i] of logits as struct backend_ops says, bias and softcap included. */
 void rows_score(struct cuda *c, const float *z, int64_t n, int64_t width, const float *bias, float softcap,

@@ -716,6 +716,17 @@ run_logits(struct fuse *f, const struct node *x)
 		rows_cap(f->c, z, x->n, x->w[0]->rows, x->bias[0], x->softcap);
 }
 
+static void
+run_likeliest(struct fuse *f, const struct node *x)
+{
+	float *z = compute_logits(f, x, x->x, 1);
+
+	if (z == NULL)
+		return;
+	rows_cap(f->c, z, 1, x->w[0]->rows, x->bias[0], x->softcap);
+	rows_likeliest(f->c, z, x->w[0]->rows, reinterpret_cast<int32_t *>(f->c->results));
+}
+
 /* ---- all of it */
 
 /* Launch node i and those that go with it; returns how many. */
@@ -765,6 +776,9 @@ run_node(struct fuse *f, int i)
 		return 1;
 	case NODE_LOGITS:
 		run_logits(f, x);
+		return 1;
+	case NODE_LIKELIEST:
+		run_likeliest(f, x);
 		return 1;
 	case NODE_END:
 		return 1;

@@ -169,7 +169,7 @@ static __device__ __forceinline__ float
 activation(enum activation act, float x)
 {
 	if (act == ACT_SILU)
-		return x / (1 + expf(-x));
+		return __fdividef(x, 1 + __expf(-x));
 	if (act == ACT_GELU)
 		return 0.5f * x * (1 + erff(x * 0.70710678f));
 	return 0.5f * x * (1 + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));

@@ -97,6 +97,7 @@ choose_device(struct cuda *c, int gpu, struct err *e)
 	c->device = gpu;
 	c->sms = p.multiProcessorCount;
 	c->memory = p.totalGlobalMem;
+	c->hopper = p.major == 9 && p.minor == 0;
 	c->overlap = p.major >= 9;
 	snprintf(c->path, sizeof c->path, "cuda:%d %s", gpu, p.name);
 	return 0;
@@ -131,8 +132,9 @@ open_device(const struct backend_choice *choice, const struct backend_limits *li
 		return NULL;
 	}
 	c->limits = *limits;
+	/* Small models fill the machine, and pay for their many launches, with more tokens. */
 	if (c->limits.chunk == 0)
-		c->limits.chunk = CHUNK_DEFAULT;
+		c->limits.chunk = CHUNK_DEFAULT * (limits->widest > 4096 ? 1 : limits->widest > 2048 ? 2 : 4);
 	if (choose_device(c, choice->gpu, e) < 0) {
 		free(c);
 		return NULL;

@@ -59,8 +59,10 @@ plan_forget(struct cuda *c)
 		free(p->graphs[i].nodes);
 		memset(&p->graphs[i], 0, sizeof p->graphs[i]);
 	}
-	if (p != NULL)
+	if (p != NULL) {
 		memset(p->seen, 0, sizeof p->seen);
+		p->last = NULL;
+	}
 }
 
 /* ---- recording */
@@ -197,7 +199,7 @@ graph_pays(const struct cuda *c)
 	for (int i = 0; i < p->n; i++) {
 		const struct node *x = &p->nodes[i];
 
-		if (x->kind != NODE_LINEAR && x->kind != NODE_SCORE && x->kind != NODE_LOGITS)
+		if (x->kind != NODE_LINEAR && x->kind != NODE_SCORE && x->kind != NODE_LOGITS && x->kind != NODE_LIKELIEST)
 			continue;
 		for (int j = 0; j < x->count; j++)
 			if (!matvec_can(c, x->w[j], x->n))
@@ -206,16 +208,18 @@ graph_pays(const struct cuda *c)
 	return p->n >= 8;
 }
 
+static bool
+is_graph(const struct plan *p, const struct graph *g)
+{
+	return g->exec != NULL && g->n == p->n && memcmp(g->nodes, p->nodes, (size_t)p->n * sizeof *p->nodes) == 0;
+}
+
 static struct graph *
 find_graph(struct plan *p, uint64_t hash)
 {
-	for (int i = 0; i < GRAPHS; i++) {
-		struct graph *g = &p->graphs[i];
-
-		if (g->exec != NULL && g->hash == hash && g->n == p->n &&
-		    memcmp(g->nodes, p->nodes, (size_t)p->n * sizeof *p->nodes) == 0)
-			return g;
-	}
+	for (int i = 0; i < GRAPHS; i++)
+		if (p->graphs[i].hash == hash && is_graph(p, &p->graphs[i]))
+			return &p->graphs[i];
 	return NULL;
 }
 
@@ -271,11 +275,16 @@ launch_nodes(struct cuda *c)
 		p->current = (p->current + 1) % STAGES;
 	}
 	if (graph_pays(c)) {
-		uint64_t hash = hash_nodes(p->nodes, p->n);
+		/* As a rule it is the one of the last pass. */
+		g = p->last != NULL && is_graph(p, p->last) ? p->last : NULL;
+		if (g == NULL) {
+			uint64_t hash = hash_nodes(p->nodes, p->n);
 
-		g = find_graph(p, hash);
-		if (g == NULL && seen_before(p, hash))
-			g = capture(c, hash);
+			g = find_graph(p, hash);
+			if (g == NULL && seen_before(p, hash))
+				g = capture(c, hash);
+			p->last = g;
+		}
 	}
 	if (g == NULL) {
 		fuse_run(c);
@@ -379,10 +388,14 @@ op_read(struct backend *b, void *dst, const void *src, size_t bytes, struct err 
 static void
 op_copy(struct backend *b, float *dst, const float *src, int64_t n)
 {
+	const struct plan *p = cuda_of(b)->plan;
 	struct node *x;
 
 	if (dst == src)
 		return;
+	/* The next pass begins, and nothing has asked for results of the last one. */
+	if (p->n > 0 && p->nodes[p->n - 1].kind == NODE_END)
+		plan_flush(cuda_of(b));
 	x = add_node(cuda_of(b), NODE_COPY, 1);
 	x->x = src;
 	x->y = dst;
@@ -578,6 +591,21 @@ op_logits(struct backend *b, const struct weight *w, const struct vector *bias, 
 	return finish(c, e);
 }
 
+static int
+op_likeliest(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
+    int32_t *id, struct err *e)
+{
+	struct cuda *c = cuda_of(b);
+
+	cuda_use(c);
+	add_output(c, NODE_LIKELIEST, w, bias, softcap, x, 1);
+	plan_flush(c);
+	if (finish(c, e) < 0)
+		return -1;
+	memcpy(id, c->results, sizeof *id);
+	return 0;
+}
+
 static void
 op_end(struct backend *b, const float *keep)
 {
@@ -606,5 +634,6 @@ op_sync(struct backend *b, struct err *e)
 const struct backend_ops plan_ops = {
 	op_close, op_alloc, op_free, op_write, op_read, op_copy, weights_load, weights_unload, vector_load, vector_unload,
 	cache_new, cache_free, cache_grow, cache_set_sinks, cache_bytes, cache_token_bytes, cache_save, cache_load, op_embed,
-	op_norm, op_linear, op_rope_table, op_rotate, op_store, op_attend, op_activate, op_add, op_score, op_logits, op_end, op_sync,
+	op_norm, op_linear, op_rope_table, op_rotate, op_store, op_attend, op_activate, op_add, op_score, op_logits,
+	op_likeliest, op_end, op_sync,
 };

@@ -6,7 +6,7 @@
 
 enum node_kind {
 	NODE_COPY, NODE_EMBED, NODE_NORM, NODE_LINEAR, NODE_TABLE, NODE_ROTATE, NODE_STORE, NODE_ATTEND, NODE_ACTIVATE,
-	NODE_ADD, NODE_SCORE, NODE_LOGITS,
+	NODE_ADD, NODE_SCORE, NODE_LOGITS, NODE_LIKELIEST,
 	NODE_END,              /* of a pass: only what lies in the allocation of x is read later */
 };
 
@@ -77,7 +77,7 @@ struct plan {
 	struct place places[PLACES];
 	int n_places;
 
-	struct graph graphs[GRAPHS];
+	struct graph graphs[GRAPHS], *last;
 	uint64_t seen[SEEN];
 	unsigned next_seen;
 	uint64_t clock;

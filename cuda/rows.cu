@@ -60,13 +60,89 @@ norm_kernel(struct norm_job j)
 	}
 }
 
+/* The same for rows that LANES threads hold, four values at a time. */
+enum { NORM_KEPT = 8 };
+
+template <int LANES>
+static __global__ void __launch_bounds__(THREADS)
+norm_kept_kernel(struct norm_job j, int64_t n)
+{
+	int64_t row = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES;
+	int lane = threadIdx.x % LANES, width = (int)j.width;
+	float mean = 0, square = 0, scale;
+	float4 v[NORM_KEPT];
+	const float4 *x;
+
+	auto sum = [&](float part) { return LANES == 32 ? sum_lanes<1, 16>(part) : reduce_block<false>(part); };
+
+	wait_for_predecessor();
+	if (row >= n)
+		return;
+	x = (const float4 *)(j.x + row * j.width);
+#pragma unroll
+	for (int k = 0; k < NORM_KEPT; k++) {
+		int i = lane + k * LANES;
+
+		v[k] = i * 4 < width ? x[i] : make_float4(0, 0, 0, 0);
+	}
+	if (j.kind == NORM_LAYER) {
+#pragma unroll
+		for (int k = 0; k < NORM_KEPT; k++)
+			mean += v[k].x + v[k].y + v[k].z + v[k].w;
+		mean = sum(mean) / (float)width;
+	}
+#pragma unroll
+	for (int k = 0; k < NORM_KEPT; k++) {
+		if ((lane + k * LANES) * 4 >= width)
+			continue;
+		v[k] = make_float4(v[k].x - mean, v[k].y - mean, v[k].z - mean, v[k].w - mean);
+		square += v[k].x * v[k].x + v[k].y * v[k].y + v[k].z * v[k].z + v[k].w * v[k].w;
+	}
+	scale = rsqrtf(sum(square) / (float)width + j.eps);
+#pragma unroll
+	for (int k = 0; k < NORM_KEPT; k++) {
+		int i = lane + k * LANES;
+		float4 w, b = make_float4(0, 0, 0, 0), y;
+
+		if (i * 4 >= width)
+			continue;
+		w = ((const float4 *)j.weight)[i];
+		if (j.bias != NULL)
+			b = ((const float4 *)j.bias)[i];
+		y = make_float4(v[k].x * scale * w.x + b.x, v[k].y * scale * w.y + b.y, v[k].z * scale * w.z + b.z,
+		    v[k].w * scale * w.w + b.w);
+		if (j.y32 != NULL)
+			((float4 *)(j.y32 + row * j.width))[i] = y;
+		if (j.y16 != NULL)
+			*(uint2 *)(j.y16 + row * j.ld16 + 4 * i) = make_uint2(to_pair(y.x, y.y), to_pair(y.z, y.w));
+		if (j.add_to != NULL) {
+			float4 *to = (float4 *)(j.add_to + row * j.width) + i;
+
+			*to = make_float4(to->x + y.x, to->y + y.y, to->z + y.z, to->w + y.w);
+		}
+	}
+}
+
+/* Addresses of rows that can be read and written four values at a time. */
+static bool
+by_fours(const float *x, int64_t width)
+{
+	return width % 4 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
+}
+
 void
 rows_norm(struct cuda *c, enum norm_kind kind, float eps, const float *weight, const float *bias, const float *x,
     int64_t n, int64_t width, float *y32, __half *y16, int64_t ld16, float *add_to)
 {
 	struct norm_job j = { kind, eps, weight, bias, x, width, ld16, y32, add_to, y16 };
 
-	launch(c, true, norm_kernel, (unsigned)n, THREADS, 0, j);
+	if (!by_fours(x, width) || (y32 != NULL && !by_fours(y32, width)) || (add_to != NULL && !by_fours(add_to, width)) ||
+	    width > NORM_KEPT * 4 * THREADS)
+		launch(c, true, norm_kernel, (unsigned)n, THREADS, 0, j);
+	else if (width <= NORM_KEPT * 4 * 32)
+		launch(c, true, norm_kept_kernel<32>, blocks_for(n, THREADS / 32), THREADS, 0, j, n);
+	else
+		launch(c, true, norm_kept_kernel<THREADS>, (unsigned)n, THREADS, 0, j, n);
 }
 
 /* As rope_angle in the engine: the turn wraps exactly, whatever the position. */
@@ -76,6 +152,7 @@ table_kernel(const uint64_t *turn, int half, float scale, const int64_t *positio
 	int i = blockIdx.x * blockDim.x + threadIdx.x;
 	double angle, s, c;
 
+	wait_for_predecessor();
 	if (i >= n * half)
 		return;
 	angle = (double)(int64_t)((uint64_t)positions[i / half] * turn[i % half]) * (2 * 3.14159265358979323846 * 0x1p-64);
@@ -87,7 +164,7 @@ table_kernel(const uint64_t *turn, int half, float scale, const int64_t *positio
 void
 rows_table(struct cuda *c, const uint64_t *turn, int n_rot, float scale, const int64_t *positions, int n, float *table)
 {
-	launch(c, false, table_kernel, blocks_for((int64_t)n * n_rot / 2, 128), 128, 0, turn, n_rot / 2, scale, positions, n,
+	launch(c, true, table_kernel, blocks_for((int64_t)n * n_rot / 2, 128), 128, 0, turn, n_rot / 2, scale, positions, n,
 	    table);
 }
 
@@ -146,9 +223,35 @@ activate_kernel(struct activation_call a)
 		a.y16[row * a.ld16 + i % a.width] = to_half(y * a.scale);
 }
 
+/* Four values of row blockIdx.x at a time. */
+static __global__ void __launch_bounds__(THREADS)
+activate_fours_kernel(struct activation_call a)
+{
+	int64_t i = ((int64_t)blockIdx.y * THREADS + threadIdx.x) * 4, row = blockIdx.x;
+	float4 g, u = make_float4(1, 1, 1, 1);
+
+	wait_for_predecessor();
+	if (i >= a.width)
+		return;
+	g = *(const float4 *)(a.gate + row * a.ld + i);
+	if (a.up != NULL)
+		u = *(const float4 *)(a.up + row * a.ld + i);
+	g = make_float4(activation(a.act, g.x) * u.x, activation(a.act, g.y) * u.y, activation(a.act, g.z) * u.z,
+	    activation(a.act, g.w) * u.w);
+	if (a.y32 != NULL)
+		*(float4 *)(a.y32 + row * a.width + i) = g;
+	if (a.y16 != NULL)
+		*(uint2 *)(a.y16 + row * a.ld16 + i) = make_uint2(to_pair(g.x * a.scale, g.y * a.scale),
+		    to_pair(g.z * a.scale, g.w * a.scale));
+}
+
 void
 rows_activate(struct cuda *c, const struct activation_call *a)
 {
+	if (by_fours(a->gate, a->width) && by_fours(a->up, a->ld) && by_fours(a->y32, a->width) && a->n > 1) {
+		launch(c, true, activate_fours_kernel, dim3((unsigned)a->n, blocks_for(a->width, 4 * THREADS)), THREADS, 0, *a);
+		return;
+	}
 	launch(c, true, activate_kernel, blocks_for(a->n * a->width, THREADS), THREADS, 0, *a);
 }
 
@@ -172,6 +275,7 @@ copy_kernel(float *x, const float *y, int64_t n)
 {
 	int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
 
+	wait_for_predecessor();
 	if (i < n)
 		x[i] = y[i];
 }
@@ -179,7 +283,7 @@ copy_kernel(float *x, const float *y, int64_t n)
 void
 rows_copy(struct cuda *c, float *dst, const float *src, int64_t n)
 {
-	launch(c, false, copy_kernel, blocks_for(n, THREADS), THREADS, 0, dst, src, n);
+	launch(c, true, copy_kernel, blocks_for(n, THREADS), THREADS, 0, dst, src, n);
 }
 
 static __global__ void
@@ -239,6 +343,55 @@ rows_cap(struct cuda *c, float *z, int64_t n, int64_t width, const float *bias, 
 		launch(c, false, cap_kernel, blocks_for(n * width, THREADS), THREADS, 0, z, n, width, bias, softcap);
 }
 
+enum { WIDE_THREADS = 1024 };
+
+static __global__ void __launch_bounds__(WIDE_THREADS)
+likeliest_kernel(const float *z, int64_t width, int32_t *id)
+{
+	__shared__ float largest[32];
+	__shared__ int places[32];
+	float best = -INFINITY;
+	int at = 0;
+
+	/* The earlier of equals is kept, within a thread and between them. */
+	auto take = [&](float y, int i) {
+		if (y > best || (y == best && i < at)) {
+			best = y;
+			at = i;
+		}
+	};
+
+	wait_for_predecessor();
+#pragma unroll 8
+	for (int i = threadIdx.x; i < width; i += WIDE_THREADS)
+		take(z[i], i);
+	for (int step = 0; step < 2; step++) {
+#pragma unroll
+		for (int i = 16; i > 0; i /= 2) {
+			float y = __shfl_xor_sync(0xffffffffu, best, i);
+
+			take(y, __shfl_xor_sync(0xffffffffu, at, i));
+		}
+		if (step == 1)
+			break;
+		if (threadIdx.x % 32 == 0) {
+			largest[threadIdx.x / 32] = best;
+			places[threadIdx.x / 32] = at;
+		}
+		__syncthreads();
+		best = largest[threadIdx.x % 32];
+		at = places[threadIdx.x % 32];
+	}
+	if (threadIdx.x == 0)
+		*id = at;
+}
+
+void
+rows_likeliest(struct cuda *c, const float *z, int64_t width, int32_t *id)
+{
+	launch(c, true, likeliest_kernel, 1, WIDE_THREADS, 0, z, width, id);
+}
+
 /*
  * One block per row reads the logits once: each thread keeps the largest it
  * saw and the sum of exponentials relative to that.
@@ -248,8 +401,21 @@ score_kernel(const float *logits, int64_t width, const float *bias, float softca
 {
 	const float *z = logits + blockIdx.x * width;
 	float largest = -INFINITY, sum = 0, all;
+	int64_t fours = width % 4 == 0 && bias == NULL && softcap == 0 ? width / 4 : 0;
 
-	for (int64_t i = threadIdx.x; i < width; i += THREADS) {
+	wait_for_predecessor();
+#pragma unroll 4
+	for (int64_t i = threadIdx.x; i < fours; i += THREADS) {
+		float4 v = __ldcs((const float4 *)z + i);
+		float top = fmaxf(fmaxf(v.x, v.y), fmaxf(v.z, v.w));
+
+		if (top > largest) {
+			sum *= __expf(largest - top);
+			largest = top;
+		}
+		sum += __expf(v.x - largest) + __expf(v.y - largest) + __expf(v.z - largest) + __expf(v.w - largest);
+	}
+	for (int64_t i = 4 * fours + threadIdx.x; i < width; i += THREADS) {
 		float v = logit(z[i], bias, i, softcap);
 
 		if (v > largest) {
@@ -268,5 +434,5 @@ void
 rows_score(struct cuda *c, const float *z, int64_t n, int64_t width, const float *bias, float softcap,
     const int32_t *targets, float *nll)
 {
-	launch(c, false, score_kernel, (unsigned)n, THREADS, 0, z, width, bias, softcap, targets, nll);
+	launch(c, true, score_kernel, (unsigned)n, THREADS, 0, z, width, bias, softcap, targets, nll);
 }

@@ -322,6 +322,7 @@ unpack_kernel(struct unpack_job j)
 	__half2 w[2][8];
 	int r;
 
+	wait_for_predecessor();
 	if (i >= j.rows)
 		return;
 	row = j.ids != NULL ? j.ids[i] : j.first + i;
@@ -347,7 +348,7 @@ start_unpack(struct cuda *c, const struct unpack_job *j)
 {
 	int64_t warps = (j->rows + 7) / 8 * j->steps;
 
-	launch(c, false, unpack_kernel<TYPE>, blocks_for(warps, 8), 256, 0, *j);
+	launch(c, true, unpack_kernel<TYPE>, blocks_for(warps, 8), 256, 0, *j);
 }
 
 static void

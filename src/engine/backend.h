@@ -169,6 +169,13 @@ struct backend_ops {
 	    int n, float *logits, struct err *e);
 
 	/*
+	 * The row of the largest of the logits of x[cols], the first one where several are. Complete on return.
+	 * NULL where a backend has nothing better than to look through them.
+	 */
+	int (*likeliest)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
+	    int32_t *id, struct err *e);
+
+	/*
 	 * A forward pass is over: of all buffers only that which `keep` points
 	 * into is read again, until written. NULL where a backend has no use for it.
 	 */

@@ -108,6 +108,11 @@ allocate(struct context *c, struct err *e)
 	c->cache = c->b->ops->cache_new(c->b, &c->shape, e);
 	if (c->cache == NULL)
 		return -1;
+	if (c->b->ops->likeliest == NULL) {
+		c->logits = malloc((size_t)c->m->h.n_vocab * sizeof *c->logits);
+		if (c->logits == NULL)
+			return err_set(e, EX_OSERR, "out of memory for the logits of a token");
+	}
 	if (c->o.policy == POLICY_RECOMPUTE) {
 		c->history = malloc((size_t)c->o.window * sizeof *c->history);
 		c->fork_history = malloc((size_t)c->o.window * sizeof *c->history);
@@ -127,10 +132,12 @@ release(struct context *c)
 	}
 	free(c->history);
 	free(c->fork_history);
+	free(c->logits);
 	c->b = NULL;
 	c->cache = NULL;
 	c->f = NULL;
 	c->history = c->fork_history = NULL;
+	c->logits = NULL;
 }
 
 struct context *
@@ -214,7 +221,8 @@ feed_chunk(struct context *c, const int32_t *ids, int n, float *nll, float *logi
 		return -1;
 	if (logits != NULL && forward_logits(c->f, 1, n, logits, e) < 0)
 		return -1;
-	if (c->b->ops->sync(c->b, e) < 0)
+	/* A token that is generated waits for the logits that come next: both are one piece of work for a GPU. */
+	if ((n > 1 || nll != NULL || logits != NULL) && c->b->ops->sync(c->b, e) < 0)
 		return -1;
 	c->tokens += n;
 	return 0;
@@ -362,6 +370,14 @@ context_get_logits(struct context *c, float *logits, struct err *e)
 	if (c->tokens == 0)
 		return err_set(e, EX_SOFTWARE, "there are no logits before the first token");
 	return forward_logits(c->f, forward_last_row(c->f), 1, logits, e);
+}
+
+int
+context_get_likeliest(struct context *c, int32_t *id, struct err *e)
+{
+	if (c->tokens == 0)
+		return err_set(e, EX_SOFTWARE, "there are no logits before the first token");
+	return forward_likeliest(c->f, forward_last_row(c->f), c->logits, id, e);
 }
 
 int

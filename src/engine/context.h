@@ -25,6 +25,7 @@ struct context {
 	int64_t fork_at;     /* tokens at the fork */
 	int32_t *fork_history;
 	int64_t fork_n_history;
+	float *logits;       /* [n_vocab], where the backend cannot find the largest itself */
 };
 
 /* Dense only: room in the cache for n tokens in all. */

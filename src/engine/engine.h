@@ -148,7 +148,7 @@ void context_free(struct context *c);
  * for the order of sums).
  * Returns 0, or -1 with *e set (EX_DATAERR: an id outside the vocabulary, and
  * nothing was appended; EX_OSERR: dense ran out of memory; EX_TEMPFAIL: the
- * GPU failed, and the context is of no more use).
+ * GPU failed, now or in the call before, and the context is of no more use).
  */
 int context_feed(struct context *c, const int32_t *ids, size_t n, float *nll, struct err *e);
 
@@ -163,6 +163,9 @@ int context_feed_logits(struct context *c, const int32_t *ids, size_t n, float *
  * set (EX_SOFTWARE: nothing was appended yet).
  */
 int context_get_logits(struct context *c, float *logits, struct err *e);
+
+/* The token with the largest of these logits, the first one where several are: greedy decoding. Returns as above. */
+int context_get_likeliest(struct context *c, int32_t *id, struct err *e);
 
 /*
  * Asides. context_fork remembers the stream's state; what is appended after

@@ -321,6 +321,21 @@ forward_logits(struct forward *f, int row, int n, float *logits, struct err *e)
 }
 
 int
+forward_likeliest(struct forward *f, int row, float *scratch, int32_t *id, struct err *e)
+{
+	const float *x = f->hidden + (int64_t)row * f->m->h.n_embd;
+
+	if (f->b->ops->likeliest != NULL)
+		return f->b->ops->likeliest(f->b, &f->output, &f->v[V_OUTPUT_BIAS], f->m->h.final_softcap, x, id, e);
+	if (forward_logits(f, row, 1, scratch, e) < 0)
+		return -1;
+	*id = 0;
+	for (int32_t i = 1; i < f->m->h.n_vocab; i++)
+		*id = scratch[i] > scratch[*id] ? i : *id;
+	return 0;
+}
+
+int
 forward_last_row(const struct forward *f)
 {
 	return f->last;

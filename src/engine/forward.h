@@ -33,6 +33,8 @@ void forward_run(struct forward *f, struct cache *c, const struct cache_shape *s
  * score and logits in struct backend_ops.
  */
 int forward_score(struct forward *f, int row, int n, const int32_t *targets, float *nll, struct err *e);
+/* The row of the largest of the logits of `row`, as context_get_likeliest has it; scratch[n_vocab] for those. */
+int forward_likeliest(struct forward *f, int row, float *scratch, int32_t *id, struct err *e);
 int forward_logits(struct forward *f, int row, int n, float *logits, struct err *e);
 
 /* The row of the last token computed. */

@@ -180,9 +180,9 @@ run_pair(struct report *r, struct bench *b, struct pair *p, struct err *e)
 	if (stream != NULL)
 		recompute = new_full_context(b, r->o, POLICY_RECOMPUTE, 0, p->cache, e);
 	for (int i = 0; recompute != NULL && ok == 0 && i < r->rounds; i++) {
-		ok = measures_generate(b, stream, 16, &p->stream[i], e);
+		ok = measures_generate(stream, 16, &p->stream[i], e);
 		if (ok == 0)
-			ok = measures_generate(b, recompute, passes, &p->recompute[i], e);
+			ok = measures_generate(recompute, passes, &p->recompute[i], e);
 		eval_progress(r->o, "rounds of recomputation", i + 1, r->rounds);
 	}
 	context_free(recompute);

@@ -37,6 +37,6 @@ extern const struct measure measures[];
 int measures_read(struct bench *b, struct context *c, int64_t n, float *nll, struct err *e);
 
 /* Greedy decoding of n tokens; *seconds of one of them: choosing it, appending it, and the logits after it. */
-int measures_generate(struct bench *b, struct context *c, int64_t n, double *seconds, struct err *e);
+int measures_generate(struct context *c, int64_t n, double *seconds, struct err *e);
 
 #endif

@@ -214,11 +214,9 @@ eval_stream_score(struct eval_stream *s, const int32_t *ids, int64_t n, double *
 int32_t
 eval_stream_add_likeliest(struct eval_stream *s, struct err *e)
 {
-	const float *logits = eval_stream_get_logits(s, e);
 	int32_t id;
 
-	if (logits == NULL)
+	if (catch_up(s, e) < 0 || context_get_likeliest(s->c, &id, e) < 0)
 		return -1;
-	id = eval_get_likeliest(logits, s->n_vocab);
 	return eval_stream_add(s, &id, 1, e) < 0 ? -1 : id;
 }
