@@ -22,6 +22,7 @@ struct few_job {
 /* Which columns a block has: steps of 16 slots, the sinks' first, then the ring's in stream order. */
 struct range {
 	int64_t sink_steps, ring_first; /* ring blocks counted along the stream */
+	int64_t ring_start;             /* where the first of them lies in the ring */
 	int64_t begin, end;             /* steps of this split */
 };
 
@@ -29,17 +30,19 @@ static __device__ struct range
 range_of(const struct cache_view &v, int64_t low, int64_t high)
 {
 	struct range r = {};
-	int64_t sinks = v.sinks < high + 1 ? v.sinks : high + 1, steps, each;
+	int64_t sinks = v.sinks < high + 1 ? v.sinks : high + 1;
+	int steps, each;
 
 	r.sink_steps = (sinks + COLUMNS - 1) / COLUMNS;
-	steps = r.sink_steps;
+	steps = (int)r.sink_steps;
 	if (high >= v.sinks) {
 		r.ring_first = (sight_of(v, low).begin - v.sinks) / COLUMNS;
-		steps += (high - v.sinks) / COLUMNS - r.ring_first + 1;
+		r.ring_start = remainder_of(r.ring_first, v.ring / COLUMNS);
+		steps += (int)((high - v.sinks) / COLUMNS - r.ring_first) + 1;
 	}
-	each = (steps + gridDim.x - 1) / gridDim.x;
-	r.begin = each * blockIdx.x < steps ? each * blockIdx.x : steps;
-	r.end = r.begin + each < steps ? r.begin + each : steps;
+	each = (steps + (int)gridDim.x - 1) / (int)gridDim.x;
+	r.begin = min(each * (int)blockIdx.x, steps);
+	r.end = min((int)r.begin + each, steps);
 	return r;
 }
 
@@ -85,67 +88,74 @@ struct layout {
 	bytes(int rows_used)
 	{
 		size_t first = q_bytes + stage_bytes, last = (size_t)WARPS * rows_used * (DV + 2) * 4;
+		size_t factors = (size_t)SPLITS_MAX * rows_used * 4;
 
-		return first > last ? first : last;
+		first = first > last ? first : last;
+		return first > factors ? first : factors;
 	}
 };
 
-/* The tile's queries in shared memory: [window, sink][ROWS][q_ld]. */
+/* A query of the tile in shared memory, in one of its two forms: [window, sink][ROWS][q_ld]; a warp's work. */
 template <int DK, int DV>
 static __device__ __forceinline__ void
-fetch_queries(const few_job &j, int tile, int head_kv, int group, __half *queries, float *stage)
+fetch_query(const few_job &j, int tile, int head_kv, int group, int form, int i, __half *queries, float *row)
 {
-	const int q_ld = layout<DK, DV>::q_ld;
-	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, d = j.a.v.d_k;
-	float *row = stage + warp * (DK > DV ? DK : DV);
+	int lane = threadIdx.x % 32, d = j.a.v.d_k, r = tile * ROWS + i, token = r / group;
+	__half *to = queries + (form * ROWS + i) * layout<DK, DV>::q_ld;
+	bool there = token < j.a.n && (form == 0 || j.a.v.sinks > 0);
+	const float *x = form == 0 || j.fused ? j.q_window : j.q_sink;
 
-	for (int i = warp; i < ROWS; i += WARPS) {
-		int r = tile * ROWS + i, token = r / group;
-		int64_t at = ((int64_t)token * j.a.n_head + head_kv * group + r % group) * d;
-
-		for (int form = 0; form < 2; form++) {
-			__half *to = queries + (form * ROWS + i) * q_ld;
-			const float *x = (form == 0 || j.fused ? j.q_window : j.q_sink) + at;
-			bool there = token < j.a.n && (form == 0 || j.a.v.sinks > 0);
-
-			if (there && j.fused) {
-				rotate_row(j.r, form == 0 ? j.r.window : j.r.sink, j.r.q_norm, x, token, d, row, lane);
-				x = row;
-			}
-			for (int k = lane; k < DK; k += 32)
-				to[k] = there && k < d ? to_half(x[k]) : __float2half_rn(0);
-			__syncwarp();
-		}
+	if (there)
+		x += ((int64_t)token * j.a.n_head + head_kv * group + r % group) * d;
+	if (there && j.fused) {
+		rotate_row(j.r, form == 0 ? j.r.window : j.r.sink, j.r.q_norm, x, token, d, row, lane);
+		x = row;
 	}
+	for (int k = lane; k < DK; k += 32)
+		to[k] = there && k < d ? to_half(x[k]) : __float2half_rn(0);
+	__syncwarp();
 }
 
-/* New keys and values that lie within this block's range. */
-template <int LONGEST>
+/* A new key (even i) or value, if it lies within this block's range; a warp's work. */
 static __device__ __forceinline__ void
-store_new(const few_job &j, const struct range &range, int head_kv, int64_t first, float *stage)
+store_new(const few_job &j, const struct range &range, int head_kv, int64_t first, int i, float *row)
 {
-	int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 	const struct cache_view &v = j.a.v;
-	float *row = stage + warp * LONGEST;
+	int lane = threadIdx.x % 32, token = i / 2;
+	int64_t t = first + token;
+	int64_t step = t < v.sinks ? t / COLUMNS : range.sink_steps + (t - v.sinks) / COLUMNS - range.ring_first;
 
-	for (int i = warp; i < 2 * j.a.n; i += WARPS) {
-		int token = i / 2;
-		int64_t t = first + token;
-		int64_t step = t < v.sinks ? t / COLUMNS : range.sink_steps + (t - v.sinks) / COLUMNS - range.ring_first;
-
-		if (step < range.begin || step >= range.end)
-			continue;
-		if (i % 2 == 0) {
-			rotate_row(j.r, j.r.window, j.r.k_norm, j.k + ((int64_t)token * v.n_head_kv + head_kv) * v.d_k, token, v.d_k,
-			    row, lane);
-		} else {
-			for (int d = lane; d < v.d_v; d += 32)
-				row[d] = j.values[((int64_t)token * v.n_head_kv + head_kv) * v.d_v + d];
-			__syncwarp();
-		}
-		store_row(v, i % 2 == 0, head_kv, t, row, lane);
+	if (step < range.begin || step >= range.end)
+		return;
+	if (i % 2 == 0) {
+		rotate_row(j.r, j.r.window, j.r.k_norm, j.k + ((int64_t)token * v.n_head_kv + head_kv) * v.d_k, token, v.d_k, row,
+		    lane);
+	} else {
+		for (int d = lane; d < v.d_v; d += 32)
+			row[d] = j.values[((int64_t)token * v.n_head_kv + head_kv) * v.d_v + d];
 		__syncwarp();
 	}
+	store_row(v, i % 2 == 0, head_kv, t, row, lane);
+	__syncwarp();
+}
+
+/* All of the tile's queries, and the new keys and values: a warp takes one after the other. */
+template <int DK, int DV>
+static __device__ __forceinline__ void
+prepare(const few_job &j, const struct range &range, int tile, int head_kv, int group, int64_t first, __half *queries,
+    float *stage)
+{
+	int warp = threadIdx.x / 32, used = 2 * j.rows_used, all = used + (j.fused ? 2 * j.a.n : 0);
+	float *row = stage + warp * (DK > DV ? DK : DV);
+
+	for (int i = warp; i < all; i += WARPS)
+		if (i < used)
+			fetch_query<DK, DV>(j, tile, head_kv, group, i % 2, i / 2, queries, row);
+		else
+			store_new(j, range, head_kv, first, i - used, row);
+	for (int form = 0; form < 2; form++)
+		for (int i = j.rows_used * layout<DK, DV>::q_ld + threadIdx.x; i < ROWS * layout<DK, DV>::q_ld; i += WARPS * 32)
+			queries[form * ROWS * layout<DK, DV>::q_ld + i] = __float2half_rn(0);
 }
 
 /* A result: element d of row r. */
@@ -163,31 +173,60 @@ put(const few_job &j, int tile, int head_kv, int group, int row, int d, float x)
 }
 
 /*
- * Parts of sums of values, each with its largest score and sum of weights
- * behind it: part[i] at base + i * stride. Joined for element d; with `total`
- * the largest and the sum of weights come back instead of the quotient.
+ * The splits' parts of a tile's rows joined. A part is a sum of values with its
+ * largest score and its sum of weights behind it; factors: shared memory.
  */
-static __device__ __forceinline__ float
-join(const float *base, int64_t stride, int parts, int d_v, int d, float *largest, float *total)
+template <int DV>
+static __device__ __forceinline__ void
+join_parts(const few_job &j, int tile, int head_kv, int group, const float *parts, float *factors)
 {
-	float m = -INFINITY, sum = 0, weights = 0;
+	int warp = threadIdx.x / 32, lane = threadIdx.x % 32, splits = gridDim.x, width = DV + 2;
+	int64_t stride = (int64_t)j.rows_used * width;
 
-	for (int i = 0; i < parts; i++)
-		m = fmaxf(m, __ldcg(base + i * stride + d_v));
-	for (int i = 0; i < parts; i++) {
-		float top = __ldcg(base + i * stride + d_v), f = top == -INFINITY ? 0 : __expf(top - m);
+	for (int row = warp; row < j.rows_used; row += WARPS) {
+		float top[2], weight[2], m, total;
 
-		sum += f * __ldcg(base + i * stride + d);
-		weights += f * __ldcg(base + i * stride + d_v + 1);
+#pragma unroll
+		for (int k = 0; k < 2; k++) {
+			const float *part = parts + (lane + 32 * k) * stride + row * width + DV;
+			bool there = lane + 32 * k < splits;
+
+			top[k] = there ? __ldcg(part) : -INFINITY;
+			weight[k] = there ? __ldcg(part + 1) : 0;
+		}
+		m = max_lanes<1, 16>(fmaxf(top[0], top[1]));
+#pragma unroll
+		for (int k = 0; k < 2; k++)
+			top[k] = top[k] == -INFINITY ? 0 : __expf(top[k] - m);
+		total = sum_lanes<1, 16>(top[0] * weight[0] + top[1] * weight[1]);
+#pragma unroll
+		for (int k = 0; k < 2; k++)
+			if (lane + 32 * k < splits)
+				factors[row * SPLITS_MAX + lane + 32 * k] = top[k] / total;
 	}
-	*largest = m;
-	*total = weights;
-	return sum;
+	__syncthreads();
+	for (int i = threadIdx.x; i < j.rows_used * DV; i += WARPS * 32) {
+		int row = i / DV, d = i % DV;
+		const float *part = parts + row * width + d;
+		float x = 0;
+
+#pragma unroll 8
+		for (int k = 0; k < splits; k++)
+			x += factors[row * SPLITS_MAX + k] * __ldcg(part + k * stride);
+		put(j, tile, head_kv, group, row, d, x);
+	}
+}
+
+/* Blocks that a multiprocessor holds at once; more of them would only come second. */
+static constexpr int
+blocks_at_once(int d)
+{
+	return d <= 64 ? 3 : d <= 128 ? 2 : 1;
 }
 
 /* DK and DV: lengths rounded up, DK to 32 and DV to 64 elements. */
 template <int DK, int DV, bool BYTES>
-static __global__ void __launch_bounds__(WARPS * 32)
+static __global__ void __launch_bounds__(WARPS * 32, blocks_at_once(DK))
 few_kernel(const __grid_constant__ few_job j)
 {
 	extern __shared__ __align__(16) unsigned char shared[];
@@ -202,17 +241,54 @@ few_kernel(const __grid_constant__ few_job j)
 	int64_t first, low, high, token[2], head_rows = (int64_t)head_kv * v.slots;
 	int row_low = tile * ROWS / group, row_high = min((tile * ROWS + ROWS - 1) / group, j.a.n - 1), form = -1;
 	float slope[2] = { 0, 0 }, sum[DV / 64][8][4];
+	uint4 keys[2][DK / 32], values[4][DV / 64];
 	struct sight sight[2];
-	struct range range;
+	struct range range = {};
+	bool early = false;
+
+	/* The row of a step's first slot, and the keys and values of the step as operands. */
+	auto row_of = [&](int64_t step) {
+		int64_t at = (step - range.sink_steps + range.ring_start) * COLUMNS;
+
+		at -= at >= v.ring ? v.ring : 0;
+		return head_rows + (step < range.sink_steps ? step * COLUMNS : v.sink_slots + at);
+	};
+	auto load_keys = [&](int64_t row) {
+#pragma unroll
+		for (int i = 0; i < 2; i++)
+#pragma unroll
+			for (int k = 0; k < DK / 32; k++)
+				keys[i][k] = load_eight<BYTES>(v.k, v.k_scale, row + 8 * i + g, v.k_ld, 32 * k + 8 * t);
+	};
+	auto load_values = [&](int64_t row) {
+		if (DV <= 128)
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+#pragma unroll
+				for (int k = 0; k < DV / 64; k++)
+					values[i][k] = load_eight<BYTES>(v.v, v.v_scale, row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld,
+					    64 * k + 8 * g);
+	};
 
 	wait_for_predecessor();
 	first = *j.a.first;
 	low = first + row_low;
 	high = first + row_high;
 	range = range_of(v, low, high);
-	if (j.fused)
-		store_new<(DK > DV ? DK : DV)>(j, range, head_kv, first, stage);
-	fetch_queries<DK, DV>(j, tile, head_kv, group, queries, stage);
+	/* What was stored before is on its way while the queries are prepared; what this kernel stores has to wait. */
+	if (range.begin + warp < range.end) {
+		int64_t step = range.begin + warp, base = step * COLUMNS;
+
+		if (step >= range.sink_steps)
+			base = v.sinks + (step - range.sink_steps + range.ring_first) * COLUMNS;
+		early = base + COLUMNS <= first;
+		if (early) {
+			load_keys(row_of(step));
+			load_values(row_of(step));
+		}
+	}
+	if (range.begin < range.end)
+		prepare<DK, DV>(j, range, tile, head_kv, group, first, queries, stage);
 	for (int i = 0; i < 2; i++) {
 		int r = tile * ROWS + g + 8 * i;
 
@@ -227,30 +303,20 @@ few_kernel(const __grid_constant__ few_job j)
 		for (int i = 0; i < 8; i++)
 			sum[jj][i][0] = sum[jj][i][1] = sum[jj][i][2] = sum[jj][i][3] = 0;
 	__syncthreads();
+	if (range.begin + warp < range.end && !early) {
+		load_keys(row_of(range.begin + warp));
+		load_values(row_of(range.begin + warp));
+	}
 	for (int64_t step = range.begin + warp; step < range.end; step += WARPS) {
-		bool sinks = step < range.sink_steps;
+		bool sinks = step < range.sink_steps, more = step + WARPS < range.end;
 		int64_t block = sinks ? step : step - range.sink_steps + range.ring_first;
-		/* the stream token of the first column, and its row */
+		/* the stream token of the first column, and the row that comes next */
 		int64_t base = sinks ? step * COLUMNS : v.sinks + block * COLUMNS;
-		int64_t row = head_rows + (sinks ? base : v.sink_slots + block % (v.ring / COLUMNS) * COLUMNS);
-		uint4 keys[2][DK / 32], values[4][DV / 64];
+		int64_t row = DV <= 128 ? row_of(more ? step + WARPS : step) : row_of(step);
 		float s[2][4] = { { 0, 0, 0, 0 }, { 0, 0, 0, 0 } };
 		uint32_t p[4];
 
 		form = sinks ? 1 : 0;
-#pragma unroll
-		for (int i = 0; i < 2; i++)
-#pragma unroll
-			for (int k = 0; k < DK / 32; k++)
-				keys[i][k] = load_eight<BYTES>(v.k, v.k_scale, row + 8 * i + g, v.k_ld, 32 * k + 8 * t);
-		if (DV <= 128) {
-#pragma unroll
-			for (int i = 0; i < 4; i++)
-#pragma unroll
-				for (int k = 0; k < DV / 64; k++)
-					values[i][k] = load_eight<BYTES>(v.v, v.v_scale, row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld,
-					    64 * k + 8 * g);
-		}
 #pragma unroll
 		for (int k = 0; k < DK / 32; k++) {
 			const __half *q = queries + (form * ROWS + g) * q_ld + 32 * k + 8 * t;
@@ -263,6 +329,8 @@ few_kernel(const __grid_constant__ few_job j)
 				multiply(s[i], back, keys[i][k].z, keys[i][k].w);
 			}
 		}
+		if (more)
+			load_keys(DV <= 128 ? row : row_of(step + WARPS));
 		/* scores: value c of s[i] is row g + 8 (c / 2), column 8 i + 2 t + c % 2 */
 #pragma unroll
 		for (int r = 0; r < 2; r++) {
@@ -322,6 +390,8 @@ few_kernel(const __grid_constant__ few_job j)
 				    __byte_perm(x[2], x[3], i % 2 == 0 ? 0x5410 : 0x7632));
 			}
 		}
+		if (more)
+			load_values(row);
 	}
 	/* the warps' parts meet in shared memory */
 	__syncthreads();
@@ -347,7 +417,7 @@ few_kernel(const __grid_constant__ few_job j)
 	__syncthreads();
 	{
 		int64_t unit = (int64_t)head_kv * gridDim.y + tile, width = DV + 2, size = j.rows_used * width;
-		float *mine = j.parts + (unit * gridDim.x + blockIdx.x) * size, top, total;
+		float *mine = j.parts + (unit * gridDim.x + blockIdx.x) * size, top;
 
 		for (int i = threadIdx.x; i < j.rows_used * DV; i += WARPS * 32) {
 			int row = i / DV, d = i % DV;
@@ -386,12 +456,7 @@ few_kernel(const __grid_constant__ few_job j)
 		if (!last)
 			return;
 		__threadfence();
-		for (int i = threadIdx.x; i < j.rows_used * DV; i += WARPS * 32) {
-			float x = join(j.parts + unit * gridDim.x * size + i / DV * width, size, (int)gridDim.x, DV, i % DV, &top,
-			    &total);
-
-			put(j, tile, head_kv, group, i / DV, i % DV, x / total);
-		}
+		join_parts<DV>(j, tile, head_kv, group, j.parts + unit * gridDim.x * size, merge);
 	}
 }
 
@@ -401,15 +466,15 @@ start(struct cuda *c, struct few_job *j)
 {
 	const struct cache_view *v = &j->a.v;
 	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + ROWS - 1) / ROWS, splits;
-	int64_t columns = v->slots, units = (int64_t)tiles * v->n_head_kv;
+	int64_t seen = v->window < v->slots ? v->window + v->sinks + j->a.n : v->slots;
+	/* The first and the last step of the ring may be in use in part. */
+	int64_t useful = (seen + 2 * COLUMNS + SPLIT_COLUMNS - 1) / SPLIT_COLUMNS, units = (int64_t)tiles * v->n_head_kv;
 	size_t shared;
 
-	splits = (int)((4 * c->sms + units - 1) / units);
-	if (splits > (columns + SPLIT_COLUMNS - 1) / SPLIT_COLUMNS)
-		splits = (int)((columns + SPLIT_COLUMNS - 1) / SPLIT_COLUMNS);
-	if (splits > SPLITS_MAX)
-		splits = SPLITS_MAX;
-	if (units > COUNTERS)
+	splits = (int)(blocks_at_once(DK) * c->sms / units);
+	splits = splits > useful ? (int)useful : splits;
+	splits = splits > SPLITS_MAX ? (int)SPLITS_MAX : splits;
+	if (units > COUNTERS || splits < 1)
 		splits = 1;
 	j->rows_used = rows < ROWS ? rows : ROWS;
 	shared = layout<DK, DV>::bytes(j->rows_used);

@@ -5,31 +5,9 @@
  * for them, then the band of the ring; only its ends are masked. Few tiles of
  * queries split the slots among blocks, and a second kernel joins the parts.
  */
-#include "rows.cuh"
+#include "many.cuh"
 
 enum { WARPS = 4, THREADS = WARPS * 32, COLUMNS = 64, PAD = 8 };
-
-struct many_job {
-	struct attend_call a;
-	const __half *q_window, *q_sink; /* [n, n_head, k_ld] */
-	float *parts;                    /* [head_kv][tile][split][rows][D + 2], or NULL */
-};
-
-/* 2^x; tiny results are 0. */
-static __device__ __forceinline__ float
-power(float x)
-{
-	float y;
-
-	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-	return y;
-}
-
-static __device__ __forceinline__ int
-clip(int64_t x)
-{
-	return x < 0 ? 0 : x > COLUMNS ? COLUMNS : (int)x;
-}
 
 /* Rows of D halves to shared memory; row r of the tile comes from `from(r)`, or is zero where that is NULL. */
 template <int D, int ROWS, typename From>
@@ -47,31 +25,6 @@ fetch(__half *to, int length, From from)
 	}
 }
 
-/* Where the tile's columns lie: tiles are counted from the sinks' first; the ring's follow in stream order. */
-struct range {
-	int sink_tiles, begin, end;
-	int64_t ring_first;              /* ring tiles before the first one in use */
-};
-
-static __device__ struct range
-range_of(const struct cache_view &v, int64_t low, int64_t high)
-{
-	struct range r = {};
-	int64_t sinks = v.sinks < high + 1 ? v.sinks : high + 1;
-	int tiles, each;
-
-	r.sink_tiles = (int)((sinks + COLUMNS - 1) / COLUMNS);
-	tiles = r.sink_tiles;
-	if (high >= v.sinks) {
-		r.ring_first = (sight_of(v, low).begin - v.sinks) / COLUMNS;
-		tiles += (int)((high - v.sinks) / COLUMNS - r.ring_first) + 1;
-	}
-	each = (tiles + gridDim.z - 1) / gridDim.z;
-	r.begin = min(each * (int)blockIdx.z, tiles);
-	r.end = min(r.begin + each, tiles);
-	return r;
-}
-
 /* D: length of keys and values rounded up; M: tiles of 16 query rows per warp. */
 template <int D, int M>
 static __global__ void __launch_bounds__(THREADS, 2)
@@ -81,7 +34,7 @@ many_kernel(const __grid_constant__ many_job j)
 	extern __shared__ __align__(16) __half shared_halves[];
 	__half *queries = shared_halves, *keys = queries + ROWS * LD, *values = keys + COLUMNS * LD;
 	const struct cache_view &v = j.a.v;
-	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4;
 	int head_kv = blockIdx.y, group = j.a.n_head / v.n_head_kv, row0 = blockIdx.x * ROWS, rows = j.a.n * group;
 	bool plain = j.a.softcap == 0 && j.a.slopes == NULL;
 	float unit = plain ? j.a.scale * 1.44269504f : 1.44269504f;
@@ -89,13 +42,13 @@ many_kernel(const __grid_constant__ many_job j)
 	const __half *x = static_cast<const __half *>(v.v) + (int64_t)head_kv * v.slots * v.v_ld;
 	float sum[M][D / 8][4], s[M][COLUMNS / 8][4], m[M][2], l[M][2];
 	int64_t first, low, high;
-	struct range range;
+	struct many_range range;
 
 	wait_for_predecessor();
 	first = *j.a.first;
 	low = first + row0 / group;
 	high = first + min((row0 + ROWS - 1) / group, j.a.n - 1);
-	range = range_of(v, low, high);
+	range = many_range_of<COLUMNS>(v, low, high);
 #pragma unroll
 	for (int i = 0; i < M; i++) {
 		m[i][0] = m[i][1] = -INFINITY;
@@ -107,21 +60,10 @@ many_kernel(const __grid_constant__ many_job j)
 
 	/* A tile's rows of keys or values; the ring may end within it. */
 	auto fetch_slots = [&](__half *to, const __half *base, int ld, int tile) {
-		bool sinks = tile < range.sink_tiles;
-		int start = sinks ? tile * COLUMNS
-		    : (int)((tile - range.sink_tiles + range.ring_first) * COLUMNS % v.ring);
-		int end = (int)(sinks ? v.sink_slots : v.ring);
-
-		base += sinks ? 0 : v.sink_slots * ld;
 		fetch<D, COLUMNS>(to, ld, [&](int r) {
-			int at = start + r;
+			int at = many_slot_of<COLUMNS>(v, range, tile, r);
 
-			if (at >= end) {
-				if (sinks)
-					return (const __half *)NULL;
-				at %= end;
-			}
-			return base + (int64_t)at * ld;
+			return at < 0 ? (const __half *)NULL : base + (int64_t)at * ld;
 		});
 		copy_commit();
 	};
@@ -142,6 +84,7 @@ many_kernel(const __grid_constant__ many_job j)
 		bool sinks = tile < range.sink_tiles;
 		int64_t base = sinks ? (int64_t)tile * COLUMNS
 		    : v.sinks + (tile - range.sink_tiles + range.ring_first) * COLUMNS;
+		uint32_t p[M][2][COLUMNS / 8];
 		bool whole;
 
 		copy_wait<0>();
@@ -182,46 +125,12 @@ many_kernel(const __grid_constant__ many_job j)
 		for (int i = 0; i < M; i++)
 #pragma unroll
 			for (int r = 0; r < 2; r++) {
-				float top = m[i][r], factor, offset, part = 0;
+				int at = min(row0 + (warp * M + i) * 16 + g + 8 * r, rows - 1);
+				float factor;
 
-				if (!whole || !plain) {
-					int at = min(row0 + (warp * M + i) * 16 + g + 8 * r, rows - 1);
-					int64_t token = first + at / group;
-					struct sight sight = sight_of(v, token);
-					int from = clip((sinks ? sight.from : sight.begin) - base);
-					int to = clip((sinks ? sight.to : token + 1) - base);
-					int64_t here = (sinks ? sight.here : token) - base;
-					float slope = j.a.slopes != NULL ? j.a.slopes[head_kv * group + at % group] : 0;
-
-#pragma unroll
-					for (int n = 0; n < COLUMNS / 8; n++)
-#pragma unroll
-						for (int e = 0; e < 2; e++) {
-							int column = n * 8 + 2 * t + e;
-							float y = s[i][n][2 * r + e];
-
-							if (!plain)
-								y = shape_score(y * j.a.scale, j.a.softcap, slope, here - column);
-							s[i][n][2 * r + e] = column >= from && column < to ? y : -INFINITY;
-						}
-				}
-#pragma unroll
-				for (int n = 0; n < COLUMNS / 8; n++)
-					top = fmaxf(top, fmaxf(s[i][n][2 * r], s[i][n][2 * r + 1]));
-				top = max_lanes<1, 2>(top);
-				factor = m[i][r] == -INFINITY ? 0 : power((m[i][r] - top) * unit);
-				m[i][r] = top;
-				offset = top == -INFINITY ? 0 : top * unit;
-				/* Weights as they are multiplied: their sum is that of the rounded ones. */
-#pragma unroll
-				for (int n = 0; n < COLUMNS / 8; n++) {
-					__half2 h = __floats2half2_rn(power(s[i][n][2 * r] * unit - offset),
-					    power(s[i][n][2 * r + 1] * unit - offset));
-
-					part += __low2float(h) + __high2float(h);
-					s[i][n][2 * r] = __uint_as_float(bits_of(h));
-				}
-				l[i][r] = l[i][r] * factor + part;
+				if (!whole || !plain)
+					mask_row<COLUMNS>(j, head_kv * group + at % group, first + at / group, sinks, base, plain, s[i], 2 * r);
+				soften_row<COLUMNS / 8>(s[i], 2 * r, unit, &m[i][r], &l[i][r], &factor, p[i][r]);
 #pragma unroll
 				for (int n = 0; n < D / 8; n++) {
 					sum[i][n][2 * r] *= factor;
@@ -237,11 +146,10 @@ many_kernel(const __grid_constant__ many_job j)
 				load_matrices_across(b, values + (c * 16 + lane / 8 % 2 * 8 + lane % 8) * LD + n * 8 + lane / 16 * 8);
 #pragma unroll
 				for (int i = 0; i < M; i++) {
-					uint32_t p[4] = { __float_as_uint(s[i][2 * c][0]), __float_as_uint(s[i][2 * c][2]),
-						__float_as_uint(s[i][2 * c + 1][0]), __float_as_uint(s[i][2 * c + 1][2]) };
+					uint32_t a[4] = { p[i][0][2 * c], p[i][1][2 * c], p[i][0][2 * c + 1], p[i][1][2 * c + 1] };
 
-					multiply(sum[i][n], p, b[0], b[1]);
-					multiply(sum[i][n + 1], p, b[2], b[3]);
+					multiply(sum[i][n], a, b[0], b[1]);
+					multiply(sum[i][n + 1], a, b[2], b[3]);
 				}
 			}
 	}
@@ -249,33 +157,12 @@ many_kernel(const __grid_constant__ many_job j)
 	for (int i = 0; i < M; i++)
 #pragma unroll
 		for (int r = 0; r < 2; r++) {
-			int row = (warp * M + i) * 16 + g + 8 * r, at = row0 + row, token = at / group;
-			int head = head_kv * group + at % group;
-			float total = sum_lanes<1, 2>(l[i][r]), inverse = 1 / total;
-			int64_t unit_index = ((int64_t)head_kv * gridDim.x + blockIdx.x) * gridDim.z + blockIdx.z;
-			float *part = j.parts + (unit_index * ROWS + row) * (D + 2);
+			int row = (warp * M + i) * 16 + g + 8 * r, at = row0 + row;
+			int64_t tile = ((int64_t)head_kv * gridDim.x + blockIdx.x) * gridDim.z + blockIdx.z;
 
-			if (at >= rows)
-				continue;
-#pragma unroll
-			for (int n = 0; n < D / 8; n++) {
-				int d = n * 8 + 2 * t;
-
-				for (int e = 0; e < 2; e++) {
-					float y = sum[i][n][2 * r + e];
-
-					if (j.parts != NULL)
-						part[d + e] = y;
-					else if (d + e < v.d_v && j.a.out16 != NULL)
-						j.a.out16[token * j.a.ld16 + head * v.d_v + d + e] = to_half(y * inverse);
-					else if (d + e < v.d_v)
-						j.a.out32[((int64_t)token * j.a.n_head + head) * v.d_v + d + e] = y * inverse;
-				}
-			}
-			if (j.parts != NULL && t == 0) {
-				part[D] = m[i][r] * unit;
-				part[D + 1] = total;
-			}
+			if (at < rows)
+				put_row<D>(j, at / group, head_kv * group + at % group, sum[i], 2 * r, m[i][r] * unit, l[i][r],
+				    j.parts != NULL ? j.parts + (tile * ROWS + row) * (D + 2) : NULL);
 		}
 }
 
@@ -309,6 +196,28 @@ join_kernel(const __grid_constant__ many_job j, int splits, int tile_rows, int w
 		else
 			j.a.out32[((int64_t)token * j.a.n_head + head) * v.d_v + d] = x / y;
 	}
+}
+
+bool
+attend_get_parts(struct cuda *c, struct many_job *j, int tile_rows, int splits, int width)
+{
+	const struct cache_view *v = &j->a.v;
+	int64_t rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + tile_rows - 1) / tile_rows;
+
+	j->parts = NULL;
+	if (splits > 1)
+		j->parts = static_cast<float *>(cuda_scratch(c, SCRATCH_PARTS,
+		    (size_t)(tiles * v->n_head_kv * splits * tile_rows * (width + 2)) * sizeof(float)));
+	return splits == 1 || j->parts != NULL;
+}
+
+void
+attend_join(struct cuda *c, const struct many_job *j, int splits, int tile_rows, int width)
+{
+	int rows = j->a.n * (j->a.n_head / j->a.v.n_head_kv);
+
+	if (splits > 1)
+		launch(c, true, join_kernel, dim3(rows, j->a.v.n_head_kv), 128, 0, *j, splits, tile_rows, width);
 }
 
 /* A quantised cache's layer in halves. */
@@ -346,22 +255,14 @@ start(struct cuda *c, struct many_job *j)
 	const int tile_rows = WARPS * M * 16;
 	const struct cache_view *v = &j->a.v;
 	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + tile_rows - 1) / tile_rows;
-	int64_t units = (int64_t)tiles * v->n_head_kv, columns = v->slots / (4 * COLUMNS) + 1;
 	size_t shared = (size_t)(tile_rows + 2 * COLUMNS) * (D + PAD) * sizeof(__half);
-	int splits = (int)(2 * c->sms / units);
+	int splits = count_splits(c, v, (int64_t)tiles * v->n_head_kv, 2, COLUMNS);
 
-	splits = splits > columns ? (int)columns : splits;
-	splits = splits > 16 ? 16 : splits < 1 ? 1 : splits;
-	if (splits > 1) {
-		j->parts = static_cast<float *>(cuda_scratch(c, SCRATCH_PARTS,
-		    (size_t)(units * splits * tile_rows * (D + 2)) * sizeof(float)));
-		if (j->parts == NULL)
-			return;
-	}
+	if (!attend_get_parts(c, j, tile_rows, splits, D))
+		return;
 	allow_shared(c, many_kernel<D, M>, shared);
 	launch(c, true, many_kernel<D, M>, dim3(tiles, v->n_head_kv, splits), THREADS, shared, *j);
-	if (splits > 1)
-		launch(c, true, join_kernel, dim3(rows, v->n_head_kv), 128, 0, *j, splits, tile_rows, D);
+	attend_join(c, j, splits, tile_rows, D);
 }
 
 void
@@ -371,6 +272,8 @@ attend_many(struct cuda *c, const struct attend_call *a, const __half *q_window,
 	struct many_job j = { *a, q_window, q_sink, NULL };
 
 	if (a->v.type == KV_Q8_0 && !expand(c, &j.a.v))
+		return;
+	if (attend_hopper(c, &j))
 		return;
 	if (longest <= 64)
 		start<64, 2>(c, &j);

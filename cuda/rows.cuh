@@ -4,11 +4,18 @@
 
 #include "launch.cuh"
 
+/* x % y for x >= 0 and y below 2^31: a long division only where it has to be. */
+static __device__ __forceinline__ int
+remainder_of(int64_t x, int64_t y)
+{
+	return x >> 32 == 0 ? (int)((uint32_t)x % (uint32_t)y) : (int)(x % y);
+}
+
 /* Where token t lies in a head's slots. */
 static __device__ __forceinline__ int64_t
 slot_of(const struct cache_view &v, int64_t t)
 {
-	return t < v.sinks ? t : v.sink_slots + (t - v.sinks) % v.ring;
+	return t < v.sinks ? t : v.sink_slots + remainder_of(t - v.sinks, v.ring);
 }
 
 /*
