@@ -11,8 +11,8 @@
 #include "daemon/queue.h"
 
 enum {
-	GROUP_TOKENS = 512,   /* no further event joins a group that has as many, or as many as are computed at once */
-	GROUP_RECORDS = 256,
+	GROUP_TOKENS = 8192,  /* no further event joins a group that has as many, or as many as are computed at once */
+	GROUP_RECORDS = 1024,
 	SCRATCH = 8192,       /* tokens that scratch memory may keep between groups */
 	REPLY_LINES = 256,    /* pieces of answers that may wait for the loop */
 };
