@@ -217,7 +217,7 @@ struct backend_choice {
  * arguments that returns a const struct backend_module *. The version changes
  * with everything in this header.
  */
-enum { BACKEND_MODULE_VERSION = 3 };
+enum { BACKEND_MODULE_VERSION = 4 };
 struct backend_module {
 	int version;
 	struct backend *(*open)(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);
