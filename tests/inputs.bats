@@ -200,8 +200,9 @@ idle()
 
 @test "overload: the oldest events are left out, whole, and counted by source" {
 	daemon --socket sock --on-overload skip --answer none --output out
-	for ((i = 0; i < 8000; i++)); do echo '{"source":"web","text":"the quick brown fox jumps over the lazy dog"}'; done |
-		talk sock
+	text=$(printf 'the quick brown fox jumps over the lazy dog %.0s' 1 2 3 4 5 6 7 8)
+	yes "{\"source\":\"web\",\"text\":\"$text\"}" | head -n 8000 >in
+	talk sock <in
 	until_true idle
 	events=$(jq -s 'map(.sinkd | select(.type == "event")) | length' out)
 	skipped=$(jq -s 'map(.sinkd | select(.type == "skipped") | .count) | add' out)

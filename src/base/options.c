@@ -325,6 +325,47 @@ options_parse(const struct options *o, int argc, char **argv, void *values, int 
 	return wish;
 }
 
+static size_t
+value_size(const struct option_row *r)
+{
+	switch (r->type) {
+	case OPTION_FLAG:
+		return sizeof(bool);
+	case OPTION_CHOICE:
+		return sizeof(int);
+	default:
+		return sizeof(int64_t);
+	}
+}
+
+static bool
+is_same(const struct option_row *r, const void *a, const void *b)
+{
+	const char *x, *y;
+
+	if (r->type != OPTION_STRING)
+		return memcmp(a, b, value_size(r)) == 0;
+	x = *(char *const *)a;
+	y = *(char *const *)b;
+	return x == NULL || y == NULL ? x == y : strcmp(x, y) == 0;
+}
+
+void
+options_update(const struct options *o, void *values, const void *fresh,
+    void (*changed)(void *arg, const char *name, bool live), void *arg)
+{
+	for (const struct option_row *r = o->rows; r->name != NULL; r++) {
+		const void *from = (const char *)fresh + r->offset;
+
+		if (is_same(r, member(r, values), from))
+			continue;
+		assert(!(r->flags & OPTION_LIVE) || r->type != OPTION_STRING);
+		if (r->flags & OPTION_LIVE)
+			memcpy(member(r, values), from, value_size(r));
+		changed(arg, r->name, r->flags & OPTION_LIVE);
+	}
+}
+
 void
 options_fini(const struct options *o, void *values)
 {

@@ -7,6 +7,7 @@
 #ifndef SINKD_BASE_OPTIONS_H
 #define SINKD_BASE_OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ enum option_type {
 enum option_flags {
 	OPTION_REQUIRED = 1, /* must be given on the command line or in the configuration file */
 	OPTION_CONFIG = 2,   /* names the configuration file; only on the command line; OPTION_STRING */
+	OPTION_LIVE = 4,     /* may change while the program runs, see options_update; not OPTION_STRING */
 };
 
 /* One row. A table ends with a row whose name is NULL. */
@@ -64,6 +66,14 @@ enum options_wish {
  * line), EX_NOINPUT (no such file). Release with options_fini in every case.
  */
 int options_parse(const struct options *o, int argc, char **argv, void *values, int *operand, struct err *e);
+
+/*
+ * The configuration was read again, into *fresh: the rows that may change take
+ * their values from there into *values. changed is told of the name of each row
+ * whose value differs: live, if it was taken.
+ */
+void options_update(const struct options *o, void *values, const void *fresh,
+    void (*changed)(void *arg, const char *name, bool live), void *arg);
 
 /* Release the strings in *values and set them to NULL. */
 void options_fini(const struct options *o, void *values);

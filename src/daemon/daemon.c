@@ -1,49 +1,21 @@
 /*
  * The loop that joins inputs, engine thread and outputs; see daemon.h: it
- * opens and closes all of them, moves results along, and listens to signals.
+ * moves results along, makes checkpoints, and listens to signals.
  */
 #include "daemon/daemon.h"
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <event2/event.h>
-
-#include "base/buf.h"
 #include "base/log.h"
-#include "daemon/delivery.h"
-#include "daemon/files.h"
-#include "daemon/follow.h"
-#include "daemon/listener.h"
-#include "daemon/progress.h"
-#include "daemon/service.h"
-#include "stream/text.h"
+#include "daemon/parts.h"
 
-enum { LOAD_SECONDS = 300 }; /* that loading a model may take */
 enum { DRAIN_TRIES = 20, DRAIN_WAIT = 50000 }; /* 1 s at the end for connections to take what waits for them */
+enum { SAVE_SECONDS = 120 };                   /* that the last events and checkpoint may take */
 
-struct daemon {
-	struct settings *settings;
-	struct event_base *base;
-	struct service *service;
-	struct event *results, *signals[2];
-	struct worker *worker;
-	struct intake *intake;
-	struct output *output;
-	struct delivery delivery;
-	struct listener events;      /* the producers' socket */
-	struct producers *producers; /* the intake's */
-	struct progress *progress;
-	struct buf key;       /* the member's name as a JSON string */
-	struct buf socket_name;
-	int64_t steps;        /* of the engine thread, when the watchdog was last fed */
-	bool output_is_terminal;
-	struct err failure;   /* the first one; code 0: none */
-};
+static void pump(struct daemon *d);
 
 /* What goes wrong first is what the user is told. */
 static void
@@ -62,10 +34,15 @@ take_result(struct daemon *d, struct result *r)
 		delivery_take_record(&d->delivery, r->record);
 		intake_release(d->intake, r->record);
 	} else if (r->type == RESULT_LINE) {
+		stats_take_digest(d->stats, r->line, r->len);
 		delivery_take_line(&d->delivery, r->line, r->len);
 		result_drop(r);
-	} else
+	} else if (r->request->op == REQUEST_CHECKPOINT)
+		d->written = r->request;
+	else {
+		d->digests--;
 		result_drop(r);
+	}
 }
 
 static void
@@ -74,6 +51,55 @@ flush(struct daemon *d)
 	if (d->output_is_terminal && !output_is_drained(d->output))
 		progress_erase(d->progress);
 	output_flush(d->output);
+}
+
+/* Move what there is. Returns true when nothing of it waits for the output. */
+static bool
+move(struct daemon *d)
+{
+	struct result r;
+	bool more;
+
+	do {
+		more = false;
+		while (!output_is_full(d->output) && d->written == NULL && (more = worker_collect(d->worker, &r)))
+			take_result(d, &r);
+		if (!more || d->written != NULL)
+			delivery_tell_skips(&d->delivery);
+		if (output_get_buf(d->output)->failed) {
+			err_set(&d->failure, EX_OSERR, "out of memory for a line of output");
+			event_base_loopbreak(d->base);
+			return false;
+		}
+		flush(d);
+		/* All that came before the checkpoint must be in the output's file by now. */
+		if (d->written != NULL && output_is_drained(d->output)) {
+			checkpoint_take(d->checkpoint, d->worker, d->written);
+			request_free(d->written);
+			d->written = NULL;
+			more = true;
+		}
+	} while (more && output_is_drained(d->output));
+	return output_is_drained(d->output);
+}
+
+/* At the end of the inputs: the last checkpoint. Returns true when all is done. */
+static bool
+finish(struct daemon *d)
+{
+	struct err e;
+
+	if (d->checkpoint == NULL || d->ended)
+		return true;
+	if (!d->ending) {
+		d->ending = true;
+		service_extend(d->service, SAVE_SECONDS);
+		if (checkpoint_begin(d->checkpoint, d->worker, &e) < 0) {
+			note_failure(d, &e);
+			return true;
+		}
+	}
+	return false;
 }
 
 /*
@@ -85,37 +111,25 @@ pump(struct daemon *d)
 {
 	struct err e = {0};
 	bool ended = worker_has_ended(d->worker, &e); /* first: what is collected below is all there is */
-	struct result r;
-	bool more;
-
-	do {
-		more = false;
-		while (!output_is_full(d->output) && (more = worker_collect(d->worker, &r)))
-			take_result(d, &r);
-		if (!more)
-			delivery_tell_skips(&d->delivery);
-		if (output_get_buf(d->output)->failed) {
-			err_set(&d->failure, EX_OSERR, "out of memory for a line of output");
-			event_base_loopbreak(d->base);
-			return;
-		}
-		flush(d);
-	} while (more && output_is_drained(d->output));
+	bool drained = move(d);
 
 	if (ended && e.code != 0) {
 		note_failure(d, &e);
 		intake_stop(d->intake);
 	}
-	if (!output_is_drained(d->output))
+	if (!drained)
 		return;
-	if (ended || (intake_has_stopped(d->intake) && intake_get_count(d->intake) == 0))
+	if (ended)
 		event_base_loopbreak(d->base);
-	else
-		intake_resume(d->intake);
+	else if (!intake_has_stopped(d->intake)) {
+		if (d->began)
+			intake_resume(d->intake);
+	} else if (intake_get_count(d->intake) == 0 && d->digests == 0 && finish(d))
+		event_base_loopbreak(d->base);
 }
 
-static void
-on_results(evutil_socket_t fd, short what, void *arg)
+void
+daemon_on_results(evutil_socket_t fd, short what, void *arg)
 {
 	struct daemon *d = arg;
 
@@ -123,6 +137,20 @@ on_results(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	worker_clear(d->worker);
 	pump(d);
+}
+
+/* Answers: they never wait for the output. */
+void
+daemon_on_replies(evutil_socket_t fd, short what, void *arg)
+{
+	struct daemon *d = arg;
+	struct result r;
+
+	(void)fd;
+	(void)what;
+	worker_clear_replies(d->worker);
+	while (worker_collect_reply(d->worker, &r))
+		control_take_result(d->control, &r);
 }
 
 static void
@@ -142,7 +170,40 @@ on_output_failed(void *arg, const struct err *e)
 	event_base_loopbreak(d->base);
 }
 
-static const struct output_callbacks output_callbacks = {on_drained, on_output_failed};
+const struct output_callbacks daemon_output_callbacks = {on_drained, on_output_failed};
+
+/* ---- digests -------------------------------------------------------- */
+
+static bool
+has_digests(const struct daemon *d)
+{
+	return d->settings->digest_every > 0 || d->settings->digest_interval > 0;
+}
+
+/* One of the events since the last, in the order of the stream. */
+static void
+ask_digest(struct daemon *d)
+{
+	struct request *q = request_new(REQUEST_DIGEST);
+
+	if (q == NULL)
+		return;
+	q->digest = d->settings->worker.digests.options;
+	q->digest.reply.schema = NULL; /* the worker's own options count on schedule */
+	q->digest.scheduled = true;
+	if (worker_submit_request(d->worker, q))
+		d->digests++;
+	else
+		request_free(q);
+}
+
+void
+daemon_on_digest_timer(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	ask_digest(arg);
+}
 
 static void
 on_intake_end(void *arg, const struct err *e)
@@ -151,110 +212,89 @@ on_intake_end(void *arg, const struct err *e)
 
 	if (e->code != 0)
 		note_failure(d, e);
+	else if (has_digests(d))
+		ask_digest(d);
 	pump(d);
 }
 
-static const struct intake_callbacks intake_callbacks = {on_intake_end};
+const struct intake_callbacks daemon_intake_callbacks = {on_intake_end};
 
-/* ---- signals -------------------------------------------------------- */
+/* ---- checkpoints ---------------------------------------------------- */
 
-/* The first one lets the events in hand be finished; the second one ends the program at once. */
-static void
-on_signal(evutil_socket_t fd, short what, void *arg)
+void
+daemon_on_checkpoint_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct daemon *d = arg;
+	struct err e;
 
 	(void)fd;
 	(void)what;
-	for (int i = 0; i < 2; i++)
-		event_del(d->signals[i]); /* back to the default action */
-	service_stopping(d->service);
-	intake_stop(d->intake);
-	worker_stop(d->worker);
+	if (intake_get_seq(d->intake) != d->saved_seq && !checkpoint_is_busy(d->checkpoint) &&
+	    checkpoint_begin(d->checkpoint, d->worker, &e) < 0)
+		log_message(LOG_WARNING, "no checkpoint: %s", e.text);
+}
+
+static json_t *
+on_save(void *arg)
+{
+	struct daemon *d = arg;
+
+	d->saved_seq = intake_get_seq(d->intake);
+	return daemon_save(d);
+}
+
+static int64_t
+on_measure(void *arg, int *file)
+{
+	struct daemon *d = arg;
+	int64_t size = output_get_size(d->output);
+
+	*file = output_get_file(d->output);
+	return size < 0 ? 0 : size;
 }
 
 static void
-on_libevent_log(int severity, const char *text)
+on_saved(void *arg, const struct err *e)
 {
-	/* Warnings are of descriptors that epoll refuses, which files.c handles. */
-	if (severity == EVENT_LOG_ERR)
-		log_message(LOG_ERR, "libevent: %s", text);
+	struct daemon *d = arg;
+	const struct checkpoint_numbers *n = checkpoint_get_numbers(d->checkpoint);
+
+	if (e->code != 0)
+		log_message(LOG_ERR, "the checkpoint failed: %s", e->text);
+	if (d->control != NULL)
+		control_end_checkpoint(d->control, e, n->bytes, n->seconds);
+	if (!d->began) {
+		/* What is read from here on can be read again, if this run does not come to its end. */
+		if (e->code != 0) {
+			note_failure(d, e);
+			event_base_loopbreak(d->base);
+			return;
+		}
+		d->began = true;
+	}
+	if (d->ending && !checkpoint_is_busy(d->checkpoint)) {
+		if (e->code != 0)
+			note_failure(d, e);
+		d->ended = true;
+	}
+	pump(d);
 }
 
-/* ---- inputs --------------------------------------------------------- */
+const struct checkpoint_callbacks daemon_checkpoint_callbacks = {on_save, on_measure, on_saved};
+
+/* ---- control -------------------------------------------------------- */
 
 static int
-open_files(struct daemon *d, char *const *names, int n, struct err *e)
+on_checkpoint_asked(void *arg, struct err *e)
 {
-	const struct settings *s = d->settings;
-	struct files_options o = {
-		.names = names,
-		.n = n,
-		.format = (enum reader_format)s->format,
-		.max_line = (size_t)s->max_line,
-	};
-	struct files *f = files_new(d->base, &o, &intake_feed_callbacks, d->intake, e);
+	struct daemon *d = arg;
 
-	if (f == NULL)
-		return -1;
-	intake_add(d->intake, &files_ops, f);
-	return 0;
+	if (d->checkpoint == NULL)
+		return err_set(e, EX_DATAERR, "the daemon keeps no state, see --state");
+	return checkpoint_begin(d->checkpoint, d->worker, e);
 }
 
-static int
-open_follow(struct daemon *d, struct err *e)
-{
-	const struct settings *s = d->settings;
-	struct follow_options o = {
-		.path = s->follow,
-		.format = (enum reader_format)s->format,
-		.max_line = (size_t)s->max_line,
-		.from_end = s->from == FROM_END,
-	};
-	struct follow *f = follow_new(d->base, &o, &intake_feed_callbacks, d->intake, e);
-
-	if (f == NULL)
-		return -1;
-	intake_add(d->intake, &follow_ops, f);
-	return 0;
-}
-
-static int
-open_socket(struct daemon *d, int handed, struct err *e)
-{
-	struct settings *s = d->settings;
-	const char *name = handed < 0 ? s->socket : "events";
-
-	text_add_clean(&d->socket_name, name, strlen(name));
-	buf_add(&d->socket_name, "", 1);
-	if (d->socket_name.failed)
-		return err_set(e, EX_OSERR, "out of memory for the input");
-	if ((handed < 0 ? listener_open(&d->events, s->socket, s->mode, e) : listener_adopt(&d->events, handed, e)) < 0)
-		return -1;
-	s->producers.name = d->socket_name.data;
-	s->producers.peers.key = d->key.data;
-	d->producers = producers_new(d->base, d->events.fd, &s->producers, &intake_feed_callbacks, d->intake, e);
-	if (d->producers == NULL)
-		return -1;
-	intake_add(d->intake, &producers_ops, d->producers);
-	return 0;
-}
-
-static int
-open_inputs(struct daemon *d, char *const *names, int n, struct err *e)
-{
-	const struct settings *s = d->settings;
-	int handed = service_take_socket(d->service, "events");
-	bool socket = handed >= 0 || s->socket != NULL, others = s->follow != NULL || socket;
-
-	if ((n > 0 || !others) && open_files(d, names, n, e) < 0)
-		return -1;
-	if (s->follow != NULL && open_follow(d, e) < 0)
-		return -1;
-	if (socket && open_socket(d, handed, e) < 0)
-		return -1;
-	return 0;
-}
+const struct control_callbacks daemon_control_callbacks = {daemon_add_status, on_checkpoint_asked};
 
 /* ---- as a service --------------------------------------------------- */
 
@@ -272,148 +312,125 @@ is_alive(void *arg)
 	return alive;
 }
 
-static void
-describe(void *arg, char *text, size_t size)
-{
-	struct daemon *d = arg;
-
-	snprintf(text, size, "%lld events", (long long)d->delivery.events);
-}
-
-static const struct service_callbacks service_callbacks = {is_alive, describe};
-
-/* ---- start and end -------------------------------------------------- */
+const struct service_callbacks daemon_service_callbacks = {is_alive, daemon_describe};
 
 static void
-count_progress(void *arg, struct progress_numbers *n)
+on_changed(void *arg, const char *name, bool live)
 {
-	struct daemon *d = arg;
-	struct worker_counters c;
-
-	worker_get_counters(d->worker, &c);
-	*n = (struct progress_numbers){d->delivery.events, d->delivery.errors, c.tokens, c.waiting};
+	(void)arg;
+	if (live)
+		log_message(LOG_INFO, "%s has changed", name);
+	else
+		log_message(LOG_NOTICE, "%s counts from the next start on", name);
 }
 
-static int
-open_events(struct daemon *d, struct err *e)
+/* The output's file may have been renamed, and the configuration changed. */
+static void
+reload(struct daemon *d)
 {
-	static const int numbers[2] = {SIGTERM, SIGINT};
+	struct settings fresh = {0};
+	struct err e;
+	int operand;
 
-	d->results = event_new(d->base, worker_get_fd(d->worker), EV_READ | EV_PERSIST, on_results, d);
-	if (d->results == NULL || event_add(d->results, NULL) < 0)
-		return err_set(e, EX_OSERR, "cannot wait for the engine thread");
-	for (int i = 0; i < 2; i++) {
-		d->signals[i] = evsignal_new(d->base, numbers[i], on_signal, d);
-		if (d->signals[i] == NULL || event_add(d->signals[i], NULL) < 0)
-			return err_set(e, EX_OSERR, "cannot wait for signals");
+	service_reloading(d->service);
+	if (options_parse(&settings_options, d->argc, d->argv, &fresh, &operand, &e) < 0 ||
+	    settings_complete(&fresh, &e) < 0)
+		log_message(LOG_ERR, "the configuration stays as it was: %s", e.text);
+	else {
+		options_update(&settings_options, d->settings, &fresh, on_changed, d);
+		settings_refresh(d->settings);
+		if (daemon_set_timers(d, &e) < 0)
+			log_message(LOG_ERR, "%s", e.text);
 	}
-	return 0;
+	settings_fini(&fresh);
+	flush(d);
+	if (output_reopen(d->output, &e) < 0)
+		log_message(LOG_ERR, "%s", e.text);
+	else if (d->checkpoint != NULL && checkpoint_begin(d->checkpoint, d->worker, &e) < 0)
+		log_message(LOG_WARNING, "no checkpoint: %s", e.text);
+	service_reloaded(d->service);
 }
 
-/* As many descriptors as the system allows: every connection takes one. */
+/*
+ * The first one lets the events in hand be finished, or with a state all that
+ * were read; the second one ends the program at once.
+ */
 static void
-raise_limit(void)
+end(struct daemon *d)
 {
-	struct rlimit r;
-
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
-		r.rlim_cur = r.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &r);
+	for (int i = 0; i < 2; i++)
+		event_del(d->signals[i]); /* back to the default action */
+	service_stopping(d->service);
+	intake_stop(d->intake);
+	if (d->control != NULL)
+		control_stop(d->control);
+	if (d->checkpoint == NULL)
+		worker_stop(d->worker);
+	else {
+		service_extend(d->service, SAVE_SECONDS);
+		d->began = true;
+		pump(d);
 	}
 }
 
-static int
-open_worker(struct daemon *d, struct err *e)
+void
+daemon_on_signal(evutil_socket_t number, short what, void *arg)
 {
-	struct worker_options o = d->settings->worker;
-
-	o.key = d->key.data;
-	service_extend(d->service, LOAD_SECONDS);
-	if ((d->worker = worker_new(&o, e)) == NULL)
-		return -1;
-	intake_set_worker(d->intake, d->worker);
-	return 0;
+	(void)what;
+	if (number == SIGHUP)
+		reload(arg);
+	else
+		end(arg);
 }
 
-static int
-open_all(struct daemon *d, char *const *names, int n, struct err *e)
-{
-	const struct settings *s = d->settings;
-
-	event_set_log_callback(on_libevent_log);
-	signal(SIGPIPE, SIG_IGN); /* writing says EPIPE instead, */
-	signal(SIGXFSZ, SIG_IGN); /* or EFBIG */
-	raise_limit();
-	text_add_json(&d->key, s->key, strlen(s->key));
-	buf_add(&d->key, "", 1);
-	d->base = event_base_new();
-	if (d->key.failed || d->base == NULL)
-		return err_set(e, EX_OSERR, "out of memory at the start");
-	if ((d->service = service_new(&service_callbacks, d, e)) == NULL)
-		return -1;
-	d->delivery.key = d->key.data;
-	if ((d->intake = intake_new(&s->intake, &intake_callbacks, d, e)) == NULL ||
-	    open_inputs(d, names, n, e) < 0 ||
-	    (d->output = output_new(d->base, s->output, &output_callbacks, d, e)) == NULL ||
-	    open_worker(d, e) < 0 ||
-	    open_events(d, e) < 0)
-		return -1;
-	d->delivery.output = d->output;
-	d->delivery.producers = d->producers;
-	d->output_is_terminal = s->output == NULL && isatty(STDOUT_FILENO);
-	if (!s->quiet && isatty(STDERR_FILENO) && (d->progress = progress_new(d->base, count_progress, d, e)) == NULL)
-		return -1;
-	if (worker_start(d->worker, e) < 0)
-		return -1;
-	return service_ready(d->service, d->base, e);
-}
+/* ---- the whole ------------------------------------------------------ */
 
 /* What waits for connections is written, if they take it soon. */
 static void
 drain(struct daemon *d)
 {
-	for (int i = 0; d->producers != NULL && i < DRAIN_TRIES; i++) {
-		if (peers_flush(producers_get_peers(d->producers)))
+	for (int i = 0; i < DRAIN_TRIES; i++) {
+		bool done = d->producers == NULL || peers_flush(producers_get_peers(d->producers));
+
+		done &= d->control == NULL || peers_flush(control_get_peers(d->control));
+		if (done)
 			break;
 		usleep(DRAIN_WAIT);
 	}
 }
 
-static void
-close_all(struct daemon *d)
+static int
+begin(struct daemon *d, struct err *e)
 {
-	progress_finish(d->progress);
-	progress_free(d->progress);
-	for (int i = 0; i < 2; i++)
-		if (d->signals[i] != NULL)
-			event_free(d->signals[i]);
-	if (d->results != NULL)
-		event_free(d->results);
-	worker_free(d->worker);
-	intake_free(d->intake);
-	listener_close(&d->events);
-	service_free(d->service);
-	output_free(d->output);
-	delivery_fini(&d->delivery);
-	buf_fini(&d->socket_name);
-	buf_fini(&d->key);
-	if (d->base != NULL)
-		event_base_free(d->base);
+	if (worker_start(d->worker, e) < 0)
+		return -1;
+	/* The first checkpoint says where the inputs begin, before anything is read of them. */
+	if (d->checkpoint != NULL)
+		return checkpoint_begin(d->checkpoint, d->worker, e);
+	d->began = true;
+	intake_resume(d->intake);
+	return 0;
 }
 
 int
-daemon_run(struct settings *s, char *const *names, int n, struct err *e)
+daemon_run(struct settings *s, int argc, char **argv, int operand, struct err *e)
 {
-	struct daemon d = {.settings = s, .events = {.fd = -1}};
-	int rc = open_all(&d, names, n, e);
+	struct daemon d = {
+		.settings = s,
+		.argc = argc,
+		.argv = argv,
+		.lock = -1,
+		.events = {.fd = -1},
+		.commands = {.fd = -1},
+	};
+	int rc = daemon_open(&d, argv + operand, argc - operand, e);
 
-	if (rc == 0) {
-		intake_resume(d.intake);
+	if (rc == 0 && (rc = begin(&d, e)) == 0 && (rc = service_ready(d.service, d.base, e)) == 0) {
 		event_base_dispatch(d.base);
 		drain(&d);
 		*e = d.failure;
 		rc = d.failure.code == 0 ? 0 : -1;
 	}
-	close_all(&d);
+	daemon_close(&d);
 	return rc;
 }

@@ -6,11 +6,12 @@
 #include "daemon/settings.h"
 
 /*
- * Stream the inputs: those of the settings, and the named files (paths, "-"
- * for standard input), or standard input if there is nothing else, until they
- * end, a signal comes or something fails. Returns 0, or -1 with *e set: what
- * was done until then is written.
+ * Stream the inputs: those of the settings, and the files named by
+ * argv[operand] and on ("-" for standard input), or standard input if there is
+ * nothing else, until they end, a signal comes or something fails. The command
+ * line is kept for the moment when the configuration is to be read again.
+ * Returns 0, or -1 with *e set: what was done until then is written.
  */
-int daemon_run(struct settings *s, char *const *names, int n, struct err *e);
+int daemon_run(struct settings *s, int argc, char **argv, int operand, struct err *e);
 
 #endif

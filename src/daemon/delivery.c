@@ -23,6 +23,8 @@ void
 delivery_take_line(struct delivery *d, const char *line, size_t len)
 {
 	buf_add(output_get_buf(d->output), line, len);
+	if (d->control != NULL)
+		control_publish_line(d->control, line, len);
 }
 
 void
@@ -65,9 +67,12 @@ delivery_take_record(struct delivery *d, const struct record *r)
 		d->events++;
 	clear(d);
 	annotate_write(&d->line, r, d->key);
-	delivery_take_line(d, d->line.data, d->line.len);
+	buf_add(output_get_buf(d->output), d->line.data, d->line.len);
 	if (d->line.failed)
 		output_get_buf(d->output)->failed = true;
+	stats_take_record(d->stats, r);
+	if (d->control != NULL)
+		control_publish_record(d->control, r, d->line.data, d->line.len);
 	if (d->producers != NULL)
 		producers_give(d->producers, r->peer, d->line.data, d->line.len);
 	clear(d);

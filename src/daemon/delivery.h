@@ -6,15 +6,19 @@
 #define SINKD_DAEMON_DELIVERY_H
 
 #include "base/buf.h"
+#include "daemon/control.h"
 #include "daemon/output.h"
 #include "daemon/producers.h"
 #include "daemon/skips.h"
+#include "daemon/stats.h"
 #include "stream/record.h"
 
 struct delivery {
 	const char *key;             /* the member's name as a JSON string */
 	struct output *output;
 	struct producers *producers; /* NULL: there are none */
+	struct control *control;     /* NULL: there is none */
+	struct stats *stats;
 	int64_t events, errors, skipped; /* records delivered */
 	struct skips skips;          /* of these not told yet */
 	struct buf line;             /* scratch */
@@ -25,7 +29,7 @@ void delivery_fini(struct delivery *d);
 /* A record that is done. */
 void delivery_take_record(struct delivery *d, const struct record *r);
 
-/* A line that no event of the input became, newline included: for the output and listeners. */
+/* A line that no record became, such as a digest, newline included: for the output and subscribers. */
 void delivery_take_line(struct delivery *d, const char *line, size_t len);
 
 /* Tell what was left out up to here. */

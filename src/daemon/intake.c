@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "daemon/pool.h"
 
@@ -23,7 +24,7 @@ struct intake {
 	} feeds[FEEDS];
 	int n, first; /* feeds, and which of them is to be asked first next time */
 	int live;     /* of these have not come to their end */
-	int64_t seq;
+	int64_t seq, errors;
 	bool stopped;
 };
 
@@ -96,6 +97,16 @@ end_strictly(struct intake *in, const struct record *r)
 	end(in, &e);
 }
 
+/* Microseconds since 1970. */
+static int64_t
+get_time(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 static bool
 on_line(void *arg, struct origin *from, const struct line *line)
 {
@@ -116,8 +127,10 @@ on_line(void *arg, struct origin *from, const struct line *line)
 		return true;
 	from->records++;
 	record.seq = ++in->seq;
+	in->errors += record.type == RECORD_ERROR;
 	record.input = from->name;
 	record.peer = from->peer;
+	record.time = get_time();
 	r = pool_take(in->pool, &record);
 	worker_submit(in->worker, r);
 	if (record.type == RECORD_ERROR && in->options->strict)
@@ -181,6 +194,14 @@ intake_get_count(const struct intake *in)
 	return pool_get_count(in->pool);
 }
 
+double
+intake_get_lag(const struct intake *in, double now)
+{
+	double oldest = pool_get_oldest(in->pool);
+
+	return oldest > 0 ? now - oldest : 0;
+}
+
 /* ---- where it has come to ------------------------------------------- */
 
 int64_t
@@ -189,10 +210,17 @@ intake_get_seq(const struct intake *in)
 	return in->seq;
 }
 
+int64_t
+intake_get_errors(const struct intake *in)
+{
+	return in->errors;
+}
+
 void
-intake_set_seq(struct intake *in, int64_t seq)
+intake_set_numbers(struct intake *in, int64_t seq, int64_t errors)
 {
 	in->seq = seq;
+	in->errors = errors;
 }
 
 bool

@@ -51,12 +51,14 @@ bool intake_has_stopped(const struct intake *in);
 /* The oldest record is done with. */
 void intake_release(struct intake *in, struct record *r);
 
-/* Records on their way. */
+/* Records on their way, and for how many seconds the oldest has been. */
 size_t intake_get_count(const struct intake *in);
+double intake_get_lag(const struct intake *in, double now);
 
-/* The number of the newest record, and to begin with another one. */
+/* The number of the newest record, how many of all were errors, and to begin with other numbers. */
 int64_t intake_get_seq(const struct intake *in);
-void intake_set_seq(struct intake *in, int64_t seq);
+int64_t intake_get_errors(const struct intake *in);
+void intake_set_numbers(struct intake *in, int64_t seq, int64_t errors);
 
 /* Add to an object what the feeds need to go on. Returns false when one of them cannot. */
 bool intake_save(const struct intake *in, json_t *state);

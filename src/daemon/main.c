@@ -33,7 +33,7 @@ run(int argc, char **argv, struct settings *s, struct err *e)
 		return options_print_wish(&settings_options, wish, PACKAGE_VERSION, stdout, e);
 	if (settings_complete(s, e) < 0)
 		return -1;
-	return daemon_run(s, argv + operand, argc - operand, e);
+	return daemon_run(s, argc, argv, operand, e);
 }
 
 int
@@ -51,7 +51,7 @@ main(int argc, char **argv)
 		log_use_priorities();
 	memset(&s, 0, sizeof s);
 	rc = run(argc, argv, &s, &e);
-	options_fini(&settings_options, &s);
+	settings_fini(&s);
 	if (rc == 0)
 		return 0;
 	log_message(LOG_ERR, "%s", e.text);

@@ -1,9 +1,9 @@
 /* Connections of a Unix socket; see peers.h. Loop thread. */
 #include "daemon/peers.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -106,6 +106,8 @@ free_peer(struct peer *p)
 	s->unfinished -= p->unfinished;
 	event_free(p->readable);
 	event_free(p->writable);
+	if (p->closing)
+		shutdown(p->fd, SHUT_RDWR); /* the service manager may have it too, see service_keep */
 	close(p->fd);
 	lines_free(p->lines);
 	buf_fini(&p->out);
@@ -142,6 +144,8 @@ give_up(struct peer *p)
 	buf_fini(&p->out);
 	p->written = 0;
 	p->skipped = 0;
+	if (p->eof)
+		p->holds = 0; /* what is still to come nobody wants */
 	close_if_done(p);
 }
 
@@ -280,6 +284,15 @@ give_lines(struct peer *p)
 	return TURN_DONE;
 }
 
+/* Has it closed both its sides? Then it takes nothing more either. */
+static bool
+has_hung_up(const struct peer *p)
+{
+	struct pollfd f = {.fd = p->fd};
+
+	return poll(&f, 1, 0) > 0 && (f.revents & (POLLHUP | POLLERR));
+}
+
 /* Returns false at its end. */
 static bool
 read_once(struct peer *p)
@@ -316,6 +329,8 @@ take_turn(struct peer *p)
 		if (!read_once(p)) {
 			p->eof = true;
 			lines_end(p->lines);
+			if (has_hung_up(p))
+				give_up(p);
 		}
 		if ((t = give_lines(p)) != TURN_DONE)
 			return t;
@@ -632,7 +647,12 @@ peer_hold(struct peer *p)
 void
 peer_release(struct peer *p)
 {
-	assert(p->holds > 0);
-	p->holds--;
+	p->holds -= p->holds > 0;
 	close_if_done(p);
+}
+
+bool
+peer_is_closing(const struct peer *p)
+{
+	return p->closing;
 }

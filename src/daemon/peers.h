@@ -59,7 +59,7 @@ struct peer *peers_next(const struct peers *s, const struct peer *p); /* NULL: t
 uid_t peer_get_uid(const struct peer *p);
 int peer_get_fd(const struct peer *p);
 
-/* How much of lines that are not finished is held. */
+/* The user's own. */
 void *peer_get_data(const struct peer *p);
 void peer_set_data(struct peer *p, void *data);
 struct origin *peer_get_origin(struct peer *p); /* format as it was set, name NULL, peer its number */
@@ -75,6 +75,8 @@ void peer_send(struct peer *p, const char *lines, size_t len, bool must);
 void peer_hold(struct peer *p);
 void peer_release(struct peer *p);
 
+/* Closed soon. What is not, when the program ends, is left open for whoever else has the descriptor. */
 void peer_close(struct peer *p);
+bool peer_is_closing(const struct peer *p);
 
 #endif

@@ -5,11 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 enum { BYTES_LEAST = 4 << 20 };
 
 struct slot {
 	struct record record; /* first: a record's address is its slot's */
 	size_t start;         /* of its bytes in the ring */
+	double came;
 };
 
 struct pool {
@@ -85,6 +88,7 @@ pool_take(struct pool *p, const struct record *r)
 	s->start = find_room(p, n);
 	assert(s->start != SIZE_MAX);
 	s->record = *r;
+	s->came = clock_get_seconds();
 	record_keep(&s->record, p->bytes + s->start);
 	p->head = s->start + n;
 	p->count++;
@@ -114,4 +118,10 @@ size_t
 pool_get_count(const struct pool *p)
 {
 	return p->count;
+}
+
+double
+pool_get_oldest(const struct pool *p)
+{
+	return p->count == 0 ? 0 : p->slots[p->oldest].came;
 }

@@ -37,4 +37,7 @@ void pool_mark_skipped(struct pool *p);
 
 size_t pool_get_count(const struct pool *p);
 
+/* When the oldest record came, as clock_get_seconds; 0: there is none. */
+double pool_get_oldest(const struct pool *p);
+
 #endif

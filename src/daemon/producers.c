@@ -34,9 +34,20 @@ on_come(void *arg, struct peer *peer)
 
 	from->name = p->options->name;
 	from->format = p->options->format;
+	if (p->options->service != NULL)
+		service_keep(p->options->service, peer_get_fd(peer), peer_get_number(peer));
 }
 
-static const struct peers_callbacks peers_callbacks = {on_line, on_come, NULL};
+static void
+on_gone(void *arg, struct peer *peer)
+{
+	struct producers *p = arg;
+
+	if (p->options->service != NULL && peer_is_closing(peer))
+		service_forget(p->options->service, peer_get_number(peer));
+}
+
+static const struct peers_callbacks peers_callbacks = {on_line, on_come, on_gone};
 
 struct producers *
 producers_new(struct event_base *base, int fd, const struct producers_options *o,

@@ -7,6 +7,7 @@
 
 #include "daemon/feed.h"
 #include "daemon/peers.h"
+#include "daemon/service.h"
 
 struct producers;
 
@@ -20,6 +21,7 @@ struct producers_options {
 	const char *name; /* of the socket, for errors; valid UTF-8 */
 	enum reader_format format;
 	enum producers_answer answer;
+	struct service *service; /* keeps connections, should the program end; NULL: nobody does */
 };
 
 extern const struct feed_ops producers_ops;

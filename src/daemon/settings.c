@@ -1,8 +1,10 @@
 /* The table of sinkd's options; see settings.h. */
 #include "daemon/settings.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/model_path.h"
 #include "base/utf8.h"
@@ -52,6 +54,11 @@ static const struct option_row rows[] = {
 		    "tokens may be written in it; in events they are plain text.",
 	},
 	{
+		.name = "system", .type = OPTION_STRING, .argument = "text", .offset = AT(system),
+		.help = "Begin the stream with the model's own form of a system message that says this, and let the "
+		    "stream be what the user says then: questions are answered better so.",
+	},
+	{
 		.name = "threads", .letter = 't', .type = OPTION_INT, .argument = "number", .offset = AT(threads),
 		.fallback = "0", .max = 1024,
 		.help = "Threads that compute. 0: one for each processor that sinkd may run on.",
@@ -72,8 +79,30 @@ static const struct option_row rows[] = {
 		    "and made anew, or cut.",
 	},
 	{
+		.name = "journal", .letter = 'j', .type = OPTION_FLAG, .offset = AT(journal),
+		.help = "Read the systemd journal, for ever.",
+	},
+	{
+		.name = "journal-match", .type = OPTION_STRING, .argument = "matches", .offset = AT(journal_match),
+		.help = "Only the journal's entries that match: words FIELD=VALUE as journalctl takes them, of which "
+		    "different fields must all match, one of the same field is enough, and + stands for or.",
+	},
+	{
+		.name = "journal-directory", .type = OPTION_STRING, .argument = "folder", .offset = AT(journal_directory),
+		.help = "The journal's files lie there, instead of where this system keeps its own.",
+	},
+	{
 		.name = "socket", .letter = 's', .type = OPTION_STRING, .argument = "path", .offset = AT(socket),
 		.help = "Make a Unix stream socket there from which any number of producers are read.",
+	},
+	{
+		.name = "control", .letter = 'C', .type = OPTION_STRING, .argument = "path", .offset = AT(control),
+		.help = "Make a Unix stream socket there on which sinkctl and others ask.",
+	},
+	{
+		.name = "metrics", .type = OPTION_STRING, .argument = "address", .offset = AT(metrics),
+		.help = "Serve metrics for Prometheus, and a page for people, over HTTP: on a Unix socket, if the "
+		    "address has a slash, else on this port of the loopback interface.",
 	},
 	{
 		.name = "socket-mode", .type = OPTION_STRING, .argument = "octal", .offset = AT(socket_mode),
@@ -122,26 +151,72 @@ static const struct option_row rows[] = {
 		.help = "Append to this file instead of writing to standard output.",
 	},
 	{
+		.name = "state", .letter = 'S', .type = OPTION_STRING, .argument = "folder", .offset = AT(state),
+		.help = "Keep checkpoints there and go on from the last one: see CHECKPOINTS. The folder is made if "
+		    "it is not there.",
+	},
+	{
+		.name = "checkpoint-interval", .type = OPTION_INT, .argument = "seconds",
+		.offset = AT(checkpoint_interval), .fallback = "60", .max = 1 << 24, .flags = OPTION_LIVE,
+		.help = "How often one is made, if there was something new. 0: only at the end, and when asked for.",
+	},
+	{
+		.name = "digest-every", .type = OPTION_INT, .argument = "events", .offset = AT(digest_every),
+		.fallback = "0", .max = INT64_C(1) << 40,
+		.help = "Write a digest after every so many events, and at the end of the input. 0: none.",
+	},
+	{
+		.name = "digest-interval", .type = OPTION_INT, .argument = "seconds", .offset = AT(digest_interval),
+		.fallback = "0", .max = 1 << 24, .flags = OPTION_LIVE,
+		.help = "Write a digest every so many seconds, if there were events, and at the end of the input. "
+		    "Where it comes depends on time: a replay is not the same. 0: none.",
+	},
+	{
+		.name = "digest-style", .type = OPTION_CHOICE, .offset = AT(digest_style), .fallback = "auto",
+		.choices = digest_style_names,
+		.help = "extract: digests quote the events that the model chose; write: the model writes a text; "
+		    "auto: extract for models of less than a billion parameters.",
+	},
+	{
+		.name = "digest-lines", .type = OPTION_INT, .argument = "number", .offset = AT(digest_lines),
+		.fallback = "5", .min = 1, .max = EXTRACT_LINES,
+		.help = "Events that a digest quotes at most.",
+	},
+	{
+		.name = "digest-schema", .type = OPTION_STRING, .argument = "file", .offset = AT(digest_schema),
+		.help = "Digests are written as JSON by this JSON Schema, of which sinkd-protocol(7) says what is "
+		    "understood.",
+	},
+	{
+		.name = "faithful", .type = OPTION_FLAG, .offset = AT(faithful),
+		.help = "Digests that are written take names and numbers only from what the model sees.",
+	},
+	{
+		.name = "rolling", .type = OPTION_FLAG, .offset = AT(rolling),
+		.help = "Every digest on schedule replaces the block that is pinned behind the sinks, so that what "
+		    "the window has lost lives on in summary.",
+	},
+	{
 		.name = "on-overload", .type = OPTION_CHOICE, .offset = AT(overload), .fallback = "block",
-		.choices = overload_names,
+		.choices = overload_names, .flags = OPTION_LIVE,
 		.help = "What to do with more events than can be read. block: read no more until there is room, "
 		    "so that producers wait; skip: leave out the oldest that wait, and say how many of which "
 		    "source.",
 	},
 	{
 		.name = "max-peers", .type = OPTION_INT, .argument = "number", .offset = AT(max_peers),
-		.fallback = "2048", .min = 1, .max = 1 << 20,
+		.fallback = "2048", .min = 1, .max = 1 << 20, .flags = OPTION_LIVE,
 		.help = "Connections that a socket takes at once.",
 	},
 	{
 		.name = "backlog", .type = OPTION_SIZE, .argument = "bytes", .offset = AT(backlog), .fallback = "256K",
-		.min = 4096, .max = 1 << 30,
+		.min = 4096, .max = 1 << 30, .flags = OPTION_LIVE,
 		.help = "What may wait for a connection that reads slowly before lines are left out for it. K, M or "
 		    "G may follow.",
 	},
 	{
 		.name = "patience", .type = OPTION_INT, .argument = "seconds", .offset = AT(patience), .fallback = "60",
-		.min = 1, .max = 1 << 20,
+		.min = 1, .max = 1 << 20, .flags = OPTION_LIVE,
 		.help = "How long a connection may read nothing of what waits for it before it is closed.",
 	},
 	{
@@ -157,6 +232,10 @@ static const struct option_row rows[] = {
 		.flags = OPTION_CONFIG,
 		.help = "Read options from this file, see CONFIGURATION FILE. What the command line says "
 		    "counts more.",
+	},
+	{
+		.name = "test-stall", .type = OPTION_FLAG, .offset = AT(test_stall),
+		.help = "Allow the request stall, which makes the engine hang: for tests of the watchdog.",
 	},
 	{.name = NULL},
 };
@@ -199,6 +278,19 @@ parse_mode(struct settings *s, struct err *e)
 	return 0;
 }
 
+void
+settings_refresh(struct settings *s)
+{
+	struct peers_options *peers[] = {&s->producers.peers, &s->control_options.peers};
+
+	s->intake.overload = (enum overload)s->overload;
+	for (size_t i = 0; i < 2; i++) {
+		peers[i]->most = (int)s->max_peers;
+		peers[i]->backlog = (size_t)s->backlog;
+		peers[i]->patience = (int)s->patience;
+	}
+}
+
 static void
 fill_inputs(struct settings *s)
 {
@@ -222,6 +314,10 @@ fill_inputs(struct settings *s)
 		.format = (enum reader_format)s->format,
 		.answer = (enum producers_answer)s->answer,
 	};
+	s->control_options = (struct control_options){
+		.peers = s->producers.peers,
+		.stall = s->test_stall,
+	};
 }
 
 static void
@@ -233,6 +329,8 @@ fill_worker(struct settings *s)
 	w->records = POOL_RECORDS;
 	w->stream.model = s->model != NULL ? s->model : s->model_path;
 	w->stream.pin = s->pin;
+	w->stream.system = s->system;
+	w->state_dir = s->state;
 	context_options_init(c);
 	c->policy = (enum policy)s->policy;
 	c->sinks = (int32_t)s->sinks;
@@ -241,6 +339,45 @@ fill_worker(struct settings *s)
 	c->device = device_names[s->device];
 	c->gpu = (int32_t)s->gpu;
 	c->fork_tokens = ASIDE_TOKENS;
+}
+
+static int
+read_schema(struct settings *s, struct err *e)
+{
+	json_error_t je;
+	json_t *j;
+
+	if (s->digest_schema == NULL)
+		return 0;
+	if (access(s->digest_schema, R_OK) < 0)
+		return err_set(e, EX_NOINPUT, "cannot read the schema %s: %s", s->digest_schema, strerror(errno));
+	if ((j = json_load_file(s->digest_schema, 0, &je)) == NULL)
+		return err_set(e, EX_DATAERR, "the schema %s is not JSON, line %d: %s", s->digest_schema, je.line, je.text);
+	s->schema = schema_new(j, e);
+	json_decref(j);
+	return s->schema == NULL ? -1 : 0;
+}
+
+static void
+fill_digests(struct settings *s)
+{
+	struct worker_digests *d = &s->worker.digests;
+
+	d->every = s->digest_every;
+	d->rolling = s->rolling;
+	d->options = (struct digest_options){
+		.style = (enum digest_style)s->digest_style,
+		.lines = (int32_t)s->digest_lines,
+		.reply = {.sample = {.top_p = 1}, .schema = s->schema, .faithful = s->faithful},
+	};
+}
+
+void
+settings_fini(struct settings *s)
+{
+	schema_free(s->schema);
+	s->schema = NULL;
+	options_fini(&settings_options, s);
 }
 
 int
@@ -256,9 +393,12 @@ settings_complete(struct settings *s, struct err *e)
 		    policy_names[s->policy]);
 	if (s->model == NULL && model_path_find(s->model_path, sizeof s->model_path, e) < 0)
 		return -1;
-	if (parse_mode(s, e) < 0)
+	if (s->pin != NULL && s->system != NULL)
+		return err_set(e, EX_USAGE, "--pin and --system cannot both begin the stream");
+	if (parse_mode(s, e) < 0 || read_schema(s, e) < 0)
 		return -1;
 	fill_worker(s);
 	fill_inputs(s);
+	fill_digests(s);
 	return 0;
 }

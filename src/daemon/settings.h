@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/options.h"
+#include "daemon/control.h"
 #include "daemon/intake.h"
 #include "daemon/producers.h"
 #include "daemon/worker.h"
@@ -17,20 +18,24 @@ enum from { FROM_END, FROM_START };
 struct settings {
 	/* as given */
 	char *model, *pin, *key, *text_field, *source_field, *config;
-	char *follow, *socket, *socket_mode, *output;
+	char *follow, *journal_match, *journal_directory, *socket, *control, *metrics, *socket_mode, *output, *state;
+	char *system, *digest_schema;
 	int policy; /* enum policy */
 	int format; /* enum reader_format */
 	int device;
 	int from;     /* enum from */
 	int overload; /* enum overload */
 	int answer;   /* enum producers_answer */
+	int digest_style; /* enum digest_style */
 	int64_t sinks, window, threads, gpu, max_line;
-	int64_t max_peers, backlog, patience;
-	bool strict, quiet;
+	int64_t max_peers, backlog, patience, checkpoint_interval, digest_every, digest_interval, digest_lines;
+	bool strict, quiet, journal, rolling, faithful, test_stall;
 	/* made of these by settings_complete; they borrow from the above */
 	struct worker_options worker;
 	struct intake_options intake;
 	struct producers_options producers;
+	struct control_options control_options;
+	struct schema *schema; /* of digests, or NULL; freed by settings_fini */
 	unsigned mode; /* of sockets */
 	char model_path[4096];
 };
@@ -42,5 +47,11 @@ extern const struct options settings_options;
  * Returns 0, or -1 with *e set: EX_USAGE, EX_NOINPUT.
  */
 int settings_complete(struct settings *s, struct err *e);
+
+/* Some of the options changed: fill in again what is made of those that may. */
+void settings_refresh(struct settings *s);
+
+/* Release what options_parse and settings_complete took. */
+void settings_fini(struct settings *s);
 
 #endif

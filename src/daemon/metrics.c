@@ -1,0 +1,209 @@
+/* Metrics over HTTP; see metrics.h. Loop thread. */
+#include "daemon/metrics.h"
+
+#include <errno.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/listener.h"
+
+enum { TIMEOUT = 10, HEADERS = 8192 };
+
+struct metrics {
+	struct evhttp *http;
+	struct listener listener; /* of a path */
+	bool tcp;
+	const struct stats *stats;
+	void (*add_status)(void *arg, json_t *status);
+	void *arg;
+};
+
+/* ---- the text ------------------------------------------------------- */
+
+/* A member of the status (a second name: of a member that is an object) and what it is called here. */
+static const struct {
+	const char *member, *inner, *name, *type, *help;
+} rows[] = {
+	{"events", NULL, "sinkd_events_total", "counter", "Events annotated."},
+	{"errors", NULL, "sinkd_errors_total", "counter", "Lines that could not be events."},
+	{"skipped", NULL, "sinkd_skipped_events_total", "counter", "Events left out because there were too many."},
+	{"producer_lines_skipped", NULL, "sinkd_skipped_producer_lines_total", "counter",
+	    "Annotations left out for producers that did not read them."},
+	{"client_lines_skipped", NULL, "sinkd_skipped_client_lines_total", "counter",
+	    "Lines left out for clients that did not read them."},
+	{"tokens", NULL, "sinkd_tokens_total", "counter", "Tokens of events computed."},
+	{"evictions", NULL, "sinkd_evictions_total", "counter", "Tokens that the window has lost."},
+	{"digests", NULL, "sinkd_digests_total", "counter", "Digests made."},
+	{"replies", NULL, "sinkd_replies_total", "counter", "Questions answered."},
+	{"events_per_second", NULL, "sinkd_events_per_second", "gauge", "Events a second, of the last ten seconds."},
+	{"tokens_per_second", NULL, "sinkd_tokens_per_second", "gauge", "Tokens a second, of the last ten seconds."},
+	{"lag", "events", "sinkd_lag_events", "gauge", "Events read and not annotated yet."},
+	{"lag", "seconds", "sinkd_lag_seconds", "gauge", "For how long the oldest of them has waited."},
+	{"queues", "records", "sinkd_queue_records", "gauge", "Events that wait for the engine."},
+	{"queues", "requests", "sinkd_queue_requests", "gauge", "Requests that wait for the engine."},
+	{"producers", NULL, "sinkd_producers", "gauge", "Connections of producers."},
+	{"clients", NULL, "sinkd_clients", "gauge", "Connections of clients."},
+	{"checkpoint", "made", "sinkd_checkpoints_total", "counter", "Checkpoints made."},
+	{"checkpoint", "failed", "sinkd_checkpoint_failures_total", "counter", "Checkpoints that failed."},
+	{"checkpoint", "age", "sinkd_checkpoint_age_seconds", "gauge", "Since the last checkpoint."},
+	{"checkpoint", "bytes", "sinkd_checkpoint_bytes", "gauge", "Size of the last checkpoint."},
+	{"checkpoint", "seconds", "sinkd_checkpoint_seconds", "gauge", "What the last checkpoint took."},
+	{"uptime", NULL, "sinkd_uptime_seconds", "gauge", "Since the start."},
+};
+
+static void
+add_value(struct evbuffer *out, const char *name, const json_t *v)
+{
+	if (json_is_integer(v))
+		evbuffer_add_printf(out, "%s %lld\n", name, (long long)json_integer_value(v));
+	else
+		evbuffer_add_printf(out, "%s %.6g\n", name, json_number_value(v));
+}
+
+static void
+add_surprise(struct evbuffer *out, const json_t *surprise)
+{
+	static const char *const quantiles[] = {"0.5", "0.9", "0.99", "1"};
+
+	evbuffer_add_printf(out, "# HELP sinkd_surprise Nats per token of recent events.\n# TYPE sinkd_surprise summary\n");
+	for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles; i++) {
+		const json_t *v = json_object_get(surprise, quantiles[i]);
+
+		evbuffer_add_printf(out, "sinkd_surprise{quantile=\"%s\"} ", quantiles[i]);
+		if (json_is_number(v))
+			evbuffer_add_printf(out, "%.6g\n", json_number_value(v));
+		else
+			evbuffer_add_printf(out, "NaN\n");
+	}
+	add_value(out, "sinkd_surprise_sum", json_object_get(surprise, "sum"));
+	add_value(out, "sinkd_surprise_count", json_object_get(surprise, "count"));
+}
+
+void
+metrics_write(struct evbuffer *out, const json_t *status)
+{
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const json_t *v = json_object_get(status, rows[i].member);
+
+		if (rows[i].inner != NULL)
+			v = json_object_get(v, rows[i].inner);
+		if (!json_is_number(v))
+			continue; /* there is none of it in this daemon, or not yet */
+		evbuffer_add_printf(out, "# HELP %s %s\n# TYPE %s %s\n", rows[i].name, rows[i].help, rows[i].name,
+		    rows[i].type);
+		add_value(out, rows[i].name, v);
+	}
+	add_surprise(out, json_object_get(status, "surprise"));
+}
+
+/* ---- HTTP ----------------------------------------------------------- */
+
+static void
+reply(struct metrics *m, struct evhttp_request *q, bool page)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(q);
+	struct evbuffer *out = evhttp_request_get_output_buffer(q);
+	json_t *status = json_object();
+
+	m->add_status(m->arg, status);
+	if (page)
+		page_write(out, status, m->stats);
+	else
+		metrics_write(out, status);
+	json_decref(status);
+	evhttp_add_header(headers, "Content-Type", page ? "text/html; charset=utf-8" :
+	    "text/plain; version=0.0.4; charset=utf-8");
+	evhttp_add_header(headers, "Cache-Control", "no-store");
+	evhttp_add_header(headers, "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
+	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+	evhttp_send_reply(q, HTTP_OK, NULL, NULL);
+}
+
+/* Another site's page in a browser here must not read ours under a name of its own. */
+static bool
+is_local(const struct metrics *m, struct evhttp_request *q)
+{
+	const char *host = evhttp_request_get_host(q);
+
+	return !m->tcp || host == NULL || strcmp(host, "localhost") == 0 || strcmp(host, "127.0.0.1") == 0;
+}
+
+static void
+on_request(struct evhttp_request *q, void *arg)
+{
+	struct metrics *m = arg;
+	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(q));
+
+	if (!is_local(m, q))
+		evhttp_send_error(q, 403, "Forbidden");
+	else if (path != NULL && strcmp(path, "/metrics") == 0)
+		reply(m, q, false);
+	else if (path == NULL || *path == '\0' || strcmp(path, "/") == 0)
+		reply(m, q, true);
+	else
+		evhttp_send_error(q, HTTP_NOTFOUND, NULL);
+}
+
+/* ---- start and end -------------------------------------------------- */
+
+static int
+listen_at(struct metrics *m, int handed, const char *address, unsigned mode, struct err *e)
+{
+	char *end;
+	long port;
+
+	if (handed >= 0 || strchr(address, '/') != NULL) {
+		if ((handed >= 0 ? listener_adopt(&m->listener, handed, e) :
+		    listener_open(&m->listener, address, mode, e)) < 0)
+			return -1;
+		if (evhttp_accept_socket_with_handle(m->http, m->listener.fd) == NULL)
+			return err_set(e, EX_OSERR, "cannot serve metrics");
+		m->listener.fd = -1; /* the server's now */
+		return 0;
+	}
+	port = strtol(address, &end, 10);
+	if (*end != '\0' || port < 1 || port > 65535)
+		return err_set(e, EX_USAGE, "--metrics must be a path with a slash or a port, not '%s'", address);
+	m->tcp = true;
+	if (evhttp_bind_socket_with_handle(m->http, "127.0.0.1", (ev_uint16_t)port) == NULL)
+		return err_set(e, EX_UNAVAILABLE, "cannot listen on port %ld of 127.0.0.1: %s", port, strerror(errno));
+	return 0;
+}
+
+struct metrics *
+metrics_new(struct event_base *base, int handed, const char *address, unsigned mode, const struct stats *stats,
+    void (*add_status)(void *arg, json_t *status), void *arg, struct err *e)
+{
+	struct metrics *m = calloc(1, sizeof *m);
+
+	if (m == NULL || (m->http = evhttp_new(base)) == NULL) {
+		free(m);
+		err_set(e, EX_OSERR, "out of memory for metrics");
+		return NULL;
+	}
+	m->listener.fd = -1;
+	m->stats = stats;
+	m->add_status = add_status;
+	m->arg = arg;
+	evhttp_set_allowed_methods(m->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+	evhttp_set_timeout(m->http, TIMEOUT);
+	evhttp_set_max_headers_size(m->http, HEADERS);
+	evhttp_set_max_body_size(m->http, 0);
+	evhttp_set_gencb(m->http, on_request, m);
+	if (listen_at(m, handed, address, mode, e) == 0)
+		return m;
+	metrics_free(m);
+	return NULL;
+}
+
+void
+metrics_free(struct metrics *m)
+{
+	if (m == NULL)
+		return;
+	evhttp_free(m->http);
+	listener_close(&m->listener);
+	free(m);
+}

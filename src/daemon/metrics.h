@@ -1,0 +1,27 @@
+/* Metrics for Prometheus and a page for people, over HTTP on a Unix socket or a port of the loopback interface. */
+#ifndef SINKD_DAEMON_METRICS_H
+#define SINKD_DAEMON_METRICS_H
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <jansson.h>
+
+#include "base/err.h"
+#include "daemon/stats.h"
+
+struct metrics;
+
+/*
+ * handed: a listening socket to take over, or -1; then address is a path, if it
+ * has a slash, or a port. add_status adds the members of a status. Borrows
+ * address and stats. Returns NULL with *e set.
+ */
+struct metrics *metrics_new(struct event_base *base, int handed, const char *address, unsigned mode,
+    const struct stats *stats, void (*add_status)(void *arg, json_t *status), void *arg, struct err *e);
+void metrics_free(struct metrics *m);
+
+/* The two documents, of a status. */
+void metrics_write(struct evbuffer *out, const json_t *status);
+void page_write(struct evbuffer *out, const json_t *status, const struct stats *stats);
+
+#endif

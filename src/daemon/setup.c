@@ -1,0 +1,399 @@
+/* The daemon's parts are opened, in the order in which they need each other, and closed. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "daemon/files.h"
+#include "daemon/follow.h"
+#include "daemon/journal.h"
+#include "daemon/parts.h"
+#include "stream/text.h"
+
+enum { LOAD_SECONDS = 300 }; /* that loading a model may take */
+
+/* What a checkpoint says. */
+struct restored {
+	struct state *state; /* NULL: there is none */
+	json_t *blob;        /* NULL: there is none */
+};
+
+/* ---- inputs --------------------------------------------------------- */
+
+static int
+open_files(struct daemon *d, char *const *names, int n, const json_t *state, struct err *e)
+{
+	const struct settings *s = d->settings;
+	struct files_options o = {
+		.names = names,
+		.n = n,
+		.format = (enum reader_format)s->format,
+		.max_line = (size_t)s->max_line,
+		.state = state,
+	};
+	struct files *f = files_new(d->base, &o, &intake_feed_callbacks, d->intake, e);
+
+	if (f == NULL)
+		return -1;
+	intake_add(d->intake, &files_ops, f);
+	return 0;
+}
+
+static int
+open_follow(struct daemon *d, const json_t *state, struct err *e)
+{
+	const struct settings *s = d->settings;
+	struct follow_options o = {
+		.path = s->follow,
+		.format = (enum reader_format)s->format,
+		.max_line = (size_t)s->max_line,
+		.from_end = s->from == FROM_END,
+		.state = state,
+	};
+	struct follow *f = follow_new(d->base, &o, &intake_feed_callbacks, d->intake, e);
+
+	if (f == NULL)
+		return -1;
+	intake_add(d->intake, &follow_ops, f);
+	return 0;
+}
+
+static int
+open_journal(struct daemon *d, const json_t *state, struct err *e)
+{
+	const struct settings *s = d->settings;
+	struct journal_options o = {
+		.matches = s->journal_match,
+		.directory = s->journal_directory,
+		.max_line = (size_t)s->max_line,
+		.from_end = s->from == FROM_END,
+		.state = state,
+	};
+	struct journal *j = journal_new(d->base, &o, &intake_feed_callbacks, d->intake, e);
+
+	if (j == NULL)
+		return -1;
+	intake_add(d->intake, &journal_ops, j);
+	return 0;
+}
+
+/* A socket that was handed over, or else one of our own at path. */
+static int
+open_listener(struct daemon *d, struct listener *l, int handed, const char *path, struct err *e)
+{
+	return handed >= 0 ? listener_adopt(l, handed, e) : listener_open(l, path, d->settings->mode, e);
+}
+
+static int
+open_producers(struct daemon *d, int handed, struct err *e)
+{
+	struct settings *s = d->settings;
+	const char *name = handed < 0 ? s->socket : "events";
+	int fd;
+
+	text_add_clean(&d->socket_name, name, strlen(name));
+	buf_add(&d->socket_name, "", 1);
+	if (d->socket_name.failed)
+		return err_set(e, EX_OSERR, "out of memory for the input");
+	if (open_listener(d, &d->events, handed, s->socket, e) < 0)
+		return -1;
+	s->producers.name = d->socket_name.data;
+	s->producers.peers.key = d->key.data;
+	s->producers.service = handed < 0 ? NULL : d->service; /* whose socket it is, keeps the connections too */
+	d->producers = producers_new(d->base, d->events.fd, &s->producers, &intake_feed_callbacks, d->intake, e);
+	if (d->producers == NULL)
+		return -1;
+	intake_add(d->intake, &producers_ops, d->producers);
+	while ((fd = service_take_producer(d->service)) >= 0)
+		peers_adopt(producers_get_peers(d->producers), fd);
+	return 0;
+}
+
+static int
+open_inputs(struct daemon *d, char *const *names, int n, const json_t *state, struct err *e)
+{
+	const struct settings *s = d->settings;
+	int handed = service_take_socket(d->service, "events");
+	bool socket = handed >= 0 || s->socket != NULL, others = s->follow != NULL || s->journal || socket;
+
+	if (socket && open_producers(d, handed, e) < 0)
+		return -1;
+	if ((n > 0 || !others) && open_files(d, names, n, state, e) < 0)
+		return -1;
+	if (s->follow != NULL && open_follow(d, state, e) < 0)
+		return -1;
+	return s->journal ? open_journal(d, state, e) : 0;
+}
+
+/* ---- the state ------------------------------------------------------ */
+
+static int
+open_state(struct daemon *d, struct restored *r, struct err *e)
+{
+	const struct settings *s = d->settings;
+	const char *blob;
+	size_t len;
+
+	if (s->state == NULL)
+		return 0;
+	if (mkdir(s->state, 0700) < 0 && errno != EEXIST)
+		return err_set(e, EX_CANTCREAT, "cannot make the folder %s: %s", s->state, strerror(errno));
+	if ((d->lock = state_lock(s->state, e)) < 0 ||
+	    state_open(s->state, s->worker.stream.model, &r->state, e) < 0)
+		return -1;
+	d->checkpoint = checkpoint_new(d->base, s->state, &daemon_checkpoint_callbacks, d, e);
+	if (d->checkpoint == NULL)
+		return -1;
+	if (r->state == NULL)
+		return 0;
+	if (state_get_warning(r->state) != NULL)
+		log_message(LOG_WARNING, "%s", state_get_warning(r->state));
+	blob = state_get_blob(r->state, &len);
+	if ((r->blob = json_loadb(blob, len, 0, NULL)) == NULL)
+		return err_set(e, EX_DATAERR, "the checkpoint in %s does not say where the inputs were", s->state);
+	return 0;
+}
+
+/* What was written after the checkpoint will be written again. */
+static int
+restore_output(struct daemon *d, const struct restored *r, struct err *e)
+{
+	const char *was = json_string_value(json_object_get(r->blob, "output"));
+	int64_t size = r->state == NULL ? 0 : state_get_output(r->state);
+
+	if (was == NULL || d->settings->output == NULL || strcmp(was, d->settings->output) != 0 ||
+	    output_get_file(d->output) < 0)
+		return 0;
+	if (output_get_size(d->output) >= size)
+		return output_cut(d->output, size, e);
+	log_message(LOG_WARNING, "%s is shorter than it was at the checkpoint: it was renamed or cut by others",
+	    d->settings->output);
+	return 0;
+}
+
+static void
+restore_counters(struct daemon *d, const json_t *blob)
+{
+	int64_t seq = json_integer_value(json_object_get(blob, "seq"));
+	int64_t errors = json_integer_value(json_object_get(blob, "errors"));
+	int64_t skipped = json_integer_value(json_object_get(blob, "skipped"));
+
+	intake_set_numbers(d->intake, seq, errors);
+	d->saved_seq = seq;
+	d->delivery.events = seq - errors - skipped;
+	d->delivery.errors = errors;
+	d->delivery.skipped = skipped;
+}
+
+/* ---- events --------------------------------------------------------- */
+
+static struct event *
+wait_for(struct daemon *d, int fd, event_callback_fn callback)
+{
+	struct event *ev = event_new(d->base, fd, EV_READ | EV_PERSIST, callback, d);
+
+	if (ev != NULL && event_add(ev, NULL) == 0)
+		return ev;
+	if (ev != NULL)
+		event_free(ev);
+	return NULL;
+}
+
+static int
+set_timer(struct event *timer, int64_t seconds)
+{
+	struct timeval interval = {(time_t)seconds, 0};
+
+	event_del(timer);
+	return seconds > 0 ? event_add(timer, &interval) : 0;
+}
+
+int
+daemon_set_timers(struct daemon *d, struct err *e)
+{
+	const struct settings *s = d->settings;
+
+	if (set_timer(d->checkpoint_timer, d->checkpoint == NULL ? 0 : s->checkpoint_interval) < 0 ||
+	    set_timer(d->digest_timer, s->digest_interval) < 0)
+		return err_set(e, EX_OSERR, "cannot set timers");
+	return 0;
+}
+
+static int
+open_events(struct daemon *d, struct err *e)
+{
+	static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+
+	if ((d->results = wait_for(d, worker_get_fd(d->worker), daemon_on_results)) == NULL ||
+	    (d->replies = wait_for(d, worker_get_reply_fd(d->worker), daemon_on_replies)) == NULL)
+		return err_set(e, EX_OSERR, "cannot wait for the engine thread");
+	for (int i = 0; i < SIGNALS; i++) {
+		/* A filter in a terminal's pipeline ends with the terminal. */
+		if (numbers[i] == SIGHUP && d->settings->config == NULL && d->settings->output == NULL)
+			continue;
+		d->signals[i] = evsignal_new(d->base, numbers[i], daemon_on_signal, d);
+		if (d->signals[i] == NULL || event_add(d->signals[i], NULL) < 0)
+			return err_set(e, EX_OSERR, "cannot wait for signals");
+	}
+	d->checkpoint_timer = event_new(d->base, -1, EV_PERSIST, daemon_on_checkpoint_timer, d);
+	d->digest_timer = event_new(d->base, -1, EV_PERSIST, daemon_on_digest_timer, d);
+	if (d->checkpoint_timer == NULL || d->digest_timer == NULL)
+		return err_set(e, EX_OSERR, "out of memory for timers");
+	return daemon_set_timers(d, e);
+}
+
+/* ---- the rest ------------------------------------------------------- */
+
+/* As many descriptors as the system allows: every connection takes one. */
+static void
+raise_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+static int
+open_worker(struct daemon *d, const struct restored *r, struct err *e)
+{
+	struct worker_options o = d->settings->worker;
+
+	o.key = d->key.data;
+	o.state = r->state;
+	service_extend(d->service, LOAD_SECONDS);
+	if ((d->worker = worker_new(&o, e)) == NULL)
+		return -1;
+	intake_set_worker(d->intake, d->worker);
+	return 0;
+}
+
+static int
+open_control(struct daemon *d, struct err *e)
+{
+	struct settings *s = d->settings;
+	int handed = service_take_socket(d->service, "control");
+
+	if (handed < 0 && s->control == NULL)
+		return 0;
+	if (open_listener(d, &d->commands, handed, s->control, e) < 0)
+		return -1;
+	s->control_options.peers.key = d->key.data;
+	d->control = control_new(d->base, d->commands.fd, &s->control_options, d->worker, &daemon_control_callbacks, d, e);
+	return d->control == NULL ? -1 : 0;
+}
+
+static int
+open_metrics(struct daemon *d, struct err *e)
+{
+	int handed = service_take_socket(d->service, "metrics");
+
+	if (handed < 0 && d->settings->metrics == NULL)
+		return 0;
+	d->metrics = metrics_new(d->base, handed, d->settings->metrics, d->settings->mode, d->stats, daemon_add_status, d, e);
+	return d->metrics == NULL ? -1 : 0;
+}
+
+static void
+on_libevent_log(int severity, const char *text)
+{
+	/* Warnings are of descriptors that epoll refuses, which files.c handles. */
+	if (severity == EVENT_LOG_ERR)
+		log_message(LOG_ERR, "libevent: %s", text);
+}
+
+static int
+open_base(struct daemon *d, struct err *e)
+{
+	event_set_log_callback(on_libevent_log);
+	signal(SIGPIPE, SIG_IGN); /* writing says EPIPE instead, */
+	signal(SIGXFSZ, SIG_IGN); /* or EFBIG */
+	raise_limit();
+	text_add_json(&d->key, d->settings->key, strlen(d->settings->key));
+	buf_add(&d->key, "", 1);
+	d->base = event_base_new();
+	d->stats = stats_new();
+	if (d->key.failed || d->base == NULL || d->stats == NULL)
+		return err_set(e, EX_OSERR, "out of memory at the start");
+	if ((d->service = service_new(&daemon_service_callbacks, d, e)) == NULL)
+		return -1;
+	d->intake = intake_new(&d->settings->intake, &daemon_intake_callbacks, d, e);
+	return d->intake == NULL ? -1 : 0;
+}
+
+static int
+open_rest(struct daemon *d, char *const *names, int n, const struct restored *r, struct err *e)
+{
+	const struct settings *s = d->settings;
+
+	if (open_inputs(d, names, n, r->blob, e) < 0 ||
+	    (d->output = output_new(d->base, s->output, &daemon_output_callbacks, d, e)) == NULL ||
+	    restore_output(d, r, e) < 0 ||
+	    open_worker(d, r, e) < 0 ||
+	    open_control(d, e) < 0 ||
+	    open_metrics(d, e) < 0 ||
+	    open_events(d, e) < 0)
+		return -1;
+	if (r->blob != NULL)
+		restore_counters(d, r->blob);
+	d->delivery.key = d->key.data;
+	d->delivery.output = d->output;
+	d->delivery.producers = d->producers;
+	d->delivery.control = d->control;
+	d->delivery.stats = d->stats;
+	d->output_is_terminal = s->output == NULL && isatty(STDOUT_FILENO);
+	if (!s->quiet && isatty(STDERR_FILENO) &&
+	    (d->progress = progress_new(d->base, daemon_count_progress, d, e)) == NULL)
+		return -1;
+	return 0;
+}
+
+int
+daemon_open(struct daemon *d, char *const *names, int n, struct err *e)
+{
+	struct restored r = {0};
+	int rc = -1;
+
+	if (open_base(d, e) == 0 && open_state(d, &r, e) == 0)
+		rc = open_rest(d, names, n, &r, e);
+	json_decref(r.blob);
+	state_close(r.state);
+	return rc;
+}
+
+void
+daemon_close(struct daemon *d)
+{
+	struct event *events[] = {d->results, d->replies, d->signals[0], d->signals[1], d->signals[2],
+	    d->checkpoint_timer, d->digest_timer};
+
+	progress_finish(d->progress);
+	progress_free(d->progress);
+	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+		if (events[i] != NULL)
+			event_free(events[i]);
+	metrics_free(d->metrics);
+	control_free(d->control);
+	request_free(d->written);
+	worker_free(d->worker);
+	checkpoint_free(d->checkpoint);
+	intake_free(d->intake);
+	listener_close(&d->events);
+	listener_close(&d->commands);
+	service_free(d->service);
+	output_free(d->output);
+	delivery_fini(&d->delivery);
+	stats_free(d->stats);
+	buf_fini(&d->socket_name);
+	buf_fini(&d->key);
+	if (d->base != NULL)
+		event_base_free(d->base);
+	if (d->lock >= 0)
+		close(d->lock);
+}

@@ -1,0 +1,485 @@
+/* sinkctl: asks a running sinkd, over its control socket. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/options.h"
+#include "stream/digest.h"
+#include "tools/ctl.h"
+
+#define AT(member) offsetof(struct ctl_settings, member)
+
+static const char *const color_names[] = {"auto", "always", "never", NULL};
+
+/* ---- options -------------------------------------------------------- */
+
+#define COMMON_ROWS \
+	{ \
+		.name = "instance", .letter = 'i', .type = OPTION_STRING, .argument = "name", .offset = AT(instance), \
+		.help = "The daemon of the service sinkd@name. Without this and --socket, the only one that is there.", \
+	}, { \
+		.name = "socket", .letter = 's', .type = OPTION_STRING, .argument = "path", .offset = AT(socket), \
+		.help = "The daemon's control socket.", \
+	}, { \
+		.name = "json", .letter = 'j', .type = OPTION_FLAG, .offset = AT(json), \
+		.help = "Print the daemon's lines as they are.", \
+	}, { \
+		.name = "key", .letter = 'k', .type = OPTION_STRING, .argument = "name", .offset = AT(key), \
+		.fallback = "sinkd", \
+		.help = "Name of the member that the daemon adds, if it was given another.", \
+	}, { \
+		.name = "color", .type = OPTION_CHOICE, .offset = AT(color), .fallback = "auto", .choices = color_names, \
+		.help = "Use colours: auto: on a terminal.", \
+	}, \
+	{.name = NULL}
+
+#define REPLY_ROWS \
+	{ \
+		.name = "max-tokens", .letter = 'n', .type = OPTION_INT, .argument = "tokens", .offset = AT(max_tokens), \
+		.fallback = "0", .max = 1 << 20, \
+		.help = "Longest text that the model writes. 0: as the daemon thinks right.", \
+	}, { \
+		.name = "time-limit", .letter = 't', .type = OPTION_STRING, .argument = "seconds", .offset = AT(time_limit), \
+		.help = "Longest time that it writes.", \
+	}, { \
+		.name = "temperature", .letter = 'T', .type = OPTION_STRING, .argument = "number", .offset = AT(temperature), \
+		.help = "Choose each token at random among the likely ones. Without this, always the likeliest.", \
+	}, { \
+		.name = "top-p", .type = OPTION_STRING, .argument = "share", .offset = AT(top_p), \
+		.help = "Only among the likeliest that have this share of the probability together.", \
+	}, { \
+		.name = "min-p", .type = OPTION_STRING, .argument = "share", .offset = AT(min_p), \
+		.help = "Only among those that have this share of the likeliest one's probability.", \
+	}, { \
+		.name = "seed", .type = OPTION_INT, .argument = "number", .offset = AT(seed), .fallback = "0", \
+		.max = INT64_MAX, \
+		.help = "The same seed makes the same choices.", \
+	}, { \
+		.name = "schema", .type = OPTION_STRING, .argument = "file", .offset = AT(schema), \
+		.help = "What is written is JSON by this JSON Schema, see sinkd-protocol(7).", \
+	}, { \
+		.name = "faithful", .letter = 'f', .type = OPTION_FLAG, .offset = AT(faithful), \
+		.help = "Names and numbers are written only as they stand in what the model sees.", \
+	}
+
+static const struct option_row ask_rows[] = {
+	REPLY_ROWS,
+	{
+		.name = "join", .type = OPTION_FLAG, .offset = AT(join),
+		.help = "Question and answer become part of the stream, as in a chat.",
+	},
+	COMMON_ROWS,
+};
+
+static const struct option_row digest_rows[] = {
+	{
+		.name = "since", .type = OPTION_STRING, .argument = "when", .offset = AT(since),
+		.help = "Of the events since then: an event's number, a time like 14:30 or 2026-01-31 14:30, or how "
+		    "long ago like 15m. Without this, of all that are remembered.",
+	},
+	{
+		.name = "style", .type = OPTION_CHOICE, .offset = AT(style), .fallback = "auto",
+		.choices = digest_style_names,
+		.help = "extract: quote the events that the model chooses; write: let it write a text.",
+	},
+	{
+		.name = "lines", .type = OPTION_INT, .argument = "number", .offset = AT(lines), .fallback = "5", .min = 1,
+		.max = EXTRACT_LINES,
+		.help = "Events that are quoted at most.",
+	},
+	REPLY_ROWS,
+	COMMON_ROWS,
+};
+
+#define COUNT_ROW \
+	{ \
+		.name = "count", .letter = 'n', .type = OPTION_INT, .argument = "lines", .offset = AT(count), \
+		.fallback = "0", .max = INT64_MAX, \
+		.help = "End after so many lines. 0: do not.", \
+	}
+
+static const struct option_row tail_rows[] = {
+	{
+		.name = "min-surprise", .letter = 'm', .type = OPTION_STRING, .argument = "nats",
+		.offset = AT(min_surprise),
+		.help = "Only events with at least this surprise.",
+	},
+	COUNT_ROW,
+	COMMON_ROWS,
+};
+
+static const struct option_row watch_rows[] = {
+	{
+		.name = "surprise", .letter = 'm', .type = OPTION_STRING, .argument = "nats", .offset = AT(surprise),
+		.help = "Events with at least this surprise.",
+	},
+	{
+		.name = "source", .type = OPTION_STRING, .argument = "name", .offset = AT(source),
+		.help = "Events of this source.",
+	},
+	{
+		.name = "text", .type = OPTION_STRING, .argument = "text", .offset = AT(text),
+		.help = "Events that hold this text.",
+	},
+	{
+		.name = "silent", .type = OPTION_STRING, .argument = "seconds", .offset = AT(silent),
+		.help = "Not such events, but that none of them came for so long.",
+	},
+	COUNT_ROW,
+	COMMON_ROWS,
+};
+
+static const struct option_row status_rows[] = {
+	{
+		.name = "hash", .type = OPTION_FLAG, .offset = AT(hash),
+		.help = "With a number of all that the stream's state is: questions do not change it.",
+	},
+	COMMON_ROWS,
+};
+
+static const struct option_row checkpoint_rows[] = {COMMON_ROWS};
+
+/* ---- requests ------------------------------------------------------- */
+
+/* A number that was given as text, or nothing. */
+static int
+add_number(json_t *o, const char *name, const char *option, const char *text, struct err *e)
+{
+	char *end;
+	double v;
+
+	if (text == NULL)
+		return 0;
+	v = strtod(text, &end);
+	if (end == text || *end != '\0')
+		return err_set(e, EX_USAGE, "--%s must be a number, not '%s'", option, text);
+	json_object_set_new(o, name, json_real(v));
+	return 0;
+}
+
+static int
+add_schema(json_t *o, const char *path, struct err *e)
+{
+	json_error_t je;
+	json_t *schema;
+
+	if (path == NULL)
+		return 0;
+	if (access(path, R_OK) < 0)
+		return err_set(e, EX_NOINPUT, "cannot read the schema %s: %s", path, strerror(errno));
+	if ((schema = json_load_file(path, 0, &je)) == NULL)
+		return err_set(e, EX_DATAERR, "the schema %s is not JSON, line %d: %s", path, je.line, je.text);
+	json_object_set_new(o, "schema", schema);
+	return 0;
+}
+
+static int
+add_reply(json_t *o, const struct ctl_settings *s, struct err *e)
+{
+	if (add_number(o, "time_limit", "time-limit", s->time_limit, e) < 0 ||
+	    add_number(o, "temperature", "temperature", s->temperature, e) < 0 ||
+	    add_number(o, "top_p", "top-p", s->top_p, e) < 0 ||
+	    add_number(o, "min_p", "min-p", s->min_p, e) < 0 ||
+	    add_schema(o, s->schema, e) < 0)
+		return -1;
+	if (s->max_tokens > 0)
+		json_object_set_new(o, "max_tokens", json_integer(s->max_tokens));
+	if (s->faithful)
+		json_object_set_new(o, "faithful", json_true());
+	json_object_set_new(o, "seed", json_integer(s->seed));
+	return 0;
+}
+
+static int
+make_ask(json_t *o, const struct ctl_settings *s, const char *words, struct err *e)
+{
+	json_object_set_new(o, "text", json_string(words));
+	if (json_object_get(o, "text") == NULL)
+		return err_set(e, EX_USAGE, "the question is not valid UTF-8");
+	if (s->join)
+		json_object_set_new(o, "join", json_true());
+	json_object_set_new(o, "stream", json_true());
+	return add_reply(o, s, e);
+}
+
+static int
+make_digest(json_t *o, const struct ctl_settings *s, const char *words, struct err *e)
+{
+	(void)words;
+	if (s->since != NULL && ctl_add_since(o, s->since, e) < 0)
+		return -1;
+	json_object_set_new(o, "style", json_string(digest_style_names[s->style]));
+	json_object_set_new(o, "lines", json_integer(s->lines));
+	return add_reply(o, s, e);
+}
+
+static int
+make_tail(json_t *o, const struct ctl_settings *s, const char *words, struct err *e)
+{
+	(void)words;
+	return add_number(o, "min_surprise", "min-surprise", s->min_surprise, e);
+}
+
+static int
+make_watch(json_t *o, const struct ctl_settings *s, const char *words, struct err *e)
+{
+	(void)words;
+	if (s->source != NULL)
+		json_object_set_new(o, "source", json_string(s->source));
+	if (s->text != NULL)
+		json_object_set_new(o, "text", json_string(s->text));
+	return add_number(o, "surprise", "surprise", s->surprise, e) < 0 ? -1 :
+	    add_number(o, "silent", "silent", s->silent, e);
+}
+
+static int
+make_status(json_t *o, const struct ctl_settings *s, const char *words, struct err *e)
+{
+	(void)words;
+	(void)e;
+	if (s->hash)
+		json_object_set_new(o, "hash", json_true());
+	return 0;
+}
+
+static int
+make_nothing(json_t *o, const struct ctl_settings *s, const char *words, struct err *e)
+{
+	(void)o;
+	(void)s;
+	(void)words;
+	(void)e;
+	return 0;
+}
+
+static const struct command {
+	const char *op;   /* of the request */
+	const char *last; /* type of the line that ends the answer, or NULL: there is none */
+	int (*make)(json_t *o, const struct ctl_settings *s, const char *words, struct err *e);
+	struct options options;
+} commands[] = {
+	{"ask", "reply", make_ask, {"sinkctl ask", "question ...", "Ask about what the stream holds.", ask_rows}},
+	{"checkpoint", "checkpoint", make_nothing,
+	    {"sinkctl checkpoint", NULL, "Save the state now, and wait until it is on disk.", checkpoint_rows}},
+	{"digest", "digest", make_digest, {"sinkctl digest", NULL, "Sum up what has happened.", digest_rows}},
+	{"status", "status", make_status, {"sinkctl status", NULL, "Show how the daemon is.", status_rows}},
+	{"subscribe", NULL, make_tail, {"sinkctl tail", NULL, "Show events as they are annotated.", tail_rows}},
+	{"watch", NULL, make_watch, {"sinkctl watch", NULL, "Tell of events that are such, or of silence.", watch_rows}},
+};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const char *
+get_name(const struct command *c)
+{
+	return strchr(c->options.program, ' ') + 1;
+}
+
+static int
+send_request(FILE *f, const json_t *o, struct err *e)
+{
+	char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(17));
+	size_t len = text == NULL ? 0 : strlen(text);
+
+	if (text == NULL)
+		return err_set(e, EX_OSERR, "out of memory");
+	text[len++] = '\n';
+	for (size_t i = 0; i < len;) {
+		ssize_t n = send(fileno(f), text + i, len - i, MSG_NOSIGNAL);
+
+		if (n < 0 && errno != EINTR) {
+			free(text);
+			return err_set(e, EX_UNAVAILABLE, "the daemon has closed the connection: %s", strerror(errno));
+		}
+		i += n > 0 ? (size_t)n : 0;
+	}
+	free(text);
+	return 0;
+}
+
+/* ---- answers -------------------------------------------------------- */
+
+struct shown {
+	const struct ctl_settings *settings;
+	const struct command *command;
+	bool color;
+	bool pieces; /* of an answer are on the screen */
+	int64_t lines;
+};
+
+/* The daemon refused: an error line with the request's id. Errors of the stream have a number instead. */
+static int
+check_refusal(const json_t *own, struct err *e)
+{
+	const char *type = json_string_value(json_object_get(own, "type"));
+	const char *fault = json_string_value(json_object_get(own, "fault"));
+	const char *reason = json_string_value(json_object_get(own, "reason"));
+
+	if (type == NULL || strcmp(type, "error") != 0 || json_object_get(own, "seq") != NULL)
+		return 0;
+	return err_set(e, fault != NULL && strcmp(fault, "request") == 0 ? EX_DATAERR : EX_TEMPFAIL, "%s",
+	    reason == NULL ? "the daemon refuses" : reason);
+}
+
+static void
+show_answer(struct shown *s, const json_t *own, const char *type)
+{
+	const json_t *text = json_object_get(own, "text");
+
+	if (strcmp(type, "delta") == 0) {
+		ctl_print_text(json_string_value(text), json_string_length(text), true);
+		s->pieces = true;
+		return;
+	}
+	if (!s->pieces)
+		ctl_print_text(json_string_value(text), json_string_length(text), true);
+	putchar('\n');
+}
+
+/* Returns 1 when the last line was shown, 0, or -1 with *e set. */
+static int
+take_line(struct shown *s, const char *text, size_t len, struct err *e)
+{
+	json_t *line = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+	const json_t *own = json_object_get(line, s->settings->key);
+	const char *type = json_string_value(json_object_get(own, "type"));
+	const char *last = s->command->last;
+	int rc = 0;
+
+	if (own == NULL || type == NULL) {
+		json_decref(line);
+		return err_set(e, EX_DATAERR, "the daemon's line has no member %s, see --key", s->settings->key);
+	}
+	if ((rc = check_refusal(own, e)) == 0 && strcmp(type, "ok") != 0) {
+		if (s->settings->json)
+			fwrite(text, 1, len, stdout);
+		else if (strcmp(type, "delta") == 0 || strcmp(type, "reply") == 0)
+			show_answer(s, own, type);
+		else
+			ctl_show(line, own, s->color);
+		fflush(stdout);
+		s->lines++;
+		rc = (last != NULL && strcmp(type, last) == 0) ||
+		    (s->settings->count > 0 && s->lines == s->settings->count);
+	}
+	json_decref(line);
+	return rc;
+}
+
+static int
+take_lines(FILE *f, struct shown *s, struct err *e)
+{
+	char *line = NULL;
+	size_t size = 0;
+	ssize_t len;
+	int rc = 0;
+
+	while (rc == 0 && (len = getline(&line, &size, f)) > 0) {
+		rc = take_line(s, line, (size_t)len, e);
+		if (ferror(stdout))
+			rc = err_set(e, EX_IOERR, "cannot write to standard output");
+	}
+	free(line);
+	if (rc == 0)
+		return err_set(e, EX_UNAVAILABLE, "the daemon has closed the connection");
+	return rc < 0 ? -1 : 0;
+}
+
+/* The operands, joined by spaces; heap. */
+static char *
+join_words(char **words)
+{
+	size_t len = 1;
+	char *text;
+
+	for (char **w = words; *w != NULL; w++)
+		len += strlen(*w) + 1;
+	if ((text = calloc(1, len)) == NULL)
+		return NULL;
+	for (char **w = words; *w != NULL; w++) {
+		if (w != words)
+			strcat(text, " ");
+		strcat(text, *w);
+	}
+	return text;
+}
+
+static int
+run(const struct command *c, const struct ctl_settings *s, char **operands, struct err *e)
+{
+	struct shown shown = {
+		.settings = s,
+		.command = c,
+		.color = s->color == CTL_ALWAYS || (s->color == CTL_AUTO && isatty(STDOUT_FILENO)),
+	};
+	json_t *o = json_pack("{s:s, s:i}", "op", c->op, "id", 1);
+	char *words = join_words(operands);
+	FILE *f = NULL;
+	int rc = -1;
+
+	if (o == NULL || words == NULL)
+		err_set(e, EX_OSERR, "out of memory");
+	else if (c->make == make_ask && *words == '\0')
+		err_set(e, EX_USAGE, "ask what? sinkctl ask --help tells more");
+	else if (c->make(o, s, words, e) == 0 && (f = ctl_connect(s, e)) != NULL && send_request(f, o, e) == 0)
+		rc = take_lines(f, &shown, e);
+	if (f != NULL)
+		fclose(f);
+	free(words);
+	json_decref(o);
+	return rc;
+}
+
+/* ---- the program ---------------------------------------------------- */
+
+static void
+print_usage(FILE *out)
+{
+	fputs("usage: sinkctl command [options] ...\n\n", out);
+	for (int i = 0; i < N_COMMANDS; i++)
+		fprintf(out, "  %-10s %s\n", get_name(&commands[i]), commands[i].options.about);
+	fputs("\n\"sinkctl command --help\" tells a command's options, sinkctl(1) the rest.\n", out);
+}
+
+static int
+run_command(const struct command *c, int argc, char **argv)
+{
+	struct ctl_settings s = {0};
+	struct err e = {0};
+	int operand, wish = options_parse(&c->options, argc, argv, &s, &operand, &e), rc = -1;
+
+	if (wish == OPTIONS_RUN)
+		rc = run(c, &s, argv + operand, &e);
+	else if (wish >= 0)
+		rc = options_print_wish(&c->options, wish, PACKAGE_VERSION, stdout, &e);
+	options_fini(&c->options, &s);
+	if (rc == 0)
+		return 0;
+	log_message(LOG_ERR, "%s", e.text);
+	return e.code;
+}
+
+int
+main(int argc, char **argv)
+{
+	log_set_name("sinkctl");
+	if (argc < 2) {
+		print_usage(stderr);
+		return EX_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		print_usage(stdout);
+		return fflush(stdout) == 0 ? 0 : EX_IOERR;
+	}
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+		puts("sinkctl " PACKAGE_VERSION);
+		return fflush(stdout) == 0 ? 0 : EX_IOERR;
+	}
+	for (int i = 0; i < N_COMMANDS; i++)
+		if (strcmp(argv[1], get_name(&commands[i])) == 0)
+			return run_command(&commands[i], argc - 1, argv + 1);
+	log_message(LOG_ERR, "there is no command '%s', see sinkctl --help", argv[1]);
+	return EX_USAGE;
+}

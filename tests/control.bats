@@ -1,0 +1,253 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# The control socket and sinkctl: questions, digests, status, subscriptions,
+# watches; bad requests; metrics and the page.
+
+load sinkd.bash
+
+setup()
+{
+	cd "$BATS_TEST_TMPDIR"
+}
+
+teardown()
+{
+	end_processes
+}
+
+event()
+{
+	printf '{"source":"%s","text":"%s"}\n' "$1" "$2"
+}
+
+# sinkctl COMMAND ARG...: at ctl.
+sinkctl()
+{
+	timeout 60 "$BUILD/sinkctl" "$1" --socket ctl "${@:2}"
+}
+
+# state_hash: a number of the stream's state.
+state_hash()
+{
+	sinkctl status --hash --json | jq -r .sinkd.hash
+}
+
+# request JSON...: each a line to the control socket; prints what comes back.
+request()
+{
+	printf '%s\n' "$@" | timeout 60 socat -t 30 - UNIX:ctl
+}
+
+# http PATH [HEADER]: what GET gives.
+http()
+{
+	printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" "${2-localhost}" | socat -t 10 - UNIX:m
+}
+
+start()
+{
+	daemon --socket sock --control ctl --metrics ./m "$@"
+	for i in 1 2 3 4 5; do event web "request $i"; done | talk sock >out
+}
+
+@test "questions, digests and cancelled questions leave the stream as it was, to the bit" {
+	start --window 60
+	before=$(state_hash)
+	for ((i = 0; i < 50; i++)); do
+		case $((i % 5)) in
+		0) sinkctl ask -n 6 "question $i" ;;
+		1) sinkctl ask -n 6 --temperature 0.9 --top-p 0.8 --min-p 0.01 --seed "$i" what ;;
+		2) sinkctl digest ;;
+		3) sinkctl digest --style write -n 6 ;;
+		4) echo '{"op":"ask","text":"cancelled","max_tokens":500}' | socat -t 0 -u - UNIX:ctl ;;
+		esac >/dev/null
+	done
+	[ "$(state_hash)" = "$before" ]
+	event web more | talk sock >/dev/null
+	[ "$(state_hash)" != "$before" ]
+	sinkctl ask -n 4 --join remember this >/dev/null
+	sinkctl status --json | jq -e '.sinkd.replies >= 21 and .sinkd.events == 6'
+}
+
+@test "an answer comes in pieces that make up the whole; greedy is the default; a seed repeats" {
+	start
+	sinkctl ask --json -n 12 what now >answer
+	[ "$(jq -j 'select(.sinkd.type == "delta") | .sinkd.text' answer)" = "$(tail -n 1 answer | jq -r .sinkd.text)" ]
+	tail -n 1 answer | jq -e '.sinkd | .type == "reply" and .tokens <= 12 and .id == 1'
+	cmp <(sinkctl ask -n 12 what now) <(sinkctl ask -n 12 --seed 9 what now)
+	cmp <(sinkctl ask -n 12 -T 1 --seed 9 what) <(sinkctl ask -n 12 -T 1 --seed 9 what)
+	# No control character leaves, but the end of the line.
+	[ "$(sinkctl ask -n 200 -T 5 --seed 3 x | LC_ALL=C tr -d '\t\n\040-\176\200-\377' | wc -c)" -eq 0 ]
+}
+
+@test "an answer by schema is JSON of that kind" {
+	start
+	echo '{"type":"object","properties":{"ok":{"type":"boolean"},"level":{"enum":["low","high"]}}}' >schema
+	sinkctl ask -n 60 --schema schema how is it | jq -e '(.ok | type == "boolean") and (.level | . == "low" or . == "high")'
+	echo '{"type":"nonsense"}' >schema
+	run sinkctl ask --schema schema x
+	[ "$status" -eq 65 ]
+}
+
+@test "a digest since a number or a time" {
+	start
+	sinkctl digest --json | jq -e '.sinkd | .from == 1 and .to == 5 and (.lines | length) >= 1'
+	sinkctl digest --since 4 --json | jq -e '.sinkd | .from == 4 and .to == 5'
+	sinkctl digest --since 1h --json | jq -e '.sinkd.events == 5'
+	[ "$(sinkctl digest --since 2030-01-01)" = "no events" ]
+	run sinkctl digest --since yesterday
+	[ "$status" -eq 64 ]
+}
+
+@test "tail: everything, or what is surprising; to a client that reads slowly some is left out, and told" {
+	start
+	sinkctl tail --json -n 3 >all &
+	sinkctl tail --json -n 1 --min-surprise 1000 >none &
+	pids+=($!)
+	until_true clients_are 2
+	for i in 1 2 3; do event web "$i"; done | talk sock >own
+	until_true same all own
+	[ ! -s none ]
+	sinkctl tail -n 1 >shown &
+	until_true clients_are 2
+	event web "$(printf '\\u001b[31mred')" | talk sock >/dev/null
+	until_true [ -s shown ]
+	grep -q '6\|9 .* web: .\[31mred$' shown
+	no grep -q "$(printf '\033')" shown
+}
+
+same()
+{
+	[ -s "$1" ] && cmp -s "$1" "$2"
+}
+
+clients_are()
+{
+	[ "$(awk '$6 == "03" && $8 == "ctl"' /proc/net/unix | wc -l)" -eq "$1" ]
+}
+
+@test "watch: events that are such, and silence" {
+	start
+	sinkctl watch --text disk --source db --json -n 1 >seen &
+	sinkctl watch --silent 0.5 --source db --json -n 1 >silent &
+	until_true clients_are 2
+	{ event web 'disk'; event db 'fine'; event db 'the disk is full'; } | talk sock >/dev/null
+	until_true [ -s seen ]
+	jq -e '.sinkd | .type == "alert" and .why == "event" and .seq == 8 and .text == "db: the disk is full"' seen
+	until_true [ -s silent ]
+	jq -e '.sinkd | .why == "silent" and .source == "db"' silent
+}
+
+@test "bad requests: an error that says whose fault, and the connection stays usable" {
+	start --max-line 1000
+	request 'nonsense' '[1]' '{"op":"bogus","id":"a"}' '{"op":"ask"}' '{"op":"ask","text":"x","max_tokens":-1}' \
+		'{"op":"ask","text":"x","schema":{"type":"bogus"}}' '{"op":"stall"}' '{"op":"unwatch","watch":3}' \
+		'{"op":"watch"}' '{"op":"status","id":{}}' "{\"op\":\"ask\",\"text\":\"$(printf '%01000d' 1)\"}" \
+		'{"op":"subscribe","min_surprise":"x"}' '{"op":"status","id":"last"}' >answers
+	[ "$(jq -r 'select(.sinkd.type == "error") | .sinkd.fault' answers | sort | uniq -c | tr -s ' ')" = ' 12 request' ]
+	jq -es 'map(.sinkd.id) | index("a") != null' answers
+	tail -n 1 answers | jq -e '.sinkd.type == "status" and .sinkd.id == "last"'
+	# What is longer than the room for questions.
+	long=$(printf 'word %.0s' $(seq 190))
+	stop
+	start --window 40
+	for ((i = 0; i < 8; i++)); do long="$long $long"; [ "${#long}" -lt 200000 ] || break; done
+	request "{\"op\":\"ask\",\"text\":\"$long\"}" '{"op":"status"}' >answers
+	[ "$(jq -r '.sinkd | .type + " " + (.fault // "")' answers)" = $'status \nerror request' ] ||
+		[ "$(jq -r '.sinkd | .type + " " + (.fault // "")' answers)" = $'error request\nstatus ' ]
+}
+
+@test "events on the data socket are never requests" {
+	start
+	echo '{"op":"checkpoint","text":"{\"op\":\"ask\"}"}' | talk sock | jq -e '.sinkd.type == "event" and .op == "checkpoint"'
+	sinkctl status --json | jq -e '.sinkd.replies == 0 and .sinkd.digests == 0'
+}
+
+@test "sinkctl: help, no daemon, no command, a refused connection" {
+	"$BUILD/sinkctl" --help | grep -q '^usage: sinkctl command'
+	"$BUILD/sinkctl" ask --help | grep -q '^Usage: sinkctl ask'
+	for command in ask checkpoint digest status tail watch; do
+		cmp <("$BUILD/sinkctl" "$command" --help=mdoc) \
+			<(sed -n "/^\.Sh OPTIONS OF ${command^^}\$/,/^\.Sh /{/^\.Sh /d;p}" "$SRC/doc/man/sinkctl.1")
+	done
+	run "$BUILD/sinkctl" status --socket /nonexistent
+	[ "$status" -eq 69 ]
+	run "$BUILD/sinkctl" bogus
+	[ "$status" -eq 64 ]
+	run "$BUILD/sinkctl" ask --socket x
+	[ "$status" -eq 64 ]
+}
+
+@test "metrics, and a page without scripts on which text of events is text" {
+	start --digest-every 5
+	event web '<script>alert(1)</script>' | talk sock >/dev/null
+	http /metrics >metrics
+	grep -q '^HTTP/1.1 200' metrics
+	grep -q '^sinkd_events_total 6' metrics
+	grep -q '^sinkd_digests_total 1' metrics
+	grep -q '^sinkd_surprise{quantile="0.9"} [0-9]' metrics
+	# Every sample has its TYPE before it.
+	awk '/^# TYPE/ { known[$3] = 1 } /^sinkd/ { n = $1; sub(/[{].*/, "", n); sub(/_(sum|count)$/, "", n)
+		if (!(n in known) && !(($1) in known)) { print; bad = 1 } } END { exit bad }' metrics
+	http / >page
+	grep -q 'http-equiv="refresh"' page
+	grep -q '&#60;script&#62;alert' page
+	no grep -q '<script' page
+	http /other | grep -q '^HTTP/1.1 404'
+}
+
+@test "the page in a browser shows rates, digests and events" {
+	browser=$(command -v chromium || command -v chromium-browser) || skip "there is no headless browser (chromium)"
+	start --digest-every 5
+	event web '<b>bold & odd</b>' | talk sock >/dev/null
+	socat TCP-LISTEN:18093,bind=127.0.0.1,fork,reuseaddr UNIX:m 3>&- &
+	pids+=($!)
+	timeout 60 "$browser" --headless --no-sandbox --disable-gpu --dump-dom http://127.0.0.1:18093/ >dom 2>/dev/null
+	grep -q 'web: &lt;b&gt;bold &amp; odd&lt;/b&gt;' dom
+	grep -q 'Latest digests' dom
+	grep -q 'events 1 to 5' dom
+	timeout 60 "$browser" --headless --no-sandbox --disable-gpu --screenshot=page.png --window-size=900,700 \
+		http://127.0.0.1:18093/ 2>/dev/null
+	[ "$(head -c 4 page.png | tail -c 3)" = PNG ]
+}
+
+@test "reloading: what may change does, an invalid configuration changes nothing, the output is opened anew" {
+	printf 'patience = 60\nmax-peers = 5\n' >conf
+	daemon --config conf --socket sock --output out --control ctl
+	event a b | talk sock >/dev/null
+	mv out out.1
+	printf 'patience = 7\nmax-peers = 5\nwindow = 99\n' >conf
+	: >notified
+	kill -HUP "$pid"
+	until_true grep -q READY=1 notified
+	grep -q 'RELOADING=1' notified
+	grep -q 'MONOTONIC_USEC=' notified
+	grep -q 'patience has changed' err
+	grep -q 'window counts from the next start on' err
+	event c d | talk sock >/dev/null
+	until_true [ -s out ]
+	[ "$(jq -r .source out.1 out | tr '\n' ' ')" = 'a c ' ]
+	echo 'patience = never' >conf
+	: >notified
+	kill -HUP "$pid"
+	until_true grep -q READY=1 notified
+	grep -q 'the configuration stays as it was: .*patience must be' err
+	event e f | talk sock | jq -e '.sinkd.seq == 3'
+	stop
+	grep -q STOPPING=1 notified
+}
+
+@test "the watchdog is fed while idle and while at work, not while the engine hangs" {
+	export WATCHDOG_USEC=400000
+	daemon --socket sock --control ctl --test-stall
+	for ((i = 0; i < 3; i++)); do
+		: >notified
+		until_true grep -q WATCHDOG=1 notified
+	done
+	(echo '{"op":"stall"}'; sleep 60) | socat - UNIX:ctl 3>&- &
+	pids+=($!)
+	sleep 0.5
+	: >notified
+	sleep 1
+	no grep -q WATCHDOG=1 notified
+}
