@@ -1,0 +1,183 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# The installed units under a real systemd, booted in namespaces of its own
+# (tests/system): activated by their sockets, asked, reloaded, killed by the
+# watchdog, restarted with their state, stopped; the journal as an input.
+
+load sinkd.bash
+
+setup_file()
+{
+	export tree=$BATS_FILE_TMPDIR/tree system=$BATS_FILE_TMPDIR/system
+	mkdir "$tree" "$system"
+	! is_sanitized || { echo "this build has AddressSanitizer" >"$system/why"; return; }
+	make -C "$BUILD" install DESTDIR="$tree" >"$BATS_FILE_TMPDIR/install.log" 2>&1 3>&-
+	[ -x "$tree/usr/local/bin/sinkd" ] || { echo "the prefix is not /usr/local" >"$system/why"; return; }
+	mkdir -p "$tree/etc/sinkd" "$tree/usr/local/share/sinkd" "$tree/etc/systemd/system/sinkd@.service.d"
+	cp "$model" "$tree/usr/local/share/sinkd/tiny.gguf"
+	common="model = /usr/local/share/sinkd/tiny.gguf\nthreads = 1\ntest-stall = yes\ncheckpoint-interval = 1\n"
+	printf "${common}output = /var/lib/sinkd/x/out\n" >"$tree/etc/sinkd/x.conf"
+	printf "${common}output = /var/lib/sinkd/j/out\njournal = yes\njournal-match = SYSLOG_IDENTIFIER=probe\n" \
+		>"$tree/etc/sinkd/j.conf"
+	printf '[Service]\nWatchdogSec=2\nSupplementaryGroups=systemd-journal\n' \
+		>"$tree/etc/systemd/system/sinkd@.service.d/test.conf"
+	"$SRC/tests/system" boot "$system" "$tree" 2>"$system/why" 3>&- || [ -s "$system/why" ]
+}
+
+teardown_file()
+{
+	"$SRC/tests/system" halt "$system"
+}
+
+setup()
+{
+	[ -f "$system/init" ] || skip "$(tail -n 1 "$system/why")"
+	cd "$BATS_TEST_TMPDIR"
+}
+
+teardown()
+{
+	[ -n "${BATS_TEST_COMPLETED-}" ] || [ ! -f "$system/init" ] || inside journalctl --no-pager -n 30 -u 'sinkd*' || true
+}
+
+inside()
+{
+	timeout 60 "$SRC/tests/system" in "$system" "$@" 3>&-
+}
+
+ctl()
+{
+	inside sinkctl "$1" --instance x "${@:2}"
+}
+
+# property NAME [INSTANCE]
+property()
+{
+	inside systemctl show -P "$1" "sinkd@${2-x}.service"
+}
+
+# is VALUE PROPERTY [INSTANCE]
+is()
+{
+	[ "$(property "$2" "${3-x}")" = "$1" ]
+}
+
+event()
+{
+	printf '{"text":"%s"}\n' "$1" | inside socat -t 20 - UNIX:/run/sinkd/x/events
+}
+
+# has_lines INSTANCE N
+has_lines()
+{
+	[ "$(inside cat "/var/lib/sinkd/$1/out" | wc -l)" -ge "$2" ]
+}
+
+@test "units: nothing to complain of, exposure at most 1.5" {
+	units=/usr/local/lib/systemd/system
+	inside systemd-analyze verify --man=no $units/sinkd@.service $units/sinkd-{events,control,metrics}@.socket >out 2>&1 ||
+		{ cat out; false; }
+	no grep sinkd out
+	inside systemd-analyze security --offline=yes --threshold=15 --no-pager $units/sinkd@.service >exposure
+	tail -n 1 exposure
+}
+
+@test "the sockets start the service when somebody comes" {
+	inside systemctl start sinkd-events@x.socket sinkd-control@x.socket sinkd-metrics@x.socket
+	is inactive ActiveState
+	event first | jq -e '.sinkd.seq == 1'
+	is active ActiveState
+	[[ $(property StatusText) == [01]" events, "* ]]
+	ctl ask -n 4 what is up
+	ctl status --json | jq -e '.sinkd | .events == 1 and .replies == 1'
+	printf 'GET /metrics HTTP/1.0\r\n\r\n' | inside socat -t 5 - UNIX:/run/sinkd/x/metrics | grep -q '^sinkd_events_total 1'
+}
+
+@test "it runs as nobody that is there otherwise, without rights" {
+	main=$(property MainPID)
+	inside cat "/proc/$main/status" >status
+	grep -qE '^CapEff:[[:space:]]0+$' status
+	grep -qE '^NoNewPrivs:[[:space:]]1$' status
+	grep -qE '^Seccomp:[[:space:]]2$' status
+	[ "$(awk '/^Uid:/ { print $2 }' status)" -ge 61184 ]
+	[ "$(inside stat -c %a /var/lib/sinkd/x/checkpoint)" = 600 ]
+}
+
+@test "reload: the configuration is read again, the service stays" {
+	main=$(property MainPID)
+	inside sh -c 'echo "patience = 9" >>/etc/sinkd/x.conf'
+	inside systemctl reload sinkd@x.service
+	inside journalctl --no-pager -u sinkd@x.service | grep -q 'patience has changed'
+	inside sh -c 'echo "patience = never" >>/etc/sinkd/x.conf'
+	inside systemctl reload sinkd@x.service
+	inside journalctl --no-pager -p err -u sinkd@x.service | grep -q 'the configuration stays as it was'
+	inside sed -i /never/d /etc/sinkd/x.conf
+	[ "$(property MainPID)" = "$main" ]
+	is active ActiveState
+}
+
+@test "restarted, it goes on where it was, and producers stay connected" {
+	mkfifo in
+	inside socat -t 20 - UNIX:/run/sinkd/x/events <in >out &
+	exec 7>in
+	echo '{"text":"before"}' >&7
+	until_true [ -s out ]
+	hash=$(ctl status --hash --json | jq -r .sinkd.hash)
+	main=$(property MainPID)
+	inside systemctl restart sinkd@x.service
+	[ "$(property MainPID)" != "$main" ]
+	[ "$(ctl status --hash --json | jq -r .sinkd.hash)" = "$hash" ]
+	echo '{"text":"after"}' >&7
+	exec 7>&-
+	wait $!
+	[ "$(jq -c '[.text, .sinkd.seq]' out | tr -d '\n')" = '["before",2]["after",3]' ]
+}
+
+@test "an engine that hangs is killed by the watchdog, and the stream goes on from its checkpoint" {
+	restarts=$(property NRestarts)
+	event 'soon saved' >/dev/null
+	ctl checkpoint
+	(echo '{"op":"stall"}'; sleep 20) | inside socat - UNIX:/run/sinkd/x/control 3>&- >/dev/null 2>&1 &
+	staller=$!
+	until_true is "$((restarts + 1))" NRestarts
+	kill "$staller" || true
+	inside journalctl --no-pager -u sinkd@x.service | grep -q "Failed with result 'watchdog'"
+	until_true is active ActiveState
+	event again | jq -e '.sinkd.seq == 5'
+	[ "$(inside jq -c .sinkd.seq /var/lib/sinkd/x/out | tr '\n' ' ')" = '1 2 3 4 5 ' ]
+}
+
+@test "the journal is read natively, from now on, and after a restart from where it was" {
+	inside systemd-tmpfiles --create --prefix=/run/log/journal # for the group that may read it
+	printf 'old\n' | inside systemd-cat -t probe
+	inside journalctl --sync
+	inside systemctl start sinkd@j.service
+	printf 'one\n' | inside systemd-cat -t probe
+	printf 'other\n' | inside systemd-cat -t another
+	until_true has_lines j 1
+	inside systemctl stop sinkd@j.service
+	printf 'two\nthree\n' | inside systemd-cat -t probe
+	inside systemctl start sinkd@j.service
+	until_true has_lines j 3
+	printf 'four \001\377\n' | inside systemd-cat -t probe
+	until_true has_lines j 4
+	inside systemctl kill -s KILL sinkd@j.service
+	until_true is active ActiveState j
+	printf 'five\n' | inside systemd-cat -t probe
+	until_true has_lines j 5
+	inside cat /var/lib/sinkd/j/out >out
+	[ "$(jq -r 'select(.MESSAGE | type == "string") | .MESSAGE' out | tr '\n' ' ')" = 'one two three five ' ]
+	jq -es '.[3].MESSAGE | type == "array"' out
+	jq -es 'map(.sinkd.seq) == [1, 2, 3, 4, 5] and all(.[]; .SYSLOG_IDENTIFIER == "probe" and has("__CURSOR"))' out
+	inside systemctl stop sinkd@j.service
+}
+
+@test "stopped, it says so, and leaves a checkpoint and nothing that has failed" {
+	inside systemctl stop sinkd@x.service sinkd-{events,control,metrics}@x.socket
+	is inactive ActiveState
+	is success Result
+	inside test ! -e /run/sinkd/x/events
+	[ -z "$(inside systemctl list-units --failed --no-legend --plain 'sinkd*')" ]
+	inside journalctl --no-pager -u sinkd@x.service -u sinkd@j.service -p warning -o cat >complaints
+	no grep -vE 'the configuration stays as it was|[Ww]atchdog|Killing process|killed|code=|Failed with result' complaints
+}
