@@ -123,7 +123,7 @@ same()
 
 clients_are()
 {
-	[ "$(awk '$6 == "03" && $8 == "ctl"' /proc/net/unix | wc -l)" -eq "$1" ]
+	connections ctl "$1"
 }
 
 @test "watch: events that are such, and silence" {

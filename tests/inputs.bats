@@ -36,7 +36,7 @@ event()
 # peers_are N: sock has as many connections.
 peers_are()
 {
-	[ "$(awk '$6 == "03" && $8 == "sock"' /proc/net/unix | wc -l)" -eq "$1" ]
+	connections sock "$1"
 }
 
 # idle: nothing has come out for a while.

@@ -151,3 +151,11 @@ talk()
 {
 	socat -t 60 - "UNIX:$1" 3>&-
 }
+
+# connections NAME N: the daemon has so many on its socket of that name.
+connections()
+{
+	find "/proc/$pid/fd" -lname 'socket:*' -printf '%l\n' | tr -dc '0-9\n' >inodes
+	[ "$(awk -v name="$1" 'NR == FNR { ours[$1]; next } $6 == "03" && $8 == name && $7 in ours' inodes \
+	    /proc/net/unix | wc -l)" -eq "$2" ]
+}
