@@ -178,6 +178,19 @@ clients_are()
 	[ "$status" -eq 64 ]
 }
 
+@test "bash completion knows commands and their options" {
+	run bash -c '
+		. "$1/completion/sinkctl"
+		COMP_WORDS=("$2/sinkctl" "d"); COMP_CWORD=1; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"
+		COMP_WORDS=("$2/sinkctl" digest --si); COMP_CWORD=2; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"
+		. "$1/completion/sinkd"
+		COMP_WORDS=("$2/sinkd" --digest-s); COMP_CWORD=1; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"' \
+		bash "$SRC" "$BUILD"
+	[ "${lines[0]}" = digest ]
+	[ "${lines[1]}" = --since ]
+	[ "${lines[2]}" = '--digest-schema --digest-style' ]
+}
+
 @test "metrics, and a page without scripts on which text of events is text" {
 	start --digest-every 5
 	event web '<script>alert(1)</script>' | talk sock >/dev/null

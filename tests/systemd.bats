@@ -172,6 +172,16 @@ has_lines()
 	inside systemctl stop sinkd@j.service
 }
 
+@test "examples/journal prints what stands out in the journal" {
+	inside mkdir -p /root/example
+	inside sh -c 'cat >/root/example/journal && chmod +x /root/example/journal' <"$SRC/examples/journal"
+	inside env HOME=/root timeout 20 /root/example/journal 0 --model /usr/local/share/sinkd/tiny.gguf --threads 1 \
+		--journal-match SYSLOG_IDENTIFIER=odd >out 2>err &
+	until_true inside test -f /root/.local/state/sinkd/journal/checkpoint
+	printf 'something odd\n' | inside systemd-cat -t odd
+	until_true grep -qP '^[0-9.]+\todd\tsomething odd$' out
+}
+
 @test "stopped, it says so, and leaves a checkpoint and nothing that has failed" {
 	inside systemctl stop sinkd@x.service sinkd-{events,control,metrics}@x.socket
 	is inactive ActiveState

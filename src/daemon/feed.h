@@ -18,6 +18,7 @@ struct origin {
 	enum reader_format format; /* as asked for, then as found out */
 	uint64_t peer;             /* who waits for the annotation, 0: nobody */
 	int64_t records;           /* that its lines have become */
+	int64_t time;              /* of the line in hand, microseconds since 1970; 0: now */
 };
 
 struct feed_callbacks {

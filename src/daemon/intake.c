@@ -130,7 +130,7 @@ on_line(void *arg, struct origin *from, const struct line *line)
 	in->errors += record.type == RECORD_ERROR;
 	record.input = from->name;
 	record.peer = from->peer;
-	record.time = get_time();
+	record.time = from->time > 0 ? from->time : get_time();
 	r = pool_take(in->pool, &record);
 	worker_submit(in->worker, r);
 	if (record.type == RECORD_ERROR && in->options->strict)

@@ -84,8 +84,10 @@ add_times(struct journal *f, json_t *o)
 	sd_id128_t boot;
 	char hex[SD_ID128_STRING_MAX];
 
-	if (sd_journal_get_realtime_usec(f->j, &usec) >= 0)
+	if (sd_journal_get_realtime_usec(f->j, &usec) >= 0) {
 		json_object_set_new(o, "__REALTIME_TIMESTAMP", json_sprintf("%" PRIu64, usec));
+		f->origin.time = (int64_t)usec;
+	}
 	if (sd_journal_get_monotonic_usec(f->j, &usec, &boot) >= 0) {
 		json_object_set_new(o, "__MONOTONIC_TIMESTAMP", json_sprintf("%" PRIu64, usec));
 		json_object_set_new(o, "_BOOT_ID", json_string(sd_id128_to_string(boot, hex)));
