@@ -32,8 +32,8 @@ struct checkpoint {
 static void on_synced(evutil_socket_t fd, short what, void *arg);
 
 struct checkpoint *
-checkpoint_new(struct event_base *base, const char *dir, const struct checkpoint_callbacks *callbacks, void *arg,
-    struct err *e)
+checkpoint_new(struct event_base *base, const char *dir, const struct checkpoint_callbacks *callbacks,
+    void *arg, struct err *e)
 {
 	struct checkpoint *c = calloc(1, sizeof *c);
 

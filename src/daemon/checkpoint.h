@@ -28,8 +28,8 @@ struct checkpoint_numbers {
 };
 
 /* dir is locked and borrowed. Returns NULL with *e set (EX_OSERR). */
-struct checkpoint *checkpoint_new(struct event_base *base, const char *dir, const struct checkpoint_callbacks *callbacks,
-    void *arg, struct err *e);
+struct checkpoint *checkpoint_new(struct event_base *base, const char *dir,
+    const struct checkpoint_callbacks *callbacks, void *arg, struct err *e);
 
 /* Waits for one that is being synced. Not before the worker. */
 void checkpoint_free(struct checkpoint *c);

@@ -62,9 +62,10 @@ send_line(struct control *c, struct peer *p)
 static void
 send_error(struct control *c, struct peer *p, const char *id, const struct err *e)
 {
+	bool theirs = e->code == EX_DATAERR || e->code == EX_NOPERM;
+
 	begin_line(c, "error", id);
-	buf_printf(&c->line, ",\"fault\":\"%s\",\"reason\":", e->code == EX_DATAERR || e->code == EX_NOPERM ? "request" :
-	    "server");
+	buf_printf(&c->line, ",\"fault\":\"%s\",\"reason\":", theirs ? "request" : "server");
 	text_add_json(&c->line, e->text, strlen(e->text));
 	send_line(c, p);
 }

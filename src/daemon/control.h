@@ -26,7 +26,10 @@ struct control_callbacks {
 	int (*checkpoint)(void *arg, struct err *e);
 };
 
-/* fd is a listening socket and stays the caller's. Borrows options and callbacks. Returns NULL with *e set (EX_OSERR). */
+/*
+ * fd is a listening socket and stays the caller's. Borrows options and
+ * callbacks. Returns NULL with *e set (EX_OSERR).
+ */
 struct control *control_new(struct event_base *base, int fd, const struct control_options *o, struct worker *w,
     const struct control_callbacks *callbacks, void *arg, struct err *e);
 

@@ -81,13 +81,13 @@ restore(struct files *f, const json_t *state, struct err *e)
 	if (o == NULL)
 		return 0;
 	if (!json_is_array(names) || json_array_size(names) != (size_t)f->n || current < 0 || current >= f->n)
-		return err_set(e, EX_CONFIG, "the state is of other input files; name the same ones, or use another --state");
+		return err_set(e, EX_CONFIG, "the state is of other input files; name the same, or use another --state");
 	for (int i = 0; i < f->n; i++) {
 		const char *was = json_string_value(json_array_get(names, (size_t)i));
 
 		if (was == NULL || strcmp(was, f->shown[i] == NULL ? "-" : f->shown[i]) != 0)
-			return err_set(e, EX_CONFIG, "the state is of another input file, %s; use another --state for %s",
-			    was == NULL ? "?" : was, f->names[i]);
+			return err_set(e, EX_CONFIG, "the state is of another input file, %s; use another --state "
+			    "for %s", was == NULL ? "?" : was, f->names[i]);
 	}
 	if (!feed_load_place(o, &f->place, &f->origin.format))
 		return err_set(e, EX_CONFIG, "the state does not say where in the input files it was");

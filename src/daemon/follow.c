@@ -450,10 +450,8 @@ static void
 follow_free(void *feed)
 {
 	struct follow *f = feed;
-	struct event *events[] = {f == NULL ? NULL : f->notified, f == NULL ? NULL : f->turn, f == NULL ? NULL : f->look};
+	struct event *events[] = {f->notified, f->turn, f->look};
 
-	if (f == NULL)
-		return;
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
 		if (events[i] != NULL)
 			event_free(events[i]);

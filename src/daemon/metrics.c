@@ -67,7 +67,8 @@ add_surprise(struct evbuffer *out, const json_t *surprise)
 {
 	static const char *const quantiles[] = {"0.5", "0.9", "0.99", "1"};
 
-	evbuffer_add_printf(out, "# HELP sinkd_surprise Nats per token of recent events.\n# TYPE sinkd_surprise summary\n");
+	evbuffer_add_printf(out, "# HELP sinkd_surprise Nats per token of recent events.\n"
+	    "# TYPE sinkd_surprise summary\n");
 	for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles; i++) {
 		const json_t *v = json_object_get(surprise, quantiles[i]);
 

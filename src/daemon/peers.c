@@ -459,8 +459,8 @@ refuse(struct peers *s, int fd)
 {
 	struct buf b = {0};
 
-	buf_printf(&b, "{%s:{\"type\":\"error\",\"fault\":\"server\",\"reason\":\"there are %d connections already\"}}\n",
-	    s->options->key, s->options->most);
+	buf_printf(&b, "{%s:{\"type\":\"error\",\"fault\":\"server\","
+	    "\"reason\":\"there are %d connections already\"}}\n", s->options->key, s->options->most);
 	if (!b.failed)
 		(void)send(fd, b.data, b.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	buf_fini(&b);

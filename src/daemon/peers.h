@@ -30,7 +30,10 @@ struct peers_callbacks {
 	void (*gone)(void *arg, struct peer *p);
 };
 
-/* Borrows options and callbacks; fd, a listening socket, or -1, stays the caller's. Returns NULL with *e set (EX_OSERR). */
+/*
+ * Borrows options and callbacks; fd, a listening socket, or -1, stays the
+ * caller's. Returns NULL with *e set (EX_OSERR).
+ */
 struct peers *peers_new(struct event_base *base, int fd, const struct peers_options *o,
     const struct peers_callbacks *callbacks, void *arg, struct err *e);
 void peers_free(struct peers *s);

@@ -26,7 +26,10 @@ struct producers_options {
 
 extern const struct feed_ops producers_ops;
 
-/* fd is a listening socket and stays the caller's. Borrows options and callbacks. Returns NULL with *e set (EX_OSERR). */
+/*
+ * fd is a listening socket and stays the caller's. Borrows options and
+ * callbacks. Returns NULL with *e set (EX_OSERR).
+ */
 struct producers *producers_new(struct event_base *base, int fd, const struct producers_options *o,
     const struct feed_callbacks *callbacks, void *arg, struct err *e);
 

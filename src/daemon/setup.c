@@ -285,18 +285,20 @@ open_control(struct daemon *d, struct err *e)
 	if (open_listener(d, &d->commands, handed, s->control, e) < 0)
 		return -1;
 	s->control_options.peers.key = d->key.data;
-	d->control = control_new(d->base, d->commands.fd, &s->control_options, d->worker, &daemon_control_callbacks, d, e);
+	d->control = control_new(d->base, d->commands.fd, &s->control_options, d->worker, &daemon_control_callbacks, d,
+	    e);
 	return d->control == NULL ? -1 : 0;
 }
 
 static int
 open_metrics(struct daemon *d, struct err *e)
 {
+	const struct settings *s = d->settings;
 	int handed = service_take_socket(d->service, "metrics");
 
-	if (handed < 0 && d->settings->metrics == NULL)
+	if (handed < 0 && s->metrics == NULL)
 		return 0;
-	d->metrics = metrics_new(d->base, handed, d->settings->metrics, d->settings->mode, d->stats, daemon_add_status, d, e);
+	d->metrics = metrics_new(d->base, handed, s->metrics, s->mode, d->stats, daemon_add_status, d, e);
 	return d->metrics == NULL ? -1 : 0;
 }
 

@@ -11,12 +11,12 @@ void
 skips_add(struct skips *s, const struct record *r)
 {
 	char name[sizeof s->sources[0].name];
-	int i;
+	int i, len = (int)(r->source_len < sizeof name ? r->source_len : sizeof name - 1);
 
 	if (s->count++ == 0)
 		s->from = r->seq;
 	s->to = r->seq;
-	snprintf(name, sizeof name, "%.*s", (int)(r->source_len < sizeof name ? r->source_len : sizeof name - 1), r->text);
+	snprintf(name, sizeof name, "%.*s", len, len == 0 ? "" : r->text);
 	text_drop_cut(name);
 	for (i = 0; i < s->n && strcmp(s->sources[i].name, name) != 0; i++)
 		;

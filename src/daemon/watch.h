@@ -20,7 +20,10 @@ struct watch {
 	bool told;           /* of the silence since */
 };
 
-/* Read a request's members. Returns 0, or -1 with *e set (EX_DATAERR: the peer's fault; EX_OSERR). watch_fini in every case. */
+/*
+ * Read a request's members. Returns 0, or -1 with *e set (EX_DATAERR: the
+ * peer's fault; EX_OSERR). watch_fini in every case.
+ */
 int watch_init(struct watch *w, const json_t *request, double now, struct err *e);
 void watch_fini(struct watch *w);
 

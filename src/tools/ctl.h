@@ -31,10 +31,17 @@ struct ctl_settings {
 
 enum ctl_color { CTL_AUTO, CTL_ALWAYS, CTL_NEVER };
 
-/* A connection to a daemon. Returns a stream to read lines from, whose descriptor takes requests, or NULL with *e set (EX_UNAVAILABLE, EX_NOPERM, EX_USAGE). */
+/*
+ * A connection to a daemon. Returns a stream to read lines from, whose
+ * descriptor takes requests, or NULL with *e set (EX_UNAVAILABLE, EX_NOPERM,
+ * EX_USAGE).
+ */
 FILE *ctl_connect(const struct ctl_settings *s, struct err *e);
 
-/* Seconds, a date, a time of today or a number of an event as members of a request. Returns 0, or -1 with *e set (EX_USAGE). */
+/*
+ * So long ago, a date, a time of today or an event's number, as a member of a
+ * request. Returns 0, or -1 with *e set (EX_USAGE).
+ */
 int ctl_add_since(json_t *request, const char *since, struct err *e);
 
 /*

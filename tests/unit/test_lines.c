@@ -94,12 +94,96 @@ test_an_endless_line_takes_constant_memory(void **state)
 	lines_free(l);
 }
 
+/* A line that was read again from where the one before it said reading should go on is the same line. */
+static void
+test_places(void **state)
+{
+	static const char text[] = "one\ntwo\r\nthe third is too long\n\nfive\nsix";
+	struct place places[8] = {{0}};
+	char lines[8][32];
+	int n = 0;
+
+	(void)state;
+	for (int from = -1; from < 6; from++) {
+		const struct place *start = from < 0 ? &places[0] : &places[from];
+		struct lines *l = lines_new(12);
+		const struct line *line;
+		int i = from < 0 ? 0 : from;
+
+		lines_start_at(l, start);
+		assert_true(lines_add(l, text + start->offset, strlen(text) - (size_t)start->offset));
+		lines_end(l);
+		for (; (line = lines_peek(l)) != NULL; i++) {
+			char got[32];
+
+			snprintf(got, sizeof got, "%lld%s%.*s", (long long)line->number, line->cut ? "!" : ":",
+			    (int)line->len, line->data);
+			if (from < 0) {
+				snprintf(lines[i], sizeof lines[i], "%s", got);
+				places[i + 1] = line->after;
+				n = i + 1;
+			} else
+				assert_string_equal(got, lines[i]);
+			lines_pop(l);
+		}
+		assert_int_equal(i, n);
+		lines_free(l);
+	}
+	assert_int_equal(n, 6);
+	assert_int_equal(places[6].offset, strlen(text));
+}
+
+/* The rest of a line that was reported as too long while it lasted is passed over after a restart as well. */
+static void
+test_place_within_a_line(void **state)
+{
+	struct lines *l = lines_new(4);
+	struct place p;
+
+	(void)state;
+	assert_true(lines_add(l, "longer", 6));
+	assert_true(lines_peek(l)->cut);
+	p = lines_peek(l)->after;
+	lines_free(l);
+	assert_true(p.within);
+	assert_int_equal(p.offset, 6);
+	l = lines_new(4);
+	lines_start_at(l, &p);
+	assert_true(lines_add(l, " still\nok\n", 10));
+	out[0] = '\0';
+	drain(l);
+	assert_string_equal(out, "2[ok]");
+	lines_free(l);
+}
+
+static void
+test_a_line_cut_short_on_demand(void **state)
+{
+	struct lines *l = lines_new(100);
+
+	(void)state;
+	out[0] = '\0';
+	assert_true(lines_add(l, "half a line", 11));
+	drain(l);
+	assert_int_equal(lines_trim(l), 11);
+	lines_cut(l);
+	drain(l);
+	assert_int_equal(lines_trim(l), 0);
+	assert_true(lines_add(l, " and its end\nnext\n", 18));
+	drain(l);
+	assert_string_equal(out, "1![half a line]2[next]");
+	lines_free(l);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lines_and_their_ends),
 		cmocka_unit_test(test_an_endless_line_takes_constant_memory),
+		cmocka_unit_test(test_places),
+		cmocka_unit_test(test_place_within_a_line),
+		cmocka_unit_test(test_a_line_cut_short_on_demand),
 	};
 
 	return cmocka_run_group_tests_name("lines", tests, NULL, NULL);
