@@ -71,15 +71,32 @@ has_lines()
 	[[ $output == *"the state is of another input file, a;"* ]]
 }
 
-@test "killed at 200 moments: the output is, byte for byte, as if it had not been" {
-	need_true_memory
-	kills=200
-	events 5000 >all
+# took MS COMMAND...: how many milliseconds COMMAND takes to succeed, into the variable MS.
+took()
+{
+	local -n result=$1
+	local from=${EPOCHREALTIME//[.,]/}
+
+	until_true "${@:2}"
+	result=$(((${EPOCHREALTIME//[.,]/} - from) / 1000))
+}
+
+# killed KILLS EVENTS: a growing file is followed by daemons that are killed one after the other, each at a moment
+# between its start and twice the time that it takes to write something; the last one is left alone.
+killed()
+{
+	local kills=$1 events=$2 lines has ms wait_ms i
+	events "$events" >all
 	cp all log
 	# A followed file has no end, and so no digest at its end.
 	"$sinkd" "${tiny[@]}" --digest-every 100 log | sed '$d' >whole
 	lines=$(wc -l <whole)
-	[ "$lines" -eq 5049 ]
+	[ "$lines" -eq $((events + events / 100 - 1)) ]
+	"$sinkd" "${tiny[@]}" --follow log --from start --state probe --output probed </dev/null 2>>err 3>&- &
+	pid=$!
+	pids+=("$pid")
+	took ms [ -s probed ]
+	stop
 	: >log
 	(
 		split -l 250 all part.
@@ -101,7 +118,9 @@ has_lines()
 		"$sinkd" "${tiny[@]}" --follow log --from start --state state --output out --control ctl \
 			--digest-every 100 </dev/null 2>>err 3>&- &
 		pid=$!
-		sleep "0.$(printf %03d $((RANDOM % 150 + 10)))"
+		pids+=("$pid")
+		wait_ms=$((10 + RANDOM % (2 * ms + 60)))
+		sleep "$((wait_ms / 1000)).$(printf %03d $((wait_ms % 1000)))"
 		kill -KILL "$pid"
 		wait "$pid" 2>/dev/null || true
 	done
@@ -110,8 +129,38 @@ has_lines()
 	daemon --follow log --from start --state state --output out --digest-every 100
 	until_true has_lines out "$lines"
 	stop
-	echo "after $kills kills $has lines of $lines; $(sort err | uniq -c)"
+	echo "$ms ms to the first line; after $kills kills $has lines of $lines; $(sort err | uniq -c)"
 	cmp out whole
+}
+
+@test "killed at 200 moments: the output is, byte for byte, as if it had not been" {
+	need_true_memory
+	killed 200 5000
+}
+
+@test "killed on a slow disk: the same" {
+	need_true_memory
+	export LD_PRELOAD=$BUILD/tests/slow_sync.so SLOW_SYNC_MS=150
+	killed 20 1000
+}
+
+@test "nothing is read before there is a checkpoint that says from where" {
+	need_true_memory
+	events 90 >all
+	: >log
+	LD_PRELOAD=$BUILD/tests/slow_sync.so SLOW_SYNC_MS=60000 \
+		"$sinkd" "${tiny[@]}" --follow log --from start --state state --output out </dev/null 2>>err 3>&- &
+	pid=$!
+	pids+=("$pid")
+	until_true [ -s state/checkpoint.tmp ]
+	cat all >>log
+	sleep 0.5
+	kill -KILL "$pid"
+	wait "$pid" 2>/dev/null || true
+	daemon --follow log --from start --state state --output out
+	until_true has_lines out 90
+	stop
+	"$sinkd" "${tiny[@]}" all | cmp - out
 }
 
 @test "a journal of rotated files is read on where it was left" {

@@ -25,7 +25,7 @@ struct intake {
 	int n, first; /* feeds, and which of them is to be asked first next time */
 	int live;     /* of these have not come to their end */
 	int64_t seq, errors;
-	bool stopped;
+	bool begun, stopped;
 };
 
 struct intake *
@@ -115,6 +115,9 @@ on_line(void *arg, struct origin *from, const struct line *line)
 	struct err e;
 	int rc;
 
+	/* A feed may see a line of its own accord before it was told to begin: a file that grows, a connection. */
+	if (!in->begun)
+		return false;
 	if (!pool_has_room(in->pool, READER_GROWTH(line->len))) {
 		if (in->options->overload == OVERLOAD_SKIP)
 			pool_mark_skipped(in->pool);
@@ -155,6 +158,7 @@ const struct feed_callbacks intake_feed_callbacks = {on_line, on_end};
 void
 intake_resume(struct intake *in)
 {
+	in->begun = true;
 	if (in->stopped || in->n == 0)
 		return;
 	/* Another one first each time, so that none is always served last. */

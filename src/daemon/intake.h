@@ -41,7 +41,7 @@ void intake_add(struct intake *in, const struct feed_ops *ops, void *feed);
 
 void intake_set_worker(struct intake *in, struct worker *w);
 
-/* There is room again, or this is the beginning: from the loop, at any time. */
+/* There is room again, or this is the beginning, before which no line is taken: from the loop, at any time. */
 void intake_resume(struct intake *in);
 
 /* Read no more; end is not called from here on. */
