@@ -35,6 +35,21 @@ feed_load_place(const json_t *object, struct place *p, enum reader_format *forma
 	return false;
 }
 
+bool
+feed_give_lines(const struct feed_callbacks *callbacks, void *arg, struct origin *from, struct lines *lines,
+    struct place *place, const bool *stopped)
+{
+	const struct line *line;
+
+	while (!*stopped && (line = lines_peek(lines)) != NULL) {
+		if (!callbacks->line(arg, from, line))
+			return false;
+		*place = line->after;
+		lines_pop(lines);
+	}
+	return !*stopped;
+}
+
 char *
 feed_make_name(const char *name)
 {

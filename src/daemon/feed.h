@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "stream/lines.h"
 #include "stream/reader.h"
 
 /* Where a line comes from; the feed's own. */
@@ -40,6 +41,13 @@ struct feed_ops {
 /* A place as three members of an object, and back; false: they are not there or make no sense. */
 void feed_save_place(json_t *object, const struct place *p, enum reader_format format);
 bool feed_load_place(const json_t *object, struct place *p, enum reader_format *format);
+
+/*
+ * Give out the lines there are, until *stopped, and note in *place how far that
+ * came. Returns false when one was not taken, or when stopped.
+ */
+bool feed_give_lines(const struct feed_callbacks *callbacks, void *arg, struct origin *from, struct lines *lines,
+    struct place *place, const bool *stopped);
 
 /* A name from the system as valid UTF-8, on the heap; NULL: no memory. */
 char *feed_make_name(const char *name);

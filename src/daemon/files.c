@@ -195,15 +195,7 @@ finish(struct files *f, const struct err *e)
 static bool
 give_lines(struct files *f)
 {
-	const struct line *line;
-
-	while (!f->stopped && (line = lines_peek(f->lines)) != NULL) {
-		if (!f->callbacks->line(f->arg, &f->origin, line))
-			return false;
-		f->place = line->after;
-		lines_pop(f->lines);
-	}
-	return !f->stopped;
+	return feed_give_lines(f->callbacks, f->arg, &f->origin, f->lines, &f->place, &f->stopped);
 }
 
 /* Read once, so that the work of a turn is bounded. Returns 1, 0 at the end, or -1 with *e set. */

@@ -223,15 +223,7 @@ finish(struct follow *f, const struct err *e)
 static bool
 give_lines(struct follow *f)
 {
-	const struct line *line;
-
-	while (!f->stopped && (line = lines_peek(f->lines)) != NULL) {
-		if (!f->callbacks->line(f->arg, &f->origin, line))
-			return false;
-		f->place = line->after;
-		lines_pop(f->lines);
-	}
-	return !f->stopped;
+	return feed_give_lines(f->callbacks, f->arg, &f->origin, f->lines, &f->place, &f->stopped);
 }
 
 /* Returns bytes read, 0 for none now, or -1 with *e set. */
