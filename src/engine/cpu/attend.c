@@ -302,22 +302,15 @@ attend_is_split(int tasks, int threads)
 	return tasks % threads != 0 && tasks < 4 * threads;
 }
 
-static void
-cut_heads(struct attend_job *j, const struct cache_shape *s, int n_head)
-{
-	j->group = n_head / s->n_head_kv;
-	j->heads = j->group < TASK_ROWS ? j->group : TASK_ROWS;
-	j->parts = (j->group + j->heads - 1) / j->heads;
-}
-
 void
 cpu_attend(struct backend *b, const struct attend *a)
 {
 	const struct cache *c = a->cache;
-	struct attend_job j = { .cpu = (struct cpu *)b, .a = a };
+	struct attend_job j = { .cpu = (struct cpu *)b, .a = a, .group = a->n_head / c->s.n_head_kv };
 	int tasks;
 
-	cut_heads(&j, &c->s, a->n_head);
+	j.heads = j.group < TASK_ROWS ? j.group : TASK_ROWS;
+	j.parts = (j.group + j.heads - 1) / j.heads;
 	j.tokens = (int)min64(TASK_ROWS / j.heads, a->n);
 	j.tiles = (a->n + j.tokens - 1) / j.tokens;
 	tasks = c->s.n_head_kv * j.parts * j.tiles;

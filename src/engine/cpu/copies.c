@@ -108,7 +108,7 @@ copy_panel(void *arg, int panel, int worker)
 
 	(void)worker;
 	j->c->k->transpose(j->w, first, (int)(rows < PANEL ? rows : PANEL), 0, j->w->cols,
-	    j->words + panel * WORDS_OF_ROW(j->w) * PANEL);
+	    j->words + panel * kernels_count_words(j->w));
 }
 
 int
@@ -122,7 +122,7 @@ cpu_load_weight(struct backend *b, struct weight *w, struct err *e)
 	w->device = NULL;
 	if (w->embeds_only || !c->k->wants_words(w->type))
 		return 0;
-	j.words = take(c->copies, (size_t)(panels * WORDS_OF_ROW(w) * PANEL) * sizeof *j.words);
+	j.words = take(c->copies, (size_t)(panels * kernels_count_words(w)) * sizeof *j.words);
 	if (j.words == NULL)
 		return 0;
 	team_run(c->team, copy_panel, &j, (int)panels);

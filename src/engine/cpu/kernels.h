@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "engine/backend.h"
+#include "engine/quant.h"
 
 enum {
 	PANEL = 16,          /* outputs side by side in a packed panel; equals CACHE_BLOCK */
@@ -34,8 +35,21 @@ struct q8_block {
 	int8_t q[Q8_BLOCK];
 };
 
-/* Words of a row of w. */
-#define WORDS_OF_ROW(w) (int64_t)((quant_row_size((w)->type, (w)->cols) + 3) / 4)
+/* Words of 16 rows of w, see transpose. */
+static inline int64_t
+kernels_count_words(const struct weight *w)
+{
+	return (int64_t)((quant_row_size(w->type, w->cols) + 3) / 4) * PANEL;
+}
+
+/* Those of the rows from `first` on, where they are kept; else NULL. */
+static inline const uint32_t *
+kernels_kept_words(const struct weight *w, int64_t first)
+{
+	const uint32_t *words = w->device;
+
+	return words != NULL ? words + first / PANEL * kernels_count_words(w) : NULL;
+}
 
 /* Bytes of a panel for Q8_BLOCK columns, see pack; scales: 1, or 2 for types that have one for 16 columns. */
 #define Q8_PANEL_BLOCK(scales) (PANEL * Q8_BLOCK + (scales) * 2 * PANEL * (int)sizeof(float))

@@ -226,11 +226,7 @@ pack_panel(enum panel_kind kind, const struct weight *w, int64_t first, int rows
 	(void)kind;
 #ifdef __AVX512F__
 	if (simd_wants_words(w->type)) {
-		const uint32_t *words = w->device;
-
-		if (words != NULL)
-			words += first / PANEL * WORDS_OF_ROW(w) * PANEL;
-		pack_words(kind, w, first, rows, k0, k, words, panel, scratch);
+		pack_words(kind, w, first, rows, k0, k, kernels_kept_words(w, first), panel, scratch);
 		return;
 	}
 #endif
@@ -256,9 +252,8 @@ simd_pack(enum panel_kind kind, const struct weight *w, int64_t first, int rows,
 	int64_t size = panel_size(kind, w->type, k);
 
 	if (w->device != NULL && (w->type == QUANT_F32 || kind == PANEL_BF16)) {
-		*stride = WORDS_OF_ROW(w) * PANEL * (int64_t)sizeof(uint32_t);
-		return (const char *)w->device + first / PANEL * *stride +
-		    quant_row_size(w->type, k0) / sizeof(uint32_t) * PANEL * sizeof(uint32_t);
+		*stride = kernels_count_words(w) * (int64_t)sizeof(uint32_t);
+		return kernels_kept_words(w, first) + quant_row_size(w->type, k0) / sizeof(uint32_t) * PANEL;
 	}
 	*stride = size;
 	for (int p = 0; p * PANEL < rows; p++)

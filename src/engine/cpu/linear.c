@@ -53,11 +53,9 @@ multiply_few(struct cpu *c, const struct weight *w, const struct operand *x, int
     struct cpu_scratch *s, float *y, int64_t ldy)
 {
 	for (int r = 0; r < rows; r += PANEL) {
-		const uint32_t *words = w->device;
+		const uint32_t *words = kernels_kept_words(w, first + r);
 
-		if (words != NULL)
-			words += (first + r) / PANEL * WORDS_OF_ROW(w) * PANEL;
-		else
+		if (words == NULL)
 			c->k->transpose(w, first + r, rows - r < PANEL ? rows - r : PANEL, 0, w->cols, s->panels);
 		c->k->product_few(w->type, x->q8, x->ld8, n, w->cols, words != NULL ? words : s->panels, y + r, ldy);
 	}
@@ -80,8 +78,8 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
 		return;
 	}
 	if (w->type == QUANT_F16 && n <= FEW_ROWS && w->device != NULL) {
-		c->k->product_half(x->f32, w->cols, n, w->cols, (uint32_t *)w->device + first / PANEL * WORDS_OF_ROW(w) * PANEL,
-		    WORDS_OF_ROW(w) * PANEL, count, y, ldy);
+		c->k->product_half(x->f32, w->cols, n, w->cols, kernels_kept_words(w, first), kernels_count_words(w), count,
+		    y, ldy);
 		return;
 	}
 	for (int64_t k0 = 0; k0 < w->cols; k0 += BLOCK_K) {
