@@ -178,6 +178,25 @@ killed()
 	"$sinkd" "${tiny[@]}" all | cmp - out
 }
 
+@test "standard output that nobody reads: it ends all the same, and the next start writes again what was lost" {
+	events 3000 >log
+	"$sinkd" "${tiny[@]}" log >whole
+	mkfifo pipe
+	exec 9<>pipe
+	daemon --follow log --from start --state state --control ctl --patience 1 >pipe
+	settled bytes consumed "$pid"
+	stop
+	[ "$status" -eq 74 ]
+	grep -q 'nothing was taken from standard output for 1 s' err
+	timeout 1 cat <&9 >first || true
+	head -c "$(wc -c <first)" whole | cmp - first
+	daemon --follow log --from start --state state >pipe
+	head -n 3000 <&9 >second
+	tail -n "$(wc -l <second)" whole | cmp - second
+	[ "$(($(grep -c . first) + $(wc -l <second)))" -ge 3000 ]
+	exec 9<&-
+}
+
 @test "two daemons on one state: the second exits 75 and names the first" {
 	daemon --follow log --state state
 	run "$sinkd" "${tiny[@]}" --state state </dev/null

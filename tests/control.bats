@@ -224,6 +224,29 @@ clients_are()
 	[ "$(head -c 4 page.png | tail -c 3)" = PNG ]
 }
 
+# stuffed: all events that the daemon may have are computed, and none can leave.
+stuffed()
+{
+	sinkctl status --json | jq -e '.sinkd | .lag.events == 1024 and .queues.records == 0 and .seq < 1800' >/dev/null
+}
+
+@test "questions are answered while nobody reads the output, and no line of it is lost" {
+	for ((i = 0; i < 1800; i++)); do event web "request $i of some length"; done >log
+	"$sinkd" "${tiny[@]}" --digest-every 1 log >whole
+	mkfifo out
+	exec 9<>out
+	daemon --follow log --from start --control ctl --digest-every 1 >out
+	until_true stuffed
+	before=$(state_hash)
+	[ -n "$(sinkctl ask -n 5 -T 3 --seed 1 what)" ]
+	[ "$(sinkctl digest --json | jq .sinkd.events)" -gt 0 ]
+	[ "$(state_hash)" = "$before" ]
+	head -n 3600 <&9 | cmp - whole
+	stop
+	[ "$status" -eq 0 ]
+	exec 9<&-
+}
+
 @test "reloading: what may change does, an invalid configuration changes nothing, the output is opened anew" {
 	printf 'patience = 60\nmax-peers = 5\n' >conf
 	daemon --config conf --socket sock --output out --control ctl

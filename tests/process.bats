@@ -95,6 +95,36 @@ many()
 	exec 9<&-
 }
 
+@test "SIGTERM while nobody reads its output: it ends when that lasts, exit 74; while somebody reads it waits" {
+	mkfifo "$BATS_TEST_TMPDIR/out"
+	exec 9<>"$BATS_TEST_TMPDIR/out"
+	many 20000 >"$BATS_TEST_TMPDIR/in.jsonl"
+	for reads in no yes; do
+		"$sinkd" "${tiny[@]}" --patience 2 "$BATS_TEST_TMPDIR/in.jsonl" >"$BATS_TEST_TMPDIR/out" \
+			2>"$BATS_TEST_TMPDIR/err" 3>&- 9>&- &
+		pid=$!
+		settled bytes consumed "$pid"
+		kill -TERM "$pid"
+		if [ "$reads" = yes ]; then
+			# A pipe takes more when a page of it is free.
+			for ((i = 0; i < 6; i++)); do
+				sleep 0.7
+				head -c 8192 <&9 >/dev/null
+			done
+			kill -0 "$pid"
+		fi
+		status=0
+		timeout 20 tail -f --pid="$pid" /dev/null
+		wait "$pid" || status=$?
+		[ "$status" -eq 74 ]
+		[ "$(cat "$BATS_TEST_TMPDIR/err")" = \
+		    "sinkd: nothing was taken from standard output for 2 s: what waited for it is lost" ]
+		# Empty the pipe.
+		timeout 1 cat <&9 >/dev/null || true
+	done
+	exec 9<&-
+}
+
 @test "a reader that goes away is a clean end" {
 	many 20000 >"$BATS_TEST_TMPDIR/in.jsonl"
 	set +o pipefail

@@ -200,9 +200,13 @@ ask_digest(struct daemon *d)
 void
 daemon_on_digest_timer(evutil_socket_t fd, short what, void *arg)
 {
+	struct daemon *d = arg;
+
 	(void)fd;
 	(void)what;
-	ask_digest(arg);
+	/* While one waits, for the output say, others would only take the room that checkpoints need. */
+	if (d->digests == 0)
+		ask_digest(d);
 }
 
 static void
@@ -353,7 +357,8 @@ reload(struct daemon *d)
 
 /*
  * The first one lets the events in hand be finished, or with a state all that
- * were read; the second one ends the program at once.
+ * were read, as long as the output takes them; the second one ends the program
+ * at once.
  */
 static void
 end(struct daemon *d)
@@ -364,6 +369,7 @@ end(struct daemon *d)
 	intake_stop(d->intake);
 	if (d->control != NULL)
 		control_stop(d->control);
+	output_set_patience(d->output, (int)d->settings->patience);
 	if (d->checkpoint == NULL)
 		worker_stop(d->worker);
 	else {

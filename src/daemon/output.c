@@ -27,6 +27,7 @@ struct output {
 	size_t written;       /* of buf */
 	size_t torn;          /* bytes written since the last newline */
 	struct event *ready;  /* fd takes bytes */
+	struct timeval patience; /* with which that is waited for; 0: for ever */
 	struct event *gone;   /* a pipe's reader went away; NULL: cannot be told */
 };
 
@@ -227,6 +228,22 @@ on_gone(evutil_socket_t fd, short what, void *arg)
 
 /* ---- writing -------------------------------------------------------- */
 
+static void
+wait_until_ready(struct output *o)
+{
+	/* Once more would begin the time anew. */
+	if (!event_pending(o->ready, EV_WRITE, NULL))
+		event_add(o->ready, o->patience.tv_sec > 0 ? &o->patience : NULL);
+}
+
+void
+output_set_patience(struct output *o, int seconds)
+{
+	o->patience.tv_sec = seconds;
+	event_del(o->ready);
+	output_flush(o);
+}
+
 static bool
 can_write(const struct output *o)
 {
@@ -269,14 +286,14 @@ output_flush(struct output *o)
 		ssize_t n;
 
 		if (!can_write(o)) {
-			event_add(o->ready, NULL);
+			wait_until_ready(o);
 			return;
 		}
 		n = write_some(o);
 		if (n >= 0)
 			count_written(o, (size_t)n);
 		else if (errno == EAGAIN) {
-			event_add(o->ready, NULL);
+			wait_until_ready(o);
 			return;
 		} else if (errno != EINTR) {
 			fail_writing(o, errno);
@@ -292,9 +309,15 @@ static void
 on_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct output *o = arg;
+	struct err e;
 
 	(void)fd;
-	(void)what;
+	if (!(what & EV_WRITE)) {
+		err_set(&e, EX_IOERR, "nothing was taken from %s for %lld s: what waited for it is lost", get_name(o),
+		    (long long)o->patience.tv_sec);
+		fail(o, &e);
+		return;
+	}
 	output_flush(o);
 	if (!o->failed && output_is_drained(o))
 		o->callbacks->drained(o->arg);

@@ -43,6 +43,9 @@ bool output_is_drained(const struct output *o);
  */
 void output_flush(struct output *o);
 
+/* From now on fail with EX_IOERR when the descriptor has taken nothing for so many seconds. */
+void output_set_patience(struct output *o, int seconds);
+
 /* Bytes in the file, or -1: it is none that can be cut. */
 int64_t output_get_size(const struct output *o);
 

@@ -217,7 +217,8 @@ static const struct option_row rows[] = {
 	{
 		.name = "patience", .type = OPTION_INT, .argument = "seconds", .offset = AT(patience), .fallback = "60",
 		.min = 1, .max = 1 << 20, .flags = OPTION_LIVE,
-		.help = "How long a connection may read nothing of what waits for it before it is closed.",
+		.help = "How long a connection may read nothing of what waits for it before it is closed, and, after "
+		    "a signal to end, the reader of standard output before that is given up.",
 	},
 	{
 		.name = "strict", .type = OPTION_FLAG, .offset = AT(strict),

@@ -86,6 +86,10 @@ publish(struct worker *w)
 static int
 open_queues(struct worker *w, struct err *e)
 {
+	/*
+	 * All that can be on its way fits: a record and the digest behind it, a request's line and its end. So the
+	 * thread never waits for who takes the stream's results, and questions are answered though nobody does.
+	 */
 	size_t lines = 2 * (w->o.records + WORKER_REQUESTS);
 
 	if ((w->in = queue_new(w->o.records + WORKER_REQUESTS, sizeof(struct work), e)) == NULL ||
@@ -550,6 +554,7 @@ worker_submit_request(struct worker *w, struct request *q)
 {
 	struct work work = {.request = q};
 
+	assert(!q->reply.stream); /* one line, see open_queues */
 	if (w->ordered == WORKER_REQUESTS)
 		return false;
 	w->ordered++;

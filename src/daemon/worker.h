@@ -59,13 +59,15 @@ bool worker_request(struct worker *w, struct request *q);
 
 /*
  * The same in the order of the stream: after all records submitted before and
- * before all that follow. What it gives comes by worker_collect, in order.
+ * before all that follow. What it gives comes by worker_collect, in order; an
+ * answer comes in one piece.
  */
 bool worker_submit_request(struct worker *w, struct request *q);
 
 /*
  * The next result in the order of the stream. Returns false if there is none
- * yet. Clear the descriptor first. Who does not collect makes the thread wait.
+ * yet. Clear the descriptor first. The thread does not wait for who does not
+ * collect: there is room for all that was submitted.
  */
 bool worker_collect(struct worker *w, struct result *r);
 

@@ -4,6 +4,8 @@
  */
 #include "worker_rig.h"
 
+#include <unistd.h>
+
 static void
 test_questions_leave_no_trace(void **state)
 {
@@ -220,6 +222,42 @@ test_too_many_requests_are_refused(void **state)
 	collect_done(stall, true);
 }
 
+/* As much as can be on its way, with a digest after every event, and nobody takes any of it. */
+static void
+test_questions_while_nobody_collects(void **state)
+{
+	struct request *q, *ordered[WORKER_REQUESTS];
+	struct worker_counters c;
+
+	(void)state;
+	stop(NULL);
+	options.digests.every = 1;
+	start(NULL);
+	for (int i = 0; i < RECORDS; i++)
+		submit(i);
+	for (int i = 0; i < WORKER_REQUESTS; i++) {
+		ordered[i] = make_question("now?", 1);
+		assert_true(worker_submit_request(worker, ordered[i]));
+	}
+	for (int tries = 0; worker_get_counters(worker, &c), c.waiting > 0; tries++) {
+		assert_true(tries < 20000);
+		usleep(1000);
+	}
+	q = make_question("what is new?", 5);
+	assert_true(worker_request(worker, q));
+	json_decref(collect_line(q, true));
+	collect_done(q, true);
+	for (int i = 0; i < RECORDS; i++) {
+		collect_records(i, i + 1);
+		json_decref(collect_line(NULL, false));
+	}
+	for (int i = 0; i < WORKER_REQUESTS; i++) {
+		json_decref(collect_line(ordered[i], false));
+		collect_done(ordered[i], false);
+	}
+	options.digests.every = 0;
+}
+
 /* The thread waits for the loop, and can be stopped while it does. */
 static void
 test_full_replies(void **state)
@@ -251,6 +289,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_hash_is_the_same_after_questions, start, stop),
 		cmocka_unit_test_setup_teardown(test_checkpoint_in_order, start, stop),
 		cmocka_unit_test_setup_teardown(test_too_many_requests_are_refused, start, stop),
+		cmocka_unit_test_setup_teardown(test_questions_while_nobody_collects, start, stop),
 		cmocka_unit_test_setup_teardown(test_full_replies, start, stop),
 	};
 
