@@ -191,10 +191,162 @@ killed()
 	timeout 1 cat <&9 >first || true
 	head -c "$(wc -c <first)" whole | cmp - first
 	daemon --follow log --from start --state state >pipe
-	head -n 3000 <&9 >second
+	timeout 30 head -n 3000 <&9 >second
 	tail -n "$(wc -l <second)" whole | cmp - second
 	[ "$(($(grep -c . first) + $(wc -l <second)))" -ge 3000 ]
 	exec 9<&-
+}
+
+# part N M: lines N to M of all.
+part()
+{
+	sed -n "$1,$2p" all
+}
+
+# rotate: log becomes log.1, log.1 becomes log.2 and so on.
+rotate()
+{
+	local i
+	for ((i = 8; i > 0; i--)); do
+		[ ! -e log.$i ] || mv log.$i log.$((i + 1))
+	done
+	mv log log.1
+}
+
+# away COMMAND...: a daemon reads ten lines and is ended, COMMAND does what it likes to log and the 90 lines of all,
+# and a second daemon writes the rest: out has 90 lines or $lines.
+away()
+{
+	rm -rf state out log log?*
+	events 90 >all
+	part 1 10 >log
+	daemon --follow log --from start --state state --output out
+	until_true has_lines out 10
+	stop
+	: >err
+	"$@"
+	daemon --follow log --from start --state state --output out
+	until_true has_lines out "${lines-90}"
+	stop
+}
+
+by_number()
+{
+	part 11 20 >>log
+	rotate
+	for ((i = 20; i < $1; i += 20)); do
+		part $((i + 1)) $((i + 20)) >log
+		rotate
+	done
+	part $((i + 1)) 90 >log
+}
+
+by_date()
+{
+	part 11 20 >>log
+	mv log log-20261109
+	part 21 40 >log
+	mv log log-20261110
+	part 41 60 >log
+	mv log log-20261201T0130
+	part 61 90 >log
+}
+
+at_the_same_time()
+{
+	"$@"
+	touch -d 2026-11-22T10:00:00 log log?*
+}
+
+# Newer than those before, and none of them.
+with_others_beside()
+{
+	"$@"
+	for f in log.old log.1.txt log.1.orig log2 logs.1 other.1 log- log.x1; do part 1 3 >$f; done
+	mkdir log.99
+}
+
+# log is left as it was, and not made anew.
+nothing_new()
+{
+	by_number 80
+	rm log
+	part 81 90 >>log.1
+}
+
+@test "rotated more than once while it was down: every file is read, in order" {
+	for what in "by_number 40" "by_number 60" "by_number 80" by_date "at_the_same_time by_number 80" \
+		"at_the_same_time by_date" "with_others_beside by_number 60" nothing_new; do
+		echo "$what"
+		# shellcheck disable=SC2086 # words
+		away $what
+		"$sinkd" "${tiny[@]}" all | cmp - out
+		[ ! -s err ]
+	done
+}
+
+compressed()
+{
+	by_number "$1"
+	gzip "log.$2"
+}
+
+@test "rotated more than once, and one of them compressed or gone: that is said once, the others are read" {
+	need "$(command -v gzip)"
+	# Lines 1 to 20 lie in log.3, or else 21 to 40 in log.2, or 11 to 40 in log.3 and log.2.
+	lines=80 away compressed 60 3
+	cmp <(jq -r .text out) <({ part 1 10; part 21 90; } | jq -r .text)
+	[ "$(grep -c 'is lost' err)" -eq 1 ]
+	lines=70 away compressed 60 2
+	cmp <(jq -r .text out) <({ part 1 20; part 41 90; } | jq -r .text)
+	[ "$(grep -c 'is lost' err)" -eq 1 ]
+	lines=60 away eval 'compressed 60 3; rm log.2'
+	cmp <(jq -r .text out) <({ part 1 10; part 41 90; } | jq -r .text)
+	[ "$(grep -c 'is lost' err)" -eq 1 ]
+}
+
+copied()
+{
+	part 11 40 >>log
+	cp log log.1
+	part 41 60 >log
+	mv log.1 log.2
+	cp log log.1
+	part 61 90 >log
+}
+
+@test "copied and cut while it was down: it goes on in the copy" {
+	away copied
+	"$sinkd" "${tiny[@]}" all | cmp - out
+	[ ! -s err ]
+}
+
+@test "killed in the middle of files that were rotated: the same output" {
+	need_true_memory
+	# Errors tell lines by their number in the file.
+	events 9000 | grep -v '^not' >all
+	"$sinkd" "${tiny[@]}" all >whole
+	part 1 1800 >log
+	for ((i = 1; i <= 4; i++)); do
+		"$sinkd" "${tiny[@]}" --follow log --from start --state state --output out --control ctl \
+			</dev/null 2>>err 3>&- &
+		pid=$!
+		pids+=("$pid")
+		until_true sinkctl status >/dev/null 2>&1
+		until_true has_lines out $((i * 1000 - 700))
+		sinkctl checkpoint
+		kill -KILL "$pid"
+		wait "$pid" 2>/dev/null || true
+		rotate
+		part $((i * 1800 + 1)) $((i * 1800 + 900)) >log
+		rotate
+		part $((i * 1800 + 901)) $((i * 1800 + 1800)) >log
+	done
+	daemon --follow log --from start --state state --output out
+	until_true has_lines out "$(wc -l <whole)"
+	stop
+	cmp out whole
+	[ ! -s err ]
 }
 
 @test "two daemons on one state: the second exits 75 and names the first" {

@@ -241,7 +241,7 @@ stuffed()
 	[ -n "$(sinkctl ask -n 5 -T 3 --seed 1 what)" ]
 	[ "$(sinkctl digest --json | jq .sinkd.events)" -gt 0 ]
 	[ "$(state_hash)" = "$before" ]
-	head -n 3600 <&9 | cmp - whole
+	timeout 60 head -n 3600 <&9 | cmp - whole
 	stop
 	[ "$status" -eq 0 ]
 	exec 9<&-

@@ -82,10 +82,34 @@ idle()
 	until_true lines out 3
 	event d >>log
 	until_true lines out 4
-	mv log log.2
+	mv log.1 log.2
+	mv log log.1
 	event e >log
 	until_true lines out 5
 	[ "$(texts out)" = 'a b c d e ' ]
+}
+
+# stuffed: the daemon has read all that it may have at once.
+stuffed()
+{
+	"$BUILD/sinkctl" status --socket ctl --json | jq -e '.sinkd.lag.events == 1024' >/dev/null
+}
+
+@test "a followed file that is rotated more than once while the daemon is behind" {
+	for ((i = 0; i < 2000; i++)); do event "$i"; done >log
+	mkfifo out
+	exec 9<>out
+	daemon --follow log --from start --control ctl >out
+	until_true stuffed
+	mv log log.1
+	event x >log
+	mv log.1 log.2
+	mv log log.1
+	event y >log
+	rm log.2
+	timeout 30 head -n 2002 <&9 | jq -r .text | cmp - <(seq 0 1999; echo x; echo y)
+	exec 9<&-
+	[ ! -s err ]
 }
 
 @test "a followed file that is cut, or not there yet" {

@@ -16,12 +16,14 @@
 #include <xxhash.h>
 
 #include "base/log.h"
+#include "daemon/rotation.h"
 #include "stream/lines.h"
 
 enum {
 	HEAD = 256,       /* bytes at a file's start that tell it from another one with its inode number */
 	TAIL = 1 << 16,   /* bytes at its end that are searched for the start of a line */
 	LOOK_SECONDS = 5, /* where inotify sees nothing: network file systems */
+	NANO = 1000000000,
 };
 
 struct follow {
@@ -90,17 +92,19 @@ leave(struct follow *f)
 	f->fd = f->watch = -1;
 }
 
+/* The file that comes after the one of that mark: a rotated one that was not read yet, or the one that has the name. */
 static int
-open_file(const char *path)
+open_next(const struct follow *f, const struct rotation_mark *after, bool *lost)
 {
-	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	int last, fd;
 
-	if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))) {
-		close(fd);
-		errno = EINVAL;
-		return -1;
-	}
+	/* First: all that were in between have been renamed before this one got the name. */
+	last = rotation_open_file(f->options->path);
+	fd = rotation_open_next(f->options->path, after, lost);
+	if (fd < 0)
+		return last;
+	if (last >= 0)
+		close(last);
 	return fd;
 }
 
@@ -128,11 +132,15 @@ static void
 follow_save(const void *feed, json_t *state)
 {
 	const struct follow *f = feed;
+	struct rotation_mark mark;
 	json_t *o = json_object();
 	char hex[17];
 
 	json_object_set_new(o, "path", json_string(f->shown));
 	if (f->fd >= 0) {
+		rotation_mark_file(&mark, f->fd, f->options->path);
+		json_object_set_new(o, "modified", json_integer((json_int_t)mark.modified.tv_sec * NANO +
+		    mark.modified.tv_nsec));
 		snprintf(hex, sizeof hex, "%016" PRIx64, hash_head(f->fd, f->place.offset));
 		json_object_set_new(o, "inode", json_integer((json_int_t)f->inode));
 		json_object_set_new(o, "head", json_string(hex));
@@ -141,19 +149,27 @@ follow_save(const void *feed, json_t *state)
 	json_object_set_new(state, "follow", o);
 }
 
-/* Is fd the file that was saved, and as long as it was read? */
+/* Does fd begin as the file that was saved, and is it as long as that was read? */
 static bool
-is_saved(int fd, const json_t *o, const struct place *p)
+has_head(int fd, const json_t *o, const struct place *p)
 {
 	const char *head = json_string_value(json_object_get(o, "head"));
 	struct stat st;
 	char hex[17];
 
-	if (fd < 0 || head == NULL || fstat(fd, &st) < 0)
+	if (head == NULL || fstat(fd, &st) < 0)
 		return false;
 	snprintf(hex, sizeof hex, "%016" PRIx64, hash_head(fd, p->offset));
-	return (json_int_t)st.st_ino == json_integer_value(json_object_get(o, "inode")) && st.st_size >= p->offset &&
-	    strcmp(hex, head) == 0;
+	return st.st_size >= p->offset && strcmp(hex, head) == 0;
+}
+
+static bool
+is_saved(int fd, const json_t *o, const struct place *p)
+{
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 &&
+	    (json_int_t)st.st_ino == json_integer_value(json_object_get(o, "inode")) && has_head(fd, o, p);
 }
 
 /* It was renamed meanwhile, perhaps: look among its neighbours. */
@@ -171,7 +187,7 @@ find_renamed(const struct follow *f, const json_t *o, const struct place *p)
 		if ((json_int_t)entry->d_ino != inode)
 			continue;
 		snprintf(path, sizeof path, "%s/%s", f->folder, entry->d_name);
-		fd = open_file(path);
+		fd = rotation_open_file(path);
 		if (fd >= 0 && !is_saved(fd, o, p)) {
 			close(fd);
 			fd = -1;
@@ -180,6 +196,28 @@ find_renamed(const struct follow *f, const json_t *o, const struct place *p)
 	if (d != NULL)
 		closedir(d);
 	return fd;
+}
+
+/* The saved file is not there, but perhaps a copy of it (copytruncate), or those that were written later. */
+static void
+restore_later(struct follow *f, const json_t *o, const struct place *p)
+{
+	static const struct place start;
+	json_int_t modified = json_integer_value(json_object_get(o, "modified"));
+	struct rotation_mark mark = {.modified = {(time_t)(modified / NANO), (long)(modified % NANO)}};
+	bool lost = false;
+	int fd = modified > 0 ? rotation_open_next(f->options->path, &mark, &lost) : -1;
+
+	if (fd >= 0 && p->offset > 0 && has_head(fd, o, p)) {
+		use(f, fd, p);
+		return;
+	}
+	log_message(LOG_WARNING, "%s is not the file that was read before, and that one is gone or compressed: "
+	    "what was not read of it is lost", f->options->path);
+	if (fd < 0)
+		fd = rotation_open_file(f->options->path);
+	if (fd >= 0)
+		use(f, fd, &start);
 }
 
 static int
@@ -194,7 +232,7 @@ restore(struct follow *f, const json_t *o, struct err *e)
 		    path == NULL ? "?" : path, f->options->path);
 	if (!feed_load_place(o, &p, &f->origin.format))
 		return err_set(e, EX_CONFIG, "the state does not say where in %s it was", path);
-	fd = open_file(f->options->path);
+	fd = rotation_open_file(f->options->path);
 	if (json_object_get(o, "inode") == NULL || is_saved(fd, o, &p)) {
 		if (fd >= 0)
 			use(f, fd, json_object_get(o, "inode") == NULL ? &start : &p);
@@ -205,8 +243,7 @@ restore(struct follow *f, const json_t *o, struct err *e)
 	if ((fd = find_renamed(f, o, &p)) >= 0)
 		use(f, fd, &p);
 	else
-		log_message(LOG_WARNING, "%s is not the file that was read before, and that one is gone: "
-		    "what was not read of it is lost", f->options->path);
+		restore_later(f, o, &p);
 	return 0;
 }
 
@@ -252,23 +289,45 @@ is_truncated(const struct follow *f)
 	return fstat(f->fd, &st) == 0 && st.st_size < lseek(f->fd, 0, SEEK_CUR);
 }
 
+/* Was it rotated more than once? Asked at its end only. */
+static bool
+has_next(const struct follow *f)
+{
+	struct rotation_mark mark;
+	struct stat st;
+	bool lost = false;
+	int fd;
+
+	if (fstat(f->fd, &st) < 0 || lseek(f->fd, 0, SEEK_CUR) < st.st_size)
+		return false;
+	rotation_mark_file(&mark, f->fd, f->options->path);
+	if ((fd = rotation_open_next(f->options->path, &mark, &lost)) >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 /*
- * Has another file its name? While that one is empty the writer may still be
- * at the old one.
+ * Has another file its name? While that one is empty, or not there, the writer
+ * may still be at the old one.
  */
 static bool
 is_replaced(const struct follow *f)
 {
 	struct stat st;
+	bool there = stat(f->options->path, &st) == 0;
 
-	return stat(f->options->path, &st) == 0 && st.st_ino != f->inode && st.st_size > 0;
+	if (there && (st.st_ino == f->inode || st.st_size > 0))
+		return st.st_ino != f->inode;
+	return has_next(f);
 }
 
-/* What is left of the old file is given as a line; then the file that has the name now is read from its start. */
+/* What is left of the old file is given as a line; then the one that follows it is read from its start. */
 static int
 turn_over(struct follow *f, bool truncated, struct err *e)
 {
 	static const struct place start;
+	struct rotation_mark mark;
+	bool lost = false;
 	int fd;
 
 	lines_end(f->lines);
@@ -281,8 +340,13 @@ turn_over(struct follow *f, bool truncated, struct err *e)
 		f->place = start;
 		return 0;
 	}
+	rotation_mark_file(&mark, f->fd, f->options->path);
+	fd = open_next(f, &mark, &lost);
 	leave(f);
-	if ((fd = open_file(f->options->path)) >= 0)
+	if (lost)
+		log_message(LOG_WARNING, "%s: a file that had its name was compressed before it was read: "
+		    "what is in it is lost", f->options->path);
+	if (fd >= 0)
 		use(f, fd, &start);
 	return 0;
 }
@@ -299,7 +363,7 @@ take_turn(struct follow *f, struct err *e)
 	if (f->fd < 0) {
 		static const struct place start;
 
-		if ((fd = open_file(f->options->path)) < 0)
+		if ((fd = rotation_open_file(f->options->path)) < 0)
 			return 0;
 		use(f, fd, &start);
 	}
@@ -396,7 +460,7 @@ begin(struct follow *f, struct err *e)
 
 	if (o != NULL)
 		return restore(f, o, e);
-	fd = open_file(f->options->path);
+	fd = rotation_open_file(f->options->path);
 	if (fd < 0 && errno != ENOENT)
 		return err_set(e, EX_NOINPUT, "cannot follow %s: %s", f->options->path,
 		    errno == EINVAL ? "it is not a regular file" : strerror(errno));

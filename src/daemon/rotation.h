@@ -1,0 +1,33 @@
+/*
+ * The older files of a followed one, as logrotate(8) and others name them: its
+ * name, a dot or a dash, and a number or a date; and which of them comes after
+ * which. Loop thread.
+ */
+#ifndef SINKD_DAEMON_ROTATION_H
+#define SINKD_DAEMON_ROTATION_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <time.h>
+
+/* Where a file stands among them. */
+struct rotation_mark {
+	struct timespec modified; /* the last time; the earlier one comes first */
+	char suffix[32];          /* number or date, which decides where that time is the same; "": not known */
+	ino_t inode;              /* 0: not known */
+};
+
+/* The mark of an open file, path being the followed file's. */
+void rotation_mark_file(struct rotation_mark *m, int fd, const char *path);
+
+/*
+ * Open the file that comes next after a mark, among the rotated ones that can
+ * be read. Returns a descriptor, or -1: there is none. *lost is set if files
+ * were passed over since they are compressed by now, else left as it is.
+ */
+int rotation_open_next(const char *path, const struct rotation_mark *after, bool *lost);
+
+/* Open a file to follow it. Returns a descriptor, or -1 with errno set: EINVAL if it is not a regular file. */
+int rotation_open_file(const char *path);
+
+#endif
