@@ -99,6 +99,57 @@ start()
 	[ "$status" -eq 64 ]
 }
 
+# job FROM TO: events with numbers of three and more digits.
+job()
+{
+	local i
+	for ((i = $1; i <= $2; i++)); do event "unit$((700 + i % 5))" "Job $((1000 + i)) took $((100 + i * 37)) ms"; done
+}
+
+@test "a rolling digest is in the model's sight, as far as there is room for it" {
+	job 1 40 >in
+	for o in "" "--rolling" "--rolling --rolling-tokens 1" "--rolling --rolling-tokens 30"; do
+		# shellcheck disable=SC2086 # words
+		"$sinkd" "${tiny[@]}" --window 60 --digest-every 10 $o in >"out$o"
+		[ "$(jq -s 'map(select(.sinkd.type == "digest")) | length' "out$o")" -eq 4 ]
+	done
+	# Up to the first digest all is the same; the events behind it are read in its light.
+	cmp <(head -n 11 out) <(head -n 11 out--rolling)
+	no cmp -s <(sed -n 12p out) <(sed -n 12p out--rolling)
+	no cmp -s out--rolling "out--rolling --rolling-tokens 30"
+	no cmp -s out "out--rolling --rolling-tokens 30"
+	cmp out "out--rolling --rolling-tokens 1"
+	run "$sinkd" "${tiny[@]}" --rolling --rolling-tokens 100000 in
+	[ "$status" -eq 64 ]
+	run "$sinkd" "${tiny[@]}" --rolling --policy window in
+	[ "$status" -eq 64 ]
+	[[ $output == *"--rolling needs the policy sink"* ]]
+}
+
+# numbers: those in the texts of digests and answers, each once.
+numbers()
+{
+	jq -r '.sinkd | select(.type == "digest" or .type == "reply").text' | grep -ao '[0-9]\+' | sort -u
+}
+
+@test "faithful digests and answers have no number that was not read, others do" {
+	job 1 40 >in
+	printf 'faithful = yes\ndigest-style = write\n' >conf
+	"$sinkd" "${tiny[@]}" --window 60 --digest-every 4 --digest-style write in | numbers >plain
+	"$sinkd" "${tiny[@]}" --window 60 --digest-every 4 --config conf in | numbers >faithful
+	grep -o '[0-9]\+' in | sort -u >read
+	[ -n "$(comm -23 plain read)" ]
+	[ -s faithful ]
+	[ -z "$(comm -23 faithful read)" ]
+	daemon --follow in --from start --window 60 --output out --control ctl
+	until_true grep -q 1040 out
+	for ((i = 0; i < 5; i++)); do sinkctl ask --json -n 100 -T 2 --seed "$i" what; done | numbers >plain
+	for ((i = 0; i < 5; i++)); do sinkctl ask --json -n 100 -T 2 --seed "$i" --faithful what; done | numbers >faithful
+	[ -n "$(comm -23 plain read)" ]
+	[ -s faithful ]
+	[ -z "$(comm -23 faithful read)" ]
+}
+
 @test "tail: everything, or what is surprising; to a client that reads slowly some is left out, and told" {
 	start
 	sinkctl tail --json -n 3 >all &

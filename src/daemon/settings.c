@@ -197,6 +197,11 @@ static const struct option_row rows[] = {
 		    "the window has lost lives on in summary.",
 	},
 	{
+		.name = "rolling-tokens", .type = OPTION_INT, .argument = "tokens", .offset = AT(rolling_tokens),
+		.fallback = "256", .min = 1, .max = 1 << 20,
+		.help = "Room for that block: of a digest that is longer the first lines are pinned.",
+	},
+	{
 		.name = "on-overload", .type = OPTION_CHOICE, .offset = AT(overload), .fallback = "block",
 		.choices = overload_names, .flags = OPTION_LIVE,
 		.help = "What to do with more events than can be read. block: read no more until there is room, "
@@ -340,6 +345,7 @@ fill_worker(struct settings *s)
 	c->device = device_names[s->device];
 	c->gpu = (int32_t)s->gpu;
 	c->fork_tokens = ASIDE_TOKENS;
+	c->block = s->rolling ? (int32_t)s->rolling_tokens : 0;
 }
 
 static int
@@ -392,6 +398,8 @@ settings_complete(struct settings *s, struct err *e)
 	if (s->pin != NULL && s->policy != POLICY_SINK && s->policy != POLICY_DENSE)
 		return err_set(e, EX_USAGE, "--pin needs the policy sink: %s keeps nothing for ever",
 		    policy_names[s->policy]);
+	if (s->rolling && s->policy != POLICY_SINK)
+		return err_set(e, EX_USAGE, "--rolling needs the policy sink: %s pins no block", policy_names[s->policy]);
 	if (s->model == NULL && model_path_find(s->model_path, sizeof s->model_path, e) < 0)
 		return -1;
 	if (s->pin != NULL && s->system != NULL)
