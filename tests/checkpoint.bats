@@ -349,6 +349,29 @@ copied()
 	[ ! -s err ]
 }
 
+@test "an end that takes its time: the service manager is told as long as it goes on" {
+	events 3000 >log
+	mkfifo pipe
+	exec 9<>pipe
+	daemon --follow log --from start --state state --control ctl >pipe
+	settled bytes consumed "$pid"
+	from=$SECONDS
+	kill -TERM "$pid"
+	for ((i = 0; i < 3; i++)); do
+		sleep 1.2
+		timeout 10 head -c 60000 <&9 >/dev/null
+	done
+	cat <&9 >/dev/null 3>&- &
+	reader=$!
+	wait "$pid"
+	kill "$reader"
+	exec 9<&-
+	# At once, and then for every second in which there was progress.
+	told=$(grep -o EXTEND_TIMEOUT_USEC=120000000 notified | wc -l)
+	[ "$told" -ge 3 ]
+	[ "$told" -le $((SECONDS - from + 2)) ]
+}
+
 @test "two daemons on one state: the second exits 75 and names the first" {
 	daemon --follow log --state state
 	run "$sinkd" "${tiny[@]}" --state state </dev/null

@@ -93,7 +93,6 @@ finish(struct daemon *d)
 		return true;
 	if (!d->ending) {
 		d->ending = true;
-		service_extend(d->service, SAVE_SECONDS);
 		if (checkpoint_begin(d->checkpoint, d->worker, &e) < 0) {
 			note_failure(d, &e);
 			return true;
@@ -113,6 +112,9 @@ pump(struct daemon *d)
 	bool ended = worker_has_ended(d->worker, &e); /* first: what is collected below is all there is */
 	bool drained = move(d);
 
+	/* Called when the engine or the output has come on. */
+	if (d->stopping)
+		service_extend(d->service, SAVE_SECONDS);
 	if (ended && e.code != 0) {
 		note_failure(d, &e);
 		intake_stop(d->intake);
@@ -373,8 +375,7 @@ end(struct daemon *d)
 	if (d->checkpoint == NULL)
 		worker_stop(d->worker);
 	else {
-		service_extend(d->service, SAVE_SECONDS);
-		d->began = true;
+		d->stopping = d->began = true;
 		pump(d);
 	}
 }

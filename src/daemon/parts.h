@@ -40,6 +40,7 @@ struct daemon {
 	int64_t saved_seq;                /* of the last checkpoint begun */
 	struct request *written;          /* a checkpoint that waits for the output to be drained */
 	bool began;                       /* the inputs are read */
+	bool stopping;                    /* by a signal, and what was read is to be finished */
 	bool ending, ended;               /* the last checkpoint is begun, is done */
 	int digests;                      /* asked for, in the order of the stream, and not done */
 	int64_t steps;                    /* of the engine thread, when the watchdog was last fed */

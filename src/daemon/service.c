@@ -13,6 +13,7 @@
 enum {
 	FEEDS = 4,        /* looks in the time that the watchdog leaves */
 	STATUS_SECONDS = 5,
+	EXTEND_USEC = 1000000,
 	TEXT = 256,
 };
 
@@ -30,6 +31,7 @@ struct service {
 	struct socket *sockets;
 	int n;
 	char told[TEXT]; /* the last status */
+	uint64_t extended; /* until when, usec, in this phase: start or stop */
 };
 
 static uint64_t
@@ -144,8 +146,13 @@ service_take_producer(struct service *s)
 void
 service_extend(struct service *s, int seconds)
 {
-	if (s->notified)
-		sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, (uint64_t)seconds * 1000000);
+	uint64_t more = (uint64_t)seconds * 1000000, until = get_monotonic_usec() + more;
+
+	/* Not for every bit of progress. */
+	if (!s->notified || until < s->extended + EXTEND_USEC)
+		return;
+	s->extended = until;
+	sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, more);
 }
 
 static void
@@ -222,6 +229,7 @@ service_reloaded(struct service *s)
 void
 service_stopping(struct service *s)
 {
+	s->extended = 0;
 	if (s->notified)
 		sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
 }

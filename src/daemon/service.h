@@ -34,7 +34,7 @@ int service_take_socket(struct service *s, const char *name);
 /* The next connection of a producer that an earlier run left with the manager, or -1. The caller's too. */
 int service_take_producer(struct service *s);
 
-/* Loading, restoring or saving may go on for so many more seconds. */
+/* Loading, restoring or saving may go on for so many more seconds. To be called again as it makes progress. */
 void service_extend(struct service *s, int seconds);
 
 /* All is open: begin to feed the watchdog and to tell how things are, from the loop. Returns 0, or -1 with *e set. */
