@@ -261,6 +261,8 @@ bench()
 	jq -e '.memory | .resident > 0 and .resident <= .peak and .kv > 0' <<<"$json"
 	# All weights of the tiny model but nothing else: no embedding is tied to the output.
 	jq -e '.weight_bytes > 200000 and .weight_bytes < 390000' <<<"$json"
+	# A token of the 24 that a full window holds has 512 bytes of keys and values, all layers together.
+	jq -e '(.generation_limit / .generation_limit_full) / (1 + 24 * 512 / .weight_bytes) - 1 | fabs < 1e-4' <<<"$json"
 	run -0 bench --caches none
 	for name in $(jq -r '.measures[].name' <<<"$json"); do
 		[[ $output == *"$name "* ]]

@@ -216,7 +216,8 @@ struct context_info {
 	int32_t threads;
 	int32_t chunk;     /* tokens computed at once */
 	enum kv_type kv;
-	uint64_t kv_bytes; /* memory of keys and values */
+	uint64_t kv_bytes;       /* memory of keys and values */
+	uint64_t kv_token_bytes; /* of these, the keys and values of one token in all layers */
 	const char *path;  /* the code path or GPU in use */
 };
 void context_get_info(const struct context *c, struct context_info *info);

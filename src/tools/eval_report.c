@@ -20,12 +20,28 @@ find_median(const struct report *r, const char *name)
 	return NAN;
 }
 
-/* Tokens per second if nothing but reading the weights took time; NAN without the measure bandwidth. */
+/*
+ * Tokens per second if nothing but reading the weights took time, and behind a
+ * full window its keys and values; NAN without the measure bandwidth.
+ */
 static double
-generation_limit(const struct report *r)
+generation_limit(const struct report *r, bool full)
 {
-	return 1e9 * find_median(r, "bandwidth") / (double)r->weight_bytes;
+	uint64_t window = full ? (uint64_t)r->ci.capacity * r->ci.kv_token_bytes : 0;
+
+	return 1e9 * find_median(r, "bandwidth") / (double)(r->weight_bytes + window);
 }
+
+static const struct limit {
+	const char *measure, *name, *member, *ratio, *about;
+	bool full;
+} limits[] = {
+	{ "generate-empty", "limit-empty", "generation_limit", "generate-empty/limit", "bandwidth over bytes of weights",
+	    false },
+	{ "generate-full", "limit-full", "generation_limit_full", "generate-full/limit",
+	    "the same with a window's keys and values", true },
+};
+enum { N_LIMITS = sizeof limits / sizeof limits[0] };
 
 static void
 find_range(const double *values, int n, double *min, double *max)
@@ -103,10 +119,14 @@ report_print_table(FILE *out, const struct report *r, const struct model *m)
 	for (int i = 0; i < N_RATIOS; i++)
 		if (isfinite(find_ratio(r, &ratios[i])))
 			print_single(out, ratios[i].name, find_ratio(r, &ratios[i]), "", ratios[i].about);
-	if (isfinite(generation_limit(r)))
-		print_single(out, "generation-limit", generation_limit(r), "tokens/s", "bandwidth over bytes of weights");
-	if (isfinite(find_median(r, "generate-full") / generation_limit(r)))
-		print_single(out, "generate-full/limit", find_median(r, "generate-full") / generation_limit(r), "", "");
+	for (int i = 0; i < N_LIMITS; i++) {
+		double limit = generation_limit(r, limits[i].full), rate = find_median(r, limits[i].measure);
+
+		if (isfinite(limit))
+			print_single(out, limits[i].name, limit, "tokens/s", limits[i].about);
+		if (isfinite(rate / limit))
+			print_single(out, limits[i].ratio, rate / limit, "", "");
+	}
 	print_table_pairs(out, r);
 	fprintf(out, "\n%-20s %10.1f\n%-20s %10.1f\n%-20s %10.1f\n%-20s %10.1f\n", "memory, MiB",
 	    (double)r->memory.resident / 0x1p20, "  not of a file", (double)r->memory.anonymous / 0x1p20,
@@ -158,7 +178,8 @@ report_print_json(FILE *out, const struct report *r, const struct model *m, cons
 		fprintf(out, ",\"ratio\":%.6g}", median(r, r->values[0]) / median(r, r->peer));
 	}
 	fprintf(out, ",\"weight_bytes\":%llu", (unsigned long long)r->weight_bytes);
-	print_json_number(out, "generation_limit", generation_limit(r));
+	for (int i = 0; i < N_LIMITS; i++)
+		print_json_number(out, limits[i].member, generation_limit(r, limits[i].full));
 	fprintf(out, ",\"memory\":{\"resident\":%lld,\"anonymous\":%lld,\"peak\":%lld,\"kv\":%llu}}\n",
 	    (long long)r->memory.resident, (long long)r->memory.anonymous, (long long)r->memory.peak,
 	    (unsigned long long)r->ci.kv_bytes);
