@@ -9,7 +9,6 @@
 
 /* A subcommand: its options, and the work once they are parsed. Both print nothing but results to out. */
 struct eval_command {
-	const char *name;
 	struct options options;
 	size_t values_size;
 	/* Returns 0, or -1 with *e set; operands are the argv entries after the options, NULL-terminated. */

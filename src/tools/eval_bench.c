@@ -292,7 +292,6 @@ run(void *values, char **operands, FILE *out, struct err *e)
 }
 
 const struct eval_command eval_bench = {
-	"bench",
 	{ "sinkeval bench", NULL, "Speed and memory, streaming against recomputation and others.", rows },
 	sizeof(struct values),
 	run,

@@ -339,7 +339,6 @@ run(void *values, char **operands, FILE *out, struct err *e)
 }
 
 const struct eval_command eval_chat = {
-	"chat",
 	{ "sinkeval chat", "[prompts]", "One endless conversation, with the terminal or a file of prompts.", rows },
 	sizeof(struct values),
 	run,

@@ -136,7 +136,6 @@ run(void *values, char **operands, FILE *out, struct err *e)
 }
 
 const struct eval_command eval_logits = {
-	"logits",
 	{ "sinkeval logits", NULL, "Write the logits after every token of a stream.", rows },
 	sizeof(struct values),
 	run,

@@ -295,7 +295,6 @@ run(void *values, char **operands, FILE *out, struct err *e)
 }
 
 const struct eval_command eval_ppl = {
-	"ppl",
 	{ "sinkeval ppl", "text ...", "Perplexity of texts under a policy.", rows },
 	sizeof(struct values),
 	run,

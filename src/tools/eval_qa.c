@@ -300,7 +300,6 @@ run(void *values, char **operands, FILE *out, struct err *e)
 }
 
 const struct eval_command eval_qa = {
-	"qa",
 	{ "sinkeval qa", "questions", "Multiple-choice questions in one stream, and one at a time.", rows },
 	sizeof(struct values),
 	run,

@@ -245,7 +245,6 @@ run(void *values, char **operands, FILE *out, struct err *e)
 }
 
 const struct eval_command eval_recall = {
-	"recall",
 	{ "sinkeval recall", NULL, "StreamEval: accuracy of recalling facts by their distance in the stream.", rows },
 	sizeof(struct values),
 	run,

@@ -156,7 +156,6 @@ run(void *values, char **operands, FILE *out, struct err *e)
 }
 
 const struct eval_command eval_tokenize = {
-	"tokenize",
 	{ "sinkeval tokenize", NULL, "Turn JSON strings into token ids, a line each, or back.", rows },
 	sizeof(struct values),
 	run,

@@ -5,8 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/log.h"
-#include "base/options.h"
+#include "base/commands.h"
 #include "stream/digest.h"
 #include "tools/ctl.h"
 
@@ -271,12 +270,6 @@ static const struct command {
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
-static const char *
-get_name(const struct command *c)
-{
-	return strchr(c->options.program, ' ') + 1;
-}
-
 static int
 send_request(FILE *f, const json_t *o, struct err *e)
 {
@@ -434,52 +427,23 @@ run(const struct command *c, const struct ctl_settings *s, char **operands, stru
 
 /* ---- the program ---------------------------------------------------- */
 
-static void
-print_usage(FILE *out)
+static const struct options *
+get(int i, size_t *size)
 {
-	fputs("usage: sinkctl command [options] ...\n\n", out);
-	for (int i = 0; i < N_COMMANDS; i++)
-		fprintf(out, "  %-10s %s\n", get_name(&commands[i]), commands[i].options.about);
-	fputs("\n\"sinkctl command --help\" tells a command's options, sinkctl(1) the rest.\n", out);
+	*size = sizeof(struct ctl_settings);
+	return i < N_COMMANDS ? &commands[i].options : NULL;
 }
 
 static int
-run_command(const struct command *c, int argc, char **argv)
+run_command(int i, void *values, char **operands, struct err *e)
 {
-	struct ctl_settings s = {0};
-	struct err e = {0};
-	int operand, wish = options_parse(&c->options, argc, argv, &s, &operand, &e), rc = -1;
-
-	if (wish == OPTIONS_RUN)
-		rc = run(c, &s, argv + operand, &e);
-	else if (wish >= 0)
-		rc = options_print_wish(&c->options, wish, PACKAGE_VERSION, stdout, &e);
-	options_fini(&c->options, &s);
-	if (rc == 0)
-		return 0;
-	log_message(LOG_ERR, "%s", e.text);
-	return e.code;
+	return run(&commands[i], values, operands, e);
 }
 
 int
 main(int argc, char **argv)
 {
-	log_set_name("sinkctl");
-	if (argc < 2) {
-		print_usage(stderr);
-		return EX_USAGE;
-	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-		print_usage(stdout);
-		return fflush(stdout) == 0 ? 0 : EX_IOERR;
-	}
-	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
-		puts("sinkctl " PACKAGE_VERSION);
-		return fflush(stdout) == 0 ? 0 : EX_IOERR;
-	}
-	for (int i = 0; i < N_COMMANDS; i++)
-		if (strcmp(argv[1], get_name(&commands[i])) == 0)
-			return run_command(&commands[i], argc - 1, argv + 1);
-	log_message(LOG_ERR, "there is no command '%s', see sinkctl --help", argv[1]);
-	return EX_USAGE;
+	static const struct commands all = {"sinkctl", get, run_command};
+
+	return commands_main(&all, argc, argv);
 }
