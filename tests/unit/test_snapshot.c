@@ -2,48 +2,11 @@
  * Saved and restored states, and the pinned block: a restored stream goes on
  * with the same bits, questions leave the same bytes, a block is a long sink.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
+#include "context_rig.h"
 
 #include "base/buf.h"
-#include "engine/engine.h"
 
-enum { N = 200, VOCAB = 264, ROOM = 16 };
-
-static struct model *model;
-static int32_t ids[N];
-
-static int
-setup(void **state)
-{
-	struct err e = { 0 };
-	char path[4096];
-	uint32_t x = 1;
-
-	(void)state;
-	snprintf(path, sizeof path, "%s/tests/golden/llama-gqa/model.gguf", getenv("SRC"));
-	model = model_open(path, 0, &e);
-	if (model == NULL)
-		fail_msg("%s", e.text);
-	for (int i = 0; i < N; i++) {
-		x = x * 1664525 + 1013904223;
-		ids[i] = (int32_t)(x >> 8) % VOCAB;
-	}
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	(void)state;
-	model_close(model);
-	return 0;
-}
+enum { ROOM = 16 }; /* of the pinned block */
 
 static struct context_options
 make_options(enum policy policy)
@@ -58,17 +21,6 @@ make_options(enum policy policy)
 	o.fork_tokens = 50;
 	o.threads = 1;
 	return o;
-}
-
-static struct context *
-make(const struct context_options *o)
-{
-	struct err e = { 0 };
-	struct context *c = context_new(model, o, &e);
-
-	if (c == NULL)
-		fail_msg("%s", e.text);
-	return c;
 }
 
 static void
