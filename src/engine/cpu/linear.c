@@ -111,34 +111,43 @@ count_tiles(const struct weight *w)
 
 /*
  * Run fn for every tile. For few rows of x the weights come from memory, which
- * is fastest in long runs: a thread takes many tiles that lie side by side.
+ * is fastest in long runs: a thread takes tiles that lie side by side, of those
+ * that are left a part at a time, so that all threads end together (guided
+ * self-scheduling: Polychronopoulos and Kuck, 1987).
  */
+enum { SPANS = 128, SHARES = 2 }; /* a span is one of SHARES per thread of what is left */
 struct span_job {
 	void (*fn)(void *arg, int tile, int worker);
 	void *arg;
-	int tiles, spans;
+	int first[SPANS + 1]; /* tile of each span; behind the last one the number of tiles */
 };
 
 static void
 span_task(void *arg, int span, int worker)
 {
 	struct span_job *j = arg;
-	int64_t first = (int64_t)span * j->tiles / j->spans, end = ((int64_t)span + 1) * j->tiles / j->spans;
 
-	for (int64_t i = first; i < end; i++)
-		j->fn(j->arg, (int)i, worker);
+	for (int i = j->first[span]; i < j->first[span + 1]; i++)
+		j->fn(j->arg, i, worker);
 }
 
 static void
 run_tiles(struct cpu *c, void (*fn)(void *arg, int tile, int worker), void *arg, int tiles, int n)
 {
-	enum { SPANS_PER_THREAD = 4 };
-	struct span_job j = { fn, arg, tiles, SPANS_PER_THREAD * c->base.threads };
+	struct span_job j = { .fn = fn, .arg = arg };
+	int spans = 0, at = 0;
 
-	if (n > FEW_ROWS || j.spans >= tiles)
+	if (n > FEW_ROWS) {
 		team_run(c->team, fn, arg, tiles);
-	else
-		team_run(c->team, span_task, &j, j.spans);
+		return;
+	}
+	while (at < tiles) {
+		int left = tiles - at, part = spans == SPANS - 1 ? left : left / (SHARES * c->base.threads);
+
+		at += part > 0 ? part : 1;
+		j.first[++spans] = at;
+	}
+	team_run(c->team, span_task, &j, spans);
 }
 
 struct linear_job {
