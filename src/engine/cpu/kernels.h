@@ -51,6 +51,13 @@ kernels_kept_words(const struct weight *w, int64_t first)
 	return words != NULL ? words + first / PANEL * kernels_count_words(w) : NULL;
 }
 
+/* Are the words that are kept the panels that pack makes? */
+static inline bool
+kernels_keeps_panels(enum panel_kind kind, const struct weight *w)
+{
+	return w->device != NULL && (w->type == QUANT_F32 || (w->type == QUANT_BF16 && kind == PANEL_BF16));
+}
+
 /* Bytes of a panel for Q8_BLOCK columns, see pack; scales: 1, or 2 for types that have one for 16 columns. */
 #define Q8_PANEL_BLOCK(scales) (PANEL * Q8_BLOCK + (scales) * 2 * PANEL * (int)sizeof(float))
 

@@ -251,7 +251,7 @@ simd_pack(enum panel_kind kind, const struct weight *w, int64_t first, int rows,
 {
 	int64_t size = panel_size(kind, w->type, k);
 
-	if (w->device != NULL && (w->type == QUANT_F32 || kind == PANEL_BF16)) {
+	if (kernels_keeps_panels(kind, w)) {
 		*stride = kernels_count_words(w) * (int64_t)sizeof(uint32_t);
 		return kernels_kept_words(w, first) + quant_row_size(w->type, k0) / sizeof(uint32_t) * PANEL;
 	}

@@ -71,6 +71,8 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
     struct cpu_scratch *s, float *y, int64_t ldy)
 {
 	enum panel_kind kind = c->k->kind(w->type);
+	/* Few rows read a panel that is kept in one go, as memory likes it. */
+	int64_t step = n <= FEW_ROWS && kernels_keeps_panels(kind, w) ? w->cols : BLOCK_K;
 	int count = (rows + PANEL - 1) / PANEL;
 
 	if (kind == PANEL_Q8 && n <= FEW_ROWS && (w->device != NULL || w->cols <= BLOCK_K)) {
@@ -82,8 +84,8 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
 		    y, ldy);
 		return;
 	}
-	for (int64_t k0 = 0; k0 < w->cols; k0 += BLOCK_K) {
-		int64_t k = w->cols - k0 < BLOCK_K ? w->cols - k0 : BLOCK_K, stride;
+	for (int64_t k0 = 0; k0 < w->cols; k0 += step) {
+		int64_t k = w->cols - k0 < step ? w->cols - k0 : step, stride;
 		const void *panels = c->k->pack(kind, w, first, rows, k0, k, s->panels, s->rows, &stride);
 
 		switch (kind) {
