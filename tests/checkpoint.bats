@@ -191,7 +191,7 @@ killed()
 	timeout 1 cat <&9 >first || true
 	head -c "$(wc -c <first)" whole | cmp - first
 	daemon --follow log --from start --state state >pipe
-	timeout 30 head -n 3000 <&9 >second
+	timeout 120 head -n 3000 <&9 >second
 	tail -n "$(wc -l <second)" whole | cmp - second
 	[ "$(($(grep -c . first) + $(wc -l <second)))" -ge 3000 ]
 	exec 9<&-
@@ -359,7 +359,7 @@ copied()
 	kill -TERM "$pid"
 	for ((i = 0; i < 3; i++)); do
 		sleep 1.2
-		timeout 10 head -c 60000 <&9 >/dev/null
+		timeout 120 head -c 60000 <&9 >/dev/null
 	done
 	cat <&9 >/dev/null 3>&- &
 	reader=$!

@@ -23,7 +23,7 @@ event()
 # sinkctl COMMAND ARG...: at ctl.
 sinkctl()
 {
-	timeout 60 "$BUILD/sinkctl" "$1" --socket ctl "${@:2}"
+	timeout 120 "$BUILD/sinkctl" "$1" --socket ctl "${@:2}"
 }
 
 # state_hash: a number of the stream's state.
@@ -35,7 +35,7 @@ state_hash()
 # request JSON...: each a line to the control socket; prints what comes back.
 request()
 {
-	printf '%s\n' "$@" | timeout 60 socat -t 30 - UNIX:ctl
+	printf '%s\n' "$@" | timeout 120 socat -t 120 - UNIX:ctl
 }
 
 # http PATH [HEADER]: what GET gives.
@@ -292,7 +292,7 @@ stuffed()
 	[ -n "$(sinkctl ask -n 5 -T 3 --seed 1 what)" ]
 	[ "$(sinkctl digest --json | jq .sinkd.events)" -gt 0 ]
 	[ "$(state_hash)" = "$before" ]
-	timeout 60 head -n 3600 <&9 | cmp - whole
+	timeout 120 head -n 3600 <&9 | cmp - whole
 	stop
 	[ "$status" -eq 0 ]
 	exec 9<&-

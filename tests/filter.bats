@@ -117,7 +117,7 @@ check()
 	serve
 	while IFS= read -r line; do
 		printf '%s\n' "$line" >&8
-		IFS= read -r -t 20 -u 9 answer
+		IFS= read -r -t 120 -u 9 answer
 		printf '%s\n' "$answer"
 	done <"$BATS_TEST_TMPDIR/in.jsonl" >"$BATS_TEST_TMPDIR/one_by_one"
 	finish

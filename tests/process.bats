@@ -21,7 +21,7 @@ many()
 		rm -f "$BATS_TEST_TMPDIR"/{in,out}
 		serve
 		echo '{"text":"x"}' >&8
-		read -r -t 10 -u 9 line
+		read -r -t 120 -u 9 line
 		kill -"$signal" "$pid"
 		finish
 		[ "$status" -eq 0 ]
@@ -72,7 +72,7 @@ many()
 	[ "$(jq -r .text "$BATS_TEST_TMPDIR/out")" = x ]
 	"$sinkd" "${tiny[@]}" "$BATS_TEST_TMPDIR/fifo" 3>&- &
 	pid=$!
-	sleep 0.5
+	sleep 2
 	kill -TERM "$pid"
 	wait "$pid"
 }
@@ -83,7 +83,7 @@ many()
 	many 20000 >"$BATS_TEST_TMPDIR/in.jsonl"
 	"$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" >"$BATS_TEST_TMPDIR/out" 3>&- 9>&- &
 	pid=$!
-	read -r -t 20 -u 9 line
+	read -r -t 120 -u 9 line
 	settled bytes consumed "$pid"
 	kill -TERM "$pid"
 	sleep 0.5
@@ -114,7 +114,7 @@ many()
 			kill -0 "$pid"
 		fi
 		status=0
-		timeout 20 tail -f --pid="$pid" /dev/null
+		timeout 120 tail -f --pid="$pid" /dev/null
 		wait "$pid" || status=$?
 		[ "$status" -eq 74 ]
 		[ "$(cat "$BATS_TEST_TMPDIR/err")" = \
@@ -136,7 +136,7 @@ many()
 @test "a reader that goes away is noticed while the input is idle" {
 	serve
 	echo '{"text":"x"}' >&8
-	read -r -t 10 -u 9 line
+	read -r -t 120 -u 9 line
 	exec 9<&-
 	status=0
 	wait "$pid" || status=$?
@@ -202,7 +202,7 @@ many()
 @test "no processor is used while there is no input" {
 	serve
 	echo '{"text":"x"}' >&8
-	read -r -t 10 -u 9 line
+	read -r -t 120 -u 9 line
 	sleep 0.3
 	used=$(ticks "$pid")
 	sleep 2
@@ -233,15 +233,15 @@ many()
 	need_true_memory
 	serve
 	echo '{"text":"before"}' >&8
-	read -r -t 10 -u 9 line
+	read -r -t 120 -u 9 line
 	before=$(rss "$pid")
 	head -c 100000000 /dev/zero | tr '\0' x >&8
-	read -r -t 10 -u 9 line
+	read -r -t 120 -u 9 line
 	[ "$(jq -c '.sinkd | [.type, .line, .fault, (.start | length)]' <<<"$line")" = '["error",2,"input",64]' ]
 	[[ $(jq -r .sinkd.reason <<<"$line") == *"longer than 1048576 bytes"* ]]
 	[ $(($(rss "$pid") - before)) -le 4096 ]
 	printf '\n{"text":"after"}\n' >&8
-	read -r -t 10 -u 9 line
+	read -r -t 120 -u 9 line
 	[ "$(jq -c '[.text, .sinkd.seq]' <<<"$line")" = '["after",3]' ]
 	[ $(($(rss "$pid") - before)) -le 1024 ]
 	finish
@@ -252,7 +252,7 @@ many()
 	need_true_memory
 	serve
 	echo '{"text":"before"}' >&8
-	read -r -t 10 -u 9 line
+	read -r -t 120 -u 9 line
 	before=$(rss "$pid")
 	for ((i = 0; i < 5; i++)); do
 		{

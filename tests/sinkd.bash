@@ -87,15 +87,14 @@ ticks()
 	sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'
 }
 
-# until_true COMMAND...: within ten seconds COMMAND succeeds.
+# until_true COMMAND...: COMMAND succeeds within two minutes, which slow and busy machines may need.
 until_true()
 {
-	local i
-	for ((i = 0; i < 200; i++)); do
-		"$@" && return 0
+	local end=$((SECONDS + 120))
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
 		sleep 0.05
 	done
-	return 1
 }
 
 # settled VARIABLE COMMAND...: wait until the number that COMMAND prints stays the same for half a second.
@@ -149,7 +148,7 @@ pids=()
 # talk SOCKET: give it standard input, and print what comes back until there is no more.
 talk()
 {
-	socat -t 60 - "UNIX:$1" 3>&-
+	socat -t 300 - "UNIX:$1" 3>&-
 }
 
 # connections NAME N: the daemon has so many on its socket of that name.

@@ -64,7 +64,7 @@ is()
 
 event()
 {
-	printf '{"text":"%s"}\n' "$1" | inside socat -t 20 - UNIX:/run/sinkd/x/events
+	printf '{"text":"%s"}\n' "$1" | inside socat -t 60 - UNIX:/run/sinkd/x/events
 }
 
 # has_lines INSTANCE N
@@ -118,7 +118,7 @@ has_lines()
 
 @test "restarted, it goes on where it was, and producers stay connected" {
 	mkfifo in
-	inside socat -t 20 - UNIX:/run/sinkd/x/events <in >out &
+	inside socat -t 60 - UNIX:/run/sinkd/x/events <in >out &
 	exec 7>in
 	echo '{"text":"before"}' >&7
 	until_true [ -s out ]
