@@ -33,6 +33,9 @@ void ops_end(struct ops *o);
 /* What products with weights of a type may be off by. */
 double ops_tolerance(const struct ops *o, uint32_t type);
 
+/* The same where activations are numbers that any number format holds: what is left is the order of sums. */
+double ops_exact_tolerance(const struct ops *o, uint32_t type);
+
 /* What results may differ by when rows are computed in other company: nothing, on a CPU. */
 double ops_same(const struct ops *o);
 

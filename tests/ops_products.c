@@ -126,7 +126,7 @@ test_exact(struct ops *o, uint32_t type)
 		{ 577, 33, 1 }, { 96, 100, 2 }, { 513, 17, 7 }, { 1601, 257, 9 }, { 3400, 49, 3 }, { 4000, 16, 4 },
 	};
 
-	ops_begin(o, o->tested->device ? ops_tolerance(o, type) : 2e-5, "linear %s, whole numbers", quant_get_name(type));
+	ops_begin(o, ops_exact_tolerance(o, type), "linear %s, whole numbers", quant_get_name(type));
 	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
 		int64_t cols = fit_columns(type, shapes[i].cols);
 		struct product p = { .w = { make_weight(o, type, shapes[i].rows, cols) }, .count = 1, .n = shapes[i].n };

@@ -124,6 +124,11 @@ ppl()
 	done
 }
 
+@test "oneDNN's products are refused where their bits could depend on the number of rows" {
+	command logits --path onednn || skip "not built, or no processor for it"
+	DNNL_MAX_CPU_ISA=avx512_core refuses 69 "bfloat16 kernel" command logits --path onednn
+}
+
 @test "a context that cannot be is a usage error with its reason" {
 	for name in $computing; do
 		refuses 64 "policy" command "$name" --policy bogus

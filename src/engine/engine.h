@@ -122,7 +122,7 @@ struct context_options {
 	enum kv_type kv;
 	int64_t start;       /* stream position of the first token, normally 0 (a test moves it) */
 	const char *path;    /* code path of the CPU: NULL or "auto", "plain", "generic", "avx2", "avx512", "avx512vnni",
-	                        "avx512bf16" */
+	                        "avx512bf16"; by name only: "onednn" */
 	const char *device;  /* NULL or "auto": CUDA where it works (and no path is named), else the CPU; "cpu"; "cuda" */
 	int32_t gpu;         /* number of the GPU */
 };
@@ -134,8 +134,9 @@ void context_options_init(struct context_options *o);
  * A context over a model, which must outlive it; all memory that the stream
  * needs is allocated here (dense: grows later). One thread at a time.
  * Returns NULL with *e set: EX_USAGE (options that cannot work with this
- * model), EX_UNAVAILABLE (no such GPU, or no module, driver for it), EX_OSERR
- * (no memory).
+ * model, or a code path that is not there), EX_UNAVAILABLE (no such GPU, or no
+ * module, driver for it; oneDNN's sums cannot be used here), EX_OSERR (no
+ * memory).
  */
 struct context *context_new(struct model *m, const struct context_options *o, struct err *e);
 void context_free(struct context *c);

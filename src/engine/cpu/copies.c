@@ -97,7 +97,7 @@ take(struct copies *c, size_t size)
 struct copy_job {
 	struct cpu *c;
 	const struct weight *w;
-	uint32_t *words;
+	char *copy;
 };
 
 static void
@@ -108,27 +108,48 @@ copy_panel(void *arg, int panel, int worker)
 
 	(void)worker;
 	j->c->k->transpose(j->w, first, (int)(rows < PANEL ? rows : PANEL), 0, j->w->cols,
-	    j->words + panel * kernels_count_words(j->w));
+	    (uint32_t *)j->copy + panel * kernels_count_words(j->w));
+}
+
+static void
+copy_tile(void *arg, int tile, int worker)
+{
+	struct copy_job *j = arg;
+	int64_t first = (int64_t)tile * TILE, rows = j->w->rows - first;
+
+	j->c->library->pack(j->c->k, j->w, first, (int)(rows < TILE ? rows : TILE),
+	    j->copy + (size_t)tile * j->c->library->tile_size(j->w->cols), j->c->scratch[worker].rows);
+}
+
+/* Keep a copy in so many parts of a size, if there is memory for it. */
+static void
+keep(struct cpu *c, struct weight *w, int64_t parts, size_t size, void (*copy)(void *arg, int part, int worker))
+{
+	struct copy_job j = { .c = c, .w = w, .copy = take(c->copies, (size_t)parts * size) };
+
+	if (j.copy == NULL)
+		return;
+	team_run(c->team, copy, &j, (int)parts);
+	w->device = j.copy;
+	c->copies->weights++;
+	c->base.copied = true;
 }
 
 int
 cpu_load_weight(struct backend *b, struct weight *w, struct err *e)
 {
 	struct cpu *c = (struct cpu *)b;
-	int64_t panels = (w->rows + PANEL - 1) / PANEL;
-	struct copy_job j = { .c = c, .w = w };
 
-	(void)e;
 	w->device = NULL;
-	if (w->embeds_only || !c->k->wants_words(w->type))
+	if (w->embeds_only)
 		return 0;
-	j.words = take(c->copies, (size_t)(panels * kernels_count_words(w)) * sizeof *j.words);
-	if (j.words == NULL)
-		return 0;
-	team_run(c->team, copy_panel, &j, (int)panels);
-	w->device = j.words;
-	c->copies->weights++;
-	b->copied = true;
+	if (cpu_uses_library(c, w->type)) {
+		if (c->library->prepare(c->matmul, w->cols, e) < 0)
+			return -1;
+		keep(c, w, (w->rows + TILE - 1) / TILE, c->library->tile_size(w->cols), copy_tile);
+	} else if (c->k->wants_words(w->type)) {
+		keep(c, w, (w->rows + PANEL - 1) / PANEL, (size_t)kernels_count_words(w) * sizeof(uint32_t), copy_panel);
+	}
 	return 0;
 }
 

@@ -1,7 +1,8 @@
 /*
- * Weights kept in words, in the order in which products read them (see
- * transpose in kernels.h), where memory allows; else every product rearranges
- * what it reads from the file. The results are the same bits.
+ * Weights kept in the order in which products read them (words, see transpose
+ * in kernels.h, or a library's tiles, see matmul.h), where memory allows; else
+ * every product rearranges what it reads from the file. The results are the
+ * same bits.
  */
 #ifndef SINKD_ENGINE_COPIES_H
 #define SINKD_ENGINE_COPIES_H

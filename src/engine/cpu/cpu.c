@@ -11,7 +11,10 @@
 #include "engine/cpu/copies.h"
 #include "engine/rope.h"
 
-/* The code paths of this build, best first, each with the test that it can run here. */
+/*
+ * The code paths of this build, best first, each with the test that it can run
+ * here. What stands behind one that runs anywhere is taken by name only.
+ */
 static bool
 always(void)
 {
@@ -58,34 +61,39 @@ has_avx2(void)
 }
 #endif
 
-static const struct {
+static const struct path {
+	const char *name;
 	const struct cpu_kernels *kernels;
 	bool (*usable)(void);
+	const struct matmul_ops *library; /* NULL: none */
 } paths[] = {
 #ifdef HAVE_AVX512BF16
-	{ &kernels_avx512bf16, has_avx512bf16 },
+	{ "avx512bf16", &kernels_avx512bf16, has_avx512bf16, NULL },
 #endif
 #ifdef HAVE_AVX512VNNI
-	{ &kernels_avx512vnni, has_avx512vnni },
+	{ "avx512vnni", &kernels_avx512vnni, has_avx512vnni, NULL },
 #endif
 #ifdef HAVE_AVX512
-	{ &kernels_avx512, has_avx512 },
+	{ "avx512", &kernels_avx512, has_avx512, NULL },
 #endif
 #ifdef HAVE_AVX2
-	{ &kernels_avx2, has_avx2 },
+	{ "avx2", &kernels_avx2, has_avx2, NULL },
 #endif
-	{ &kernels_generic, always },
-	{ &kernels_plain, always },
+	{ "generic", &kernels_generic, always, NULL },
+	{ "plain", &kernels_plain, always, NULL },
+#ifdef HAVE_ONEDNN
+	{ "onednn", &kernels_avx512bf16, has_avx512bf16, &matmul_onednn },
+#endif
 };
 
-static const struct cpu_kernels *
+static const struct path *
 pick_path(const char *name, struct err *e)
 {
 	for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
-		bool wanted = name == NULL || strcmp(name, "auto") == 0 || strcmp(name, paths[i].kernels->name) == 0;
+		bool wanted = name == NULL || strcmp(name, "auto") == 0 || strcmp(name, paths[i].name) == 0;
 
 		if (wanted && paths[i].usable())
-			return paths[i].kernels;
+			return &paths[i];
 	}
 	err_set(e, EX_USAGE, "code path '%s' is not available on this processor", name);
 	return NULL;
@@ -294,6 +302,8 @@ close_cpu(struct backend *b)
 	struct cpu *c = (struct cpu *)b;
 
 	team_free(c->team);
+	if (c->library != NULL)
+		c->library->close(c->matmul);
 	copies_free(c->copies);
 	for (int i = 0; c->scratch != NULL && i < b->threads; i++) {
 		free(c->scratch[i].panels);
@@ -343,16 +353,18 @@ static const struct backend_ops cpu_ops = {
 static int
 allocate_scratch(struct cpu *c)
 {
-	size_t chunk = (size_t)c->limits.chunk;
+	size_t chunk = (size_t)c->limits.chunk, panels = (size_t)TILE * BLOCK_K * sizeof(float);
 
+	if (c->library != NULL && c->library->tile_size(c->limits.widest) > panels)
+		panels = c->library->tile_size(c->limits.widest);
 	c->copies = copies_new(c->limits.copies);
 	c->scratch = calloc((size_t)c->base.threads, sizeof *c->scratch);
-	c->x16 = cpu_alloc(chunk * (size_t)(c->limits.widest + 1) * sizeof *c->x16);
+	c->x16 = cpu_alloc(chunk * (size_t)matmul_pad(c->limits.widest) * sizeof *c->x16);
 	c->x8 = cpu_alloc(chunk * (size_t)(c->limits.widest / Q8_BLOCK + 1) * sizeof *c->x8);
 	if (c->copies == NULL || c->scratch == NULL || c->x16 == NULL || c->x8 == NULL)
 		return -1;
 	for (int i = 0; i < c->base.threads; i++) {
-		c->scratch[i].panels = cpu_alloc((size_t)TILE * BLOCK_K * sizeof(float));
+		c->scratch[i].panels = cpu_alloc(panels);
 		c->scratch[i].rows = cpu_alloc((size_t)PANEL * BLOCK_K * sizeof(float));
 		c->scratch[i].tile = cpu_alloc(chunk * TILE * sizeof(float));
 		if (c->scratch[i].panels == NULL || c->scratch[i].rows == NULL || c->scratch[i].tile == NULL)
@@ -372,26 +384,28 @@ count_processors(void)
 struct backend *
 backend_open_cpu(const char *path, int threads, const struct backend_limits *limits, struct err *e)
 {
-	const struct cpu_kernels *k = pick_path(path, e);
+	const struct path *p = pick_path(path, e);
 	struct cpu *c;
 
-	if (k == NULL)
+	if (p == NULL)
 		return NULL;
 	c = calloc(1, sizeof *c);
 	if (c == NULL) {
 		err_set(e, EX_OSERR, "out of memory for the CPU backend");
 		return NULL;
 	}
-	c->base = (struct backend){ .ops = &cpu_ops, .path = k->name, .threads = threads > 0 ? threads : count_processors(),
-		.chunk = limits->chunk > 0 ? limits->chunk : CHUNK_DEFAULT, .kv = k->product_bf16 != NULL ? KV_BF16 : KV_F32 };
-	c->k = k;
+	c->base = (struct backend){ .ops = &cpu_ops, .path = p->name, .threads = threads > 0 ? threads : count_processors(),
+		.chunk = limits->chunk > 0 ? limits->chunk : CHUNK_DEFAULT,
+		.kv = p->kernels->product_bf16 != NULL ? KV_BF16 : KV_F32 };
+	c->k = p->kernels;
+	c->library = p->library;
 	c->limits = *limits;
 	c->limits.chunk = c->base.chunk;
 	if (allocate_scratch(c) < 0) {
 		err_set(e, EX_OSERR, "out of memory for the CPU backend");
 	} else if ((c->team = team_new(c->base.threads)) == NULL) {
 		err_set(e, EX_OSERR, "%d threads cannot be started", c->base.threads);
-	} else {
+	} else if (c->library == NULL || (c->matmul = c->library->open(c->base.threads, e)) != NULL) {
 		return &c->base;
 	}
 	close_cpu(&c->base);

@@ -4,10 +4,11 @@
 
 #include "engine/backend.h"
 #include "engine/cpu/kernels.h"
+#include "engine/cpu/matmul.h"
 #include "engine/cpu/team.h"
 
 struct cpu_scratch {      /* of one worker */
-	void *panels;         /* TILE rows x BLOCK_K columns, of any panel_kind */
+	void *panels;         /* TILE rows x BLOCK_K columns, of any panel_kind; or a tile of the library's */
 	float *rows;          /* [PANEL, BLOCK_K] */
 	float *tile;          /* [chunk, TILE] results on their way out */
 };
@@ -15,15 +16,24 @@ struct cpu_scratch {      /* of one worker */
 struct cpu {
 	struct backend base;
 	const struct cpu_kernels *k;
+	const struct matmul_ops *library; /* computes products with weights of some types; NULL: none */
+	struct matmul *matmul;            /* its state */
 	struct team *team;
 	struct cpu_scratch *scratch;  /* [base.threads] */
 	struct backend_limits limits;
 	struct copies *copies;        /* of weights, see copies.h */
-	uint16_t *x16;                /* [chunk, widest + 1]: activations in bfloat16 */
+	uint16_t *x16;                /* [chunk, matmul_pad(widest)]: activations in bfloat16 */
 	struct q8_block *x8;          /* [chunk, widest / Q8_BLOCK]: activations in 8 bits */
 	float *partial;               /* [chunk, partial_tiles, 2], see cpu_score */
 	int64_t partial_tiles;
 };
+
+/* Are products with weights of a type the library's? */
+static inline bool
+cpu_uses_library(const struct cpu *c, uint32_t type)
+{
+	return c->library != NULL && c->library->takes(type);
+}
 
 /* 64-byte aligned zeroed memory; release with free. NULL when there is none. */
 void *cpu_alloc(size_t bytes);

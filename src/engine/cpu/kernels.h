@@ -62,8 +62,6 @@ kernels_keeps_panels(enum panel_kind kind, const struct weight *w)
 #define Q8_PANEL_BLOCK(scales) (PANEL * Q8_BLOCK + (scales) * 2 * PANEL * (int)sizeof(float))
 
 struct cpu_kernels {
-	const char *name;
-
 	/* The product that weights of a type are multiplied with. */
 	enum panel_kind (*kind)(uint32_t type);
 

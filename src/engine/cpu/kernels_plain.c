@@ -185,7 +185,6 @@ plain_rotate(const struct rope *r, const float *table, const float *x, int heads
 }
 
 const struct cpu_kernels kernels_plain = {
-	.name = "plain",
 	.kind = plain_kind,
 	.wants_words = plain_wants_words,
 	.decode = quant_dequantize,

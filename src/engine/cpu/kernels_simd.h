@@ -1,9 +1,9 @@
 /*
  * The vector code paths, written once: a file includes this with KERNELS (the
- * name of its table), KERNELS_NAME, MICRO_ROWS and MICRO_PANELS (the register
- * block) defined, and is compiled for its instruction set. Every sum over k
- * has one accumulator per result and runs in order, so neither the register
- * block nor the number of rows shows in a result.
+ * name of its table), MICRO_ROWS and MICRO_PANELS (the register block) defined,
+ * and is compiled for its instruction set. Every sum over k has one accumulator
+ * per result and runs in order, so neither the register block nor the number of
+ * rows shows in a result.
  */
 #include <math.h>
 
@@ -549,7 +549,6 @@ simd_rotate(const struct rope *r, const float *table, const float *x, int heads,
 }
 
 const struct cpu_kernels KERNELS = {
-	.name = KERNELS_NAME,
 	.kind = simd_kind,
 	.wants_words = simd_wants_words,
 #ifdef __AVX512F__

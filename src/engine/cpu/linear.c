@@ -30,8 +30,12 @@ convert_row(void *arg, int row, int worker)
 	const float *x = j->x + row * j->cols;
 
 	(void)worker;
-	if (j->kinds & 1u << PANEL_BF16)
-		j->c->k->to_bf16(x, j->cols, j->c->x16 + row * j->o.ld16);
+	if (j->kinds & 1u << PANEL_BF16) {
+		uint16_t *y = j->c->x16 + row * j->o.ld16;
+
+		j->c->k->to_bf16(x, j->cols, y);
+		memset(y + j->cols, 0, (size_t)(j->o.ld16 - j->cols) * sizeof *y);
+	}
 	if (j->kinds & 1u << PANEL_Q8)
 		j->c->k->to_q8_blocks(x, j->cols, j->c->x8 + row * j->o.ld8);
 }
@@ -39,12 +43,34 @@ convert_row(void *arg, int row, int worker)
 static struct operand
 make_operand(struct cpu *c, const float *x, int n, int64_t cols, unsigned kinds)
 {
-	struct operand o = { .f32 = x, .bf16 = c->x16, .ld16 = cols + cols % 2, .q8 = c->x8, .ld8 = cols / Q8_BLOCK };
+	struct operand o = { .f32 = x, .bf16 = c->x16, .ld16 = matmul_pad(cols), .q8 = c->x8, .ld8 = cols / Q8_BLOCK };
 	struct convert_job j = { c, x, cols, o, kinds };
 
 	if (kinds != 1u << PANEL_F32)
 		team_run(c->team, convert_row, &j, n);
 	return o;
+}
+
+/* The number format of a product with weights of a type. */
+static enum panel_kind
+get_kind(const struct cpu *c, uint32_t type)
+{
+	return cpu_uses_library(c, type) ? PANEL_BF16 : c->k->kind(type);
+}
+
+/* A tile as below, by the library. */
+static void
+multiply_by_library(struct cpu *c, const struct weight *w, const struct operand *x, int n, int64_t first, int rows,
+    int worker, float *y, int64_t ldy)
+{
+	const struct matmul_ops *library = c->library;
+	const void *tile = c->scratch[worker].panels;
+
+	if (w->device != NULL)
+		tile = (const char *)w->device + (size_t)(first / TILE) * library->tile_size(w->cols);
+	else
+		library->pack(c->k, w, first, rows, c->scratch[worker].panels, c->scratch[worker].rows);
+	library->product(c->matmul, worker, x->bf16, n, w->cols, tile, (rows + PANEL - 1) / PANEL, y, ldy);
 }
 
 /* Few rows of x times quantised weights: nothing is packed. */
@@ -68,13 +94,18 @@ multiply_few(struct cpu *c, const struct weight *w, const struct operand *x, int
  */
 static void
 multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, int n, int64_t first, int rows,
-    struct cpu_scratch *s, float *y, int64_t ldy)
+    int worker, float *y, int64_t ldy)
 {
+	struct cpu_scratch *s = &c->scratch[worker];
 	enum panel_kind kind = c->k->kind(w->type);
 	/* Few rows read a panel that is kept in one go, as memory likes it. */
 	int64_t step = n <= FEW_ROWS && kernels_keeps_panels(kind, w) ? w->cols : BLOCK_K;
 	int count = (rows + PANEL - 1) / PANEL;
 
+	if (cpu_uses_library(c, w->type)) {
+		multiply_by_library(c, w, x, n, first, rows, worker, y, ldy);
+		return;
+	}
 	if (kind == PANEL_Q8 && n <= FEW_ROWS && (w->device != NULL || w->cols <= BLOCK_K)) {
 		multiply_few(c, w, x, n, first, rows, s, y, ldy);
 		return;
@@ -181,7 +212,7 @@ linear_task(void *arg, int task, int worker)
 {
 	struct linear_job *j = arg;
 	const struct linear *l = j->l;
-	struct cpu_scratch *s = &j->c->scratch[worker];
+	float *tile = j->c->scratch[worker].tile;
 	const struct weight *w;
 	int out = 0, rows;
 	int64_t first;
@@ -193,11 +224,11 @@ linear_task(void *arg, int task, int worker)
 	rows = (int)(w->rows - first < TILE ? w->rows - first : TILE);
 	/* Whole panels without anything to add are written where they belong. */
 	if (rows % PANEL == 0 && l->clamp == 0 && l->out[out].bias->data == NULL) {
-		multiply_tile(j->c, w, &j->x, l->n, first, rows, s, l->out[out].y + first, w->rows);
+		multiply_tile(j->c, w, &j->x, l->n, first, rows, worker, l->out[out].y + first, w->rows);
 		return;
 	}
-	multiply_tile(j->c, w, &j->x, l->n, first, rows, s, s->tile, TILE);
-	finish_tile(l, out, first, rows, s->tile);
+	multiply_tile(j->c, w, &j->x, l->n, first, rows, worker, tile, TILE);
+	finish_tile(l, out, first, rows, tile);
 }
 
 void
@@ -209,7 +240,7 @@ cpu_linear(struct backend *b, const struct linear *l)
 	int tasks = 0;
 
 	for (int i = 0; i < l->count; i++) {
-		kinds |= 1u << c->k->kind(l->out[i].w->type);
+		kinds |= 1u << get_kind(c, l->out[i].w->type);
 		tasks += count_tiles(l->out[i].w);
 	}
 	j.x = make_operand(c, l->x, l->n, l->out[0].w->cols, kinds);
@@ -267,7 +298,7 @@ output_task(void *arg, int task, int worker)
 	int64_t first = (int64_t)task * TILE;
 	int rows = (int)(j->w->rows - first < TILE ? j->w->rows - first : TILE);
 
-	multiply_tile(j->c, j->w, &j->x, j->n, first, rows, &j->c->scratch[worker], tile, TILE);
+	multiply_tile(j->c, j->w, &j->x, j->n, first, rows, worker, tile, TILE);
 	for (int i = 0; i < j->n && (j->bias != NULL || j->softcap > 0); i++)
 		for (int r = 0; r < rows; r++) {
 			float *z = &tile[i * TILE + r];
@@ -289,7 +320,7 @@ run_output(struct output_job *j, const struct vector *bias, const float *x)
 {
 	j->bias = bias->data;
 	j->tiles = count_tiles(j->w);
-	j->x = make_operand(j->c, x, j->n, j->w->cols, 1u << j->c->k->kind(j->w->type));
+	j->x = make_operand(j->c, x, j->n, j->w->cols, 1u << get_kind(j->c, j->w->type));
 	run_tiles(j->c, output_task, j, j->tiles, j->n);
 }
 
