@@ -254,6 +254,17 @@ stuffed()
 	[ "$status" -eq 64 ]
 }
 
+@test "a file that is in a socket's place stays there" {
+	echo precious >file
+	ln -s file link
+	for name in file link .; do
+		run "$sinkd" "${tiny[@]}" --socket "$name"
+		[ "$status" -eq 73 ]
+		[ "$output" = "sinkd: cannot make the socket $name: File exists" ]
+	done
+	[ "$(cat link)" = precious ]
+}
+
 @test "too many connections are told so" {
 	daemon --socket sock --max-peers 1
 	mkfifo quiet

@@ -11,6 +11,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Connecting to a regular file is refused as well; that is somebody's file. */
+static bool
+is_socket(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
 static bool
 is_abandoned(const struct sockaddr_un *address)
 {
@@ -30,7 +39,9 @@ bind_socket(int fd, const struct sockaddr_un *address, unsigned mode)
 	mode_t mask = umask(0777 & ~mode);
 	int rc = bind(fd, (const struct sockaddr *)address, sizeof *address), error = errno;
 
-	if (rc < 0 && error == EADDRINUSE && is_abandoned(address) && unlink(address->sun_path) == 0) {
+	if (rc < 0 && error == EADDRINUSE && !is_socket(address->sun_path))
+		error = EEXIST;
+	else if (rc < 0 && error == EADDRINUSE && is_abandoned(address) && unlink(address->sun_path) == 0) {
 		rc = bind(fd, (const struct sockaddr *)address, sizeof *address);
 		error = errno;
 	}
