@@ -8,6 +8,7 @@ load sinkd.bash
 teardown()
 {
 	[ -z "${pid-}" ] || kill -KILL "$pid" 2>/dev/null || true
+	end_processes
 }
 
 # many N: so many events.
@@ -280,6 +281,30 @@ many()
 	[ ! -s "$BATS_TEST_TMPDIR/screen" ]
 	"$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" >/dev/null 2>"$BATS_TEST_TMPDIR/err"
 	[ ! -s "$BATS_TEST_TMPDIR/err" ]
+}
+
+@test "a terminal that takes nothing more holds up only what goes there" {
+	cd "$BATS_TEST_TMPDIR"
+	many 3000 >log
+	mkfifo keys
+	exec 9<>keys
+	# The terminal's other end is read until the FIFO behind it is full.
+	socat -u PTY,link=tty,wait-slave PIPE:keys 3>&- 9>&- &
+	pids+=($!)
+	until_true [ -e tty ]
+	"$sinkd" "${tiny[@]}" --follow log --from start --control ctl <tty >tty 2>tty 3>&- 9>&- &
+	pids+=($!)
+	settled seen count_events
+	[ "$seen" -lt 3000 ]
+	timeout 10 "$BUILD/sinkctl" ask --socket ctl -n 5 -T 3 --seed 1 what >answer
+	[ -s answer ]
+	exec 9<&-
+}
+
+# count_events: how many the daemon says that it has written.
+count_events()
+{
+	timeout 10 "$BUILD/sinkctl" status --socket ctl --json | jq .sinkd.seq
 }
 
 @test "input may be a file, a pipe, /dev/null or a terminal" {

@@ -57,6 +57,19 @@ get_name(const struct output *o)
 	return o->path == NULL ? "standard output" : o->path;
 }
 
+/*
+ * A terminal is written to by a description of our own, which need not be
+ * shared in blocking mode: poll calls it writable as soon as it has room for a
+ * byte, and a write then waits for the rest.
+ */
+static int
+open_standard(void)
+{
+	int fd = isatty(STDOUT_FILENO) ? open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY) : -1;
+
+	return fd >= 0 ? fd : STDOUT_FILENO;
+}
+
 static int
 open_file(const char *path, struct err *e)
 {
@@ -77,7 +90,7 @@ output_new(struct event_base *base, const char *path, const struct output_callba
 		return NULL;
 	}
 	o->path = path;
-	if ((o->fd = path == NULL ? STDOUT_FILENO : open_file(path, e)) < 0)
+	if ((o->fd = path == NULL ? open_standard() : open_file(path, e)) < 0)
 		goto fail;
 	if ((o->ready = event_new(base, o->fd, EV_WRITE, on_ready, o)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for the output");
@@ -107,7 +120,7 @@ output_free(struct output *o)
 		event_free(o->gone);
 	if (o->ready != NULL)
 		event_free(o->ready);
-	if (o->path != NULL && o->fd >= 0)
+	if (o->fd > STDOUT_FILENO)
 		close(o->fd);
 	buf_fini(&o->buf);
 	free(o);
@@ -253,9 +266,9 @@ can_write(const struct output *o)
 }
 
 /*
- * Write some, without waiting. The descriptor may be shared with other
- * programs, so it is left in blocking mode; but a pipe that poll calls
- * writable takes PIPE_BUF bytes at once.
+ * Write some, without waiting. A pipe's descriptor may be shared with other
+ * programs, so it is left in blocking mode; but if poll calls it writable it
+ * takes PIPE_BUF bytes at once.
  */
 static ssize_t
 write_some(const struct output *o)

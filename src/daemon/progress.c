@@ -2,8 +2,10 @@
 #include "daemon/progress.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -36,6 +38,15 @@ rate(int64_t from, int64_t to, double seconds)
 	return seconds > 0 ? (double)(to - from) / seconds : 0;
 }
 
+/* A terminal that is stopped must not stop the loop. */
+static bool
+can_draw(void)
+{
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	return poll(&p, 1, 0) > 0;
+}
+
 static void
 on_timer(evutil_socket_t fd, short what, void *arg)
 {
@@ -45,6 +56,8 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (!can_draw())
+		return;
 	look(p, &now);
 	seconds = now.time - old->time;
 	fprintf(stderr, "\r%" PRId64 " events  %.1f events/s  %.0f tokens/s  lag %zu", now.n.events,
@@ -81,7 +94,7 @@ progress_new(struct event_base *base, void (*ask)(void *arg, struct progress_num
 void
 progress_erase(struct progress *p)
 {
-	if (p == NULL || !p->drawn)
+	if (p == NULL || !p->drawn || !can_draw())
 		return;
 	fputs("\r\033[K", stderr);
 	fflush(stderr);
