@@ -88,6 +88,7 @@ errors()
 	refuses 64 "sinks are too many: the model was trained with a context of" "${tiny[@]}" --sinks 1000000
 	refuses 64 "must not be the same" "${tiny[@]}" --text-field a --source-field a
 	refuses 64 "--pin needs the policy sink" "${tiny[@]}" --pin "$model" --policy window
+	refuses 64 "--digest-style extract quotes" "${tiny[@]}" --digest-style extract --digest-schema /dev/null
 	refuses 64 "valid UTF-8" "${tiny[@]}" --key $'\xff'
 	refuses 64 "control characters" "${tiny[@]}" --key $'a\nb'
 	refuses 64 "longer than 64 bytes" "${tiny[@]}" --key "$(printf '%065d' 1)"

@@ -95,8 +95,35 @@ start()
 	sinkctl digest --since 4 --json | jq -e '.sinkd | .from == 4 and .to == 5'
 	sinkctl digest --since 1h --json | jq -e '.sinkd.events == 5'
 	[ "$(sinkctl digest --since 2030-01-01)" = "no events" ]
-	run sinkctl digest --since yesterday
-	[ "$status" -eq 64 ]
+	sinkctl digest --since "$(date +%FT%H:%M -d '1 hour ago')" --json | jq -e '.sinkd.events == 5'
+	sinkctl digest --since 99999d --json | jq -e '.sinkd.events == 5'
+	for when in yesterday infs nans -5m 15min; do
+		run sinkctl digest --since "$when"
+		[ "$status" -eq 64 ]
+	done
+}
+
+@test "sinkctl sends what it was given or says why not; a refusal is a line of JSON where JSON was asked for" {
+	start
+	for option in --temperature=nan --top-p=inf --min-p=x --time-limit=; do
+		run sinkctl ask "$option" what
+		[ "$status" -eq 64 ]
+	done
+	for option in --source --text; do
+		run sinkctl watch --surprise 5 "$option" $'\xff'
+		[ "$status" -eq 64 ]
+		[[ $output == *"$option is not valid UTF-8" ]]
+	done
+	run -65 --separate-stderr sinkctl ask --json --top-p 2 what
+	jq -e '.sinkd | .type == "error" and .fault == "request"' <<<"$output"
+	# shellcheck disable=SC2154 # set by run
+	[[ $stderr == "sinkctl: top_p must be "* ]]
+	run --separate-stderr sinkctl ask -n 3 what
+	[[ $stderr == "sinkctl: that was cut off: no more tokens were allowed" ]]
+	run --separate-stderr sinkctl ask --json -n 3 what
+	[ -z "$stderr" ]
+	sinkctl status >shown
+	no grep -q '^id ' shown
 }
 
 # job FROM TO: events with numbers of three and more digits.
@@ -194,8 +221,9 @@ clients_are()
 	request 'nonsense' '[1]' '{"op":"bogus","id":"a"}' '{"op":"ask"}' '{"op":"ask","text":"x","max_tokens":-1}' \
 		'{"op":"ask","text":"x","schema":{"type":"bogus"}}' '{"op":"stall"}' '{"op":"unwatch","watch":3}' \
 		'{"op":"watch"}' '{"op":"status","id":{}}' "{\"op\":\"ask\",\"text\":\"$(printf '%01000d' 1)\"}" \
-		'{"op":"subscribe","min_surprise":"x"}' '{"op":"status","id":"last"}' >answers
-	[ "$(jq -r 'select(.sinkd.type == "error") | .sinkd.fault' answers | sort | uniq -c | tr -s ' ')" = ' 12 request' ]
+		'{"op":"subscribe","min_surprise":"x"}' '{"op":"ask","text":"x","id":99999999999999999999}' \
+		'{"op":"digest","style":"extract","schema":{"type":"boolean"}}' '{"op":"status","id":"last"}' >answers
+	[ "$(jq -r 'select(.sinkd.type == "error") | .sinkd.fault' answers | sort | uniq -c | tr -s ' ')" = ' 14 request' ]
 	jq -es 'map(.sinkd.id) | index("a") != null' answers
 	tail -n 1 answers | jq -e '.sinkd.type == "status" and .sinkd.id == "last"'
 	# What is longer than the room for questions.

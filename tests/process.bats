@@ -294,17 +294,21 @@ many()
 	until_true [ -e tty ]
 	"$sinkd" "${tiny[@]}" --follow log --from start --control ctl <tty >tty 2>tty 3>&- 9>&- &
 	pids+=($!)
-	settled seen count_events
+	until_true [ -S ctl ]
+	for ((i = 0; i < 6; i++)); do
+		sleep 0.5
+		seen=$(count_events)
+	done
 	[ "$seen" -lt 3000 ]
 	timeout 10 "$BUILD/sinkctl" ask --socket ctl -n 5 -T 3 --seed 1 what >answer
 	[ -s answer ]
 	exec 9<&-
 }
 
-# count_events: how many the daemon says that it has written.
+# count_events: how many the daemon says that it has read.
 count_events()
 {
-	timeout 10 "$BUILD/sinkctl" status --socket ctl --json | jq .sinkd.seq
+	timeout 10 "$BUILD/sinkctl" status --socket ctl --json >status && jq .sinkd.seq status
 }
 
 @test "input may be a file, a pipe, /dev/null or a terminal" {

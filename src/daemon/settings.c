@@ -404,6 +404,8 @@ settings_complete(struct settings *s, struct err *e)
 		return -1;
 	if (s->pin != NULL && s->system != NULL)
 		return err_set(e, EX_USAGE, "--pin and --system cannot both begin the stream");
+	if (s->digest_schema != NULL && (enum digest_style)s->digest_style == DIGEST_EXTRACT)
+		return err_set(e, EX_USAGE, "--digest-style extract quotes, and has no --digest-schema");
 	if (parse_mode(s, e) < 0 || read_schema(s, e) < 0)
 		return -1;
 	fill_worker(s);

@@ -177,7 +177,7 @@ json_line_read(const char *line, size_t len, struct buf *scratch, char *reason, 
 
 	if (!json_line_check_bytes(line, len, reason, size))
 		return NULL;
-	if ((j = parse(line, len, &e)) == NULL) {
+	if ((j = parse(line, len, &e)) == NULL && scratch != NULL) {
 		buf_clear(scratch);
 		buf_add(scratch, line, len);
 		if (!scratch->failed) {

@@ -116,8 +116,11 @@ show_digest(const json_t *own, bool color)
 		puts("no events");
 		return;
 	}
-	printf("%sevents %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT "%s\n", color ? "\033[1m" : "",
+	printf("%sevents %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT "%s", color ? "\033[1m" : "",
 	    get_int(own, "from"), get_int(own, "to"), color ? "\033[0m" : "");
+	if (get_int(own, "forgotten") > 0)
+		printf(", and %" JSON_INTEGER_FORMAT " before that are no longer remembered", get_int(own, "forgotten"));
+	putchar('\n');
 	json_array_foreach (json_object_get(own, "lines"), i, line) {
 		printf("%8" JSON_INTEGER_FORMAT " %5" JSON_INTEGER_FORMAT "x ", get_int(line, "seq"), get_int(line, "count"));
 		print_string(get_string(line, "text"));
@@ -156,7 +159,7 @@ show_members(const json_t *o, const char *prefix)
 	json_object_foreach ((json_t *)o, name, v) {
 		char full[128];
 
-		if (strcmp(name, "type") == 0 || json_is_null(v))
+		if (strcmp(name, "type") == 0 || strcmp(name, "id") == 0 || json_is_null(v))
 			continue;
 		snprintf(full, sizeof full, "%s%s%s", prefix, *prefix == '\0' ? "" : " ", name);
 		if (json_is_object(v)) {

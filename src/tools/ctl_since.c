@@ -1,5 +1,6 @@
 /* sinkctl's --since; see ctl.h. */
 #include <ctype.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -16,18 +17,19 @@ read_ago(const char *text, double *seconds)
 	double n = strtod(text, &end);
 	const char *unit;
 
-	if (end == text || n < 0 || *end == '\0' || end[1] != '\0' || (unit = strchr(units, *end)) == NULL)
+	/* Letters and signs that strtod reads are no time. */
+	if (!isdigit((unsigned char)*text) || *end == '\0' || end[1] != '\0' || (unit = strchr(units, *end)) == NULL)
 		return false;
 	*seconds = n * lengths[unit - units];
-	return true;
+	return isfinite(*seconds);
 }
 
 /* A date, a time of today, or both. */
 static bool
 read_date(const char *text, time_t now, time_t *t)
 {
-	static const char *const formats[] = {"%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d",
-	    "%H:%M:%S", "%H:%M"};
+	static const char *const formats[] = {"%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S",
+	    "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%H:%M:%S", "%H:%M"};
 	struct tm today;
 
 	localtime_r(&now, &today);
@@ -53,7 +55,7 @@ ctl_add_since(json_t *request, const char *since, struct err *e)
 	if (since[strspn(since, "0123456789")] == '\0' && strlen(since) < 19)
 		json_object_set_new(request, "since_seq", json_integer(strtoll(since, NULL, 10)));
 	else if (read_ago(since, &ago))
-		json_object_set_new(request, "since_time", json_real((double)now - ago));
+		json_object_set_new(request, "since_time", json_real(fmax(0, (double)now - ago)));
 	else if (read_date(since, now, &t))
 		json_object_set_new(request, "since_time", json_integer(t));
 	else

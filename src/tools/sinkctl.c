@@ -1,11 +1,13 @@
 /* sinkctl: asks a running sinkd, over its control socket. */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/commands.h"
+#include "base/log.h"
 #include "stream/digest.h"
 #include "tools/ctl.h"
 
@@ -153,9 +155,18 @@ add_number(json_t *o, const char *name, const char *option, const char *text, st
 	if (text == NULL)
 		return 0;
 	v = strtod(text, &end);
-	if (end == text || *end != '\0')
+	if (end == text || *end != '\0' || !isfinite(v))
 		return err_set(e, EX_USAGE, "--%s must be a number, not '%s'", option, text);
 	json_object_set_new(o, name, json_real(v));
+	return 0;
+}
+
+/* Text that was given, or nothing. */
+static int
+add_string(json_t *o, const char *name, const char *what, const char *text, struct err *e)
+{
+	if (text != NULL && json_object_set_new(o, name, json_string(text)) < 0)
+		return err_set(e, EX_USAGE, "%s is not valid UTF-8", what);
 	return 0;
 }
 
@@ -195,9 +206,8 @@ add_reply(json_t *o, const struct ctl_settings *s, struct err *e)
 static int
 make_ask(json_t *o, const struct ctl_settings *s, const char *words, struct err *e)
 {
-	json_object_set_new(o, "text", json_string(words));
-	if (json_object_get(o, "text") == NULL)
-		return err_set(e, EX_USAGE, "the question is not valid UTF-8");
+	if (add_string(o, "text", "the question", words, e) < 0)
+		return -1;
 	if (s->join)
 		json_object_set_new(o, "join", json_true());
 	json_object_set_new(o, "stream", json_true());
@@ -226,12 +236,11 @@ static int
 make_watch(json_t *o, const struct ctl_settings *s, const char *words, struct err *e)
 {
 	(void)words;
-	if (s->source != NULL)
-		json_object_set_new(o, "source", json_string(s->source));
-	if (s->text != NULL)
-		json_object_set_new(o, "text", json_string(s->text));
-	return add_number(o, "surprise", "surprise", s->surprise, e) < 0 ? -1 :
-	    add_number(o, "silent", "silent", s->silent, e);
+	if (add_string(o, "source", "--source", s->source, e) < 0 ||
+	    add_string(o, "text", "--text", s->text, e) < 0 ||
+	    add_number(o, "surprise", "surprise", s->surprise, e) < 0)
+		return -1;
+	return add_number(o, "silent", "silent", s->silent, e);
 }
 
 static int
@@ -316,6 +325,18 @@ check_refusal(const json_t *own, struct err *e)
 	    reason == NULL ? "the daemon refuses" : reason);
 }
 
+/* An answer that the model did not end itself looks whole, or broken. */
+static void
+tell_cut(const json_t *own)
+{
+	const char *end = json_string_value(json_object_get(own, "end"));
+
+	if (end != NULL && strcmp(end, "length") == 0)
+		log_message(LOG_NOTICE, "that was cut off: no more tokens were allowed");
+	else if (end != NULL && strcmp(end, "time") == 0)
+		log_message(LOG_NOTICE, "that was cut off: the time was over");
+}
+
 static void
 show_answer(struct shown *s, const json_t *own, const char *type)
 {
@@ -345,7 +366,9 @@ take_line(struct shown *s, const char *text, size_t len, struct err *e)
 		json_decref(line);
 		return err_set(e, EX_DATAERR, "the daemon's line has no member %s, see --key", s->settings->key);
 	}
-	if ((rc = check_refusal(own, e)) == 0 && strcmp(type, "ok") != 0) {
+	if ((rc = check_refusal(own, e)) < 0 && s->settings->json)
+		fwrite(text, 1, len, stdout);
+	else if (rc == 0 && strcmp(type, "ok") != 0) {
 		if (s->settings->json)
 			fwrite(text, 1, len, stdout);
 		else if (strcmp(type, "delta") == 0 || strcmp(type, "reply") == 0)
@@ -353,6 +376,8 @@ take_line(struct shown *s, const char *text, size_t len, struct err *e)
 		else
 			ctl_show(line, own, s->color);
 		fflush(stdout);
+		if (!s->settings->json)
+			tell_cut(own);
 		s->lines++;
 		rc = (last != NULL && strcmp(type, last) == 0) ||
 		    (s->settings->count > 0 && s->lines == s->settings->count);
