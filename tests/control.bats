@@ -326,6 +326,22 @@ stuffed()
 	exec 9<&-
 }
 
+@test "digests by the clock behind a reader that does not read: few, in order, and every event is in one" {
+	for ((i = 0; i < 1800; i++)); do event web "request $i of some length"; done >log
+	mkfifo out
+	exec 9<>out
+	daemon --follow log --from start --control ctl --digest-interval 1 >out
+	until_true stuffed
+	sleep 3
+	[ -n "$(sinkctl ask -n 5 -T 3 --seed 1 what)" ]
+	timeout 60 sed -u '/"type":"event","seq":1800,/q' <&9 >seen
+	timeout 3 cat <&9 >>seen || true
+	[ "$(jq .sinkd.seq seen | grep -c '^[0-9]')" -eq 1800 ]
+	jq -es '[.[].sinkd | select(.type == "digest")] | length >= 1 and length <= 12 and .[0].from == 1 and
+		([.[:-1], .[1:]] | transpose | all(.[0].to + 1 == .[1].from)) and .[-1].to == 1800' seen
+	exec 9<&-
+}
+
 @test "reloading: what may change does, an invalid configuration changes nothing, the output is opened anew" {
 	printf 'patience = 60\nmax-peers = 5\n' >conf
 	daemon --config conf --socket sock --output out --control ctl
