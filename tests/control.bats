@@ -263,11 +263,19 @@ clients_are()
 		COMP_WORDS=("$2/sinkctl" "d"); COMP_CWORD=1; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"
 		COMP_WORDS=("$2/sinkctl" digest --si); COMP_CWORD=2; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"
 		. "$1/completion/sinkd"
-		COMP_WORDS=("$2/sinkd" --digest-s); COMP_CWORD=1; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"' \
+		COMP_WORDS=("$2/sinkd" --digest-s); COMP_CWORD=1; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"
+		COMP_WORDS=("$2/sinkctl" digest --style e); COMP_CWORD=3; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"
+		COMP_WORDS=("$2/sinkctl" ask --color = n); COMP_CWORD=4; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"
+		COMP_WORDS=("$2/sinkd" --policy =); COMP_CWORD=2; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"
+		COMP_WORDS=("$2/sinkd" --follow "$1/conf"); COMP_CWORD=2; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"' \
 		bash "$SRC" "$BUILD"
 	[ "${lines[0]}" = digest ]
 	[ "${lines[1]}" = --since ]
 	[ "${lines[2]}" = '--digest-schema --digest-style' ]
+	[ "${lines[3]}" = extract ]
+	[ "${lines[4]}" = never ]
+	[ "${lines[5]}" = 'sink window dense recompute' ]
+	[[ " ${lines[6]} " == *" $SRC/configure.ac "* ]]
 }
 
 @test "metrics, and a page without scripts on which text of events is text" {
