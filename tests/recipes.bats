@@ -11,6 +11,11 @@ setup()
 	PATH=$BUILD:$PATH
 }
 
+teardown()
+{
+	end_processes
+}
+
 example()
 {
 	timeout 120 "$SRC/examples/$1" "${@:2}" 3>&-
@@ -47,4 +52,22 @@ example()
 	for name in web database backup; do
 		[ "$(sed -nE "s/^$name got back event [0-9]+: step ([0-9]) is done, surprise .*/\\1/p" out | tr -d '\n')" = 12345 ]
 	done
+}
+
+# is_empty DIR
+is_empty()
+{
+	[ -z "$(ls -A "$1")" ]
+}
+
+@test "a signal ends an example's daemon and removes its files" {
+	mkdir tmp
+	mkfifo typed
+	exec 8<>typed
+	TMPDIR=$PWD/tmp "$SRC/examples/assistant" "${tiny[@]}" <typed >out 2>err 3>&- &
+	pids+=($!)
+	until_true grep -q '>' err
+	kill -TERM $!
+	until_true is_empty tmp
+	exec 8>&-
 }
