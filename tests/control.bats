@@ -280,10 +280,10 @@ clients_are()
 
 @test "metrics, and a page without scripts on which text of events is text" {
 	start --digest-every 5
-	event web '<script>alert(1)</script>' | talk sock >/dev/null
+	{ event web '<script>alert(1)</script>'; event web 'red \u001b[31m \u009b31m \u007f end'; } | talk sock >/dev/null
 	http /metrics >metrics
 	grep -q '^HTTP/1.1 200' metrics
-	grep -q '^sinkd_events_total 6' metrics
+	grep -q '^sinkd_events_total 7' metrics
 	grep -q '^sinkd_digests_total 1' metrics
 	grep -q '^sinkd_surprise{quantile="0.9"} [0-9]' metrics
 	# Every sample has its TYPE before it.
@@ -292,6 +292,7 @@ clients_are()
 	http / >page
 	grep -q 'http-equiv="refresh"' page
 	grep -q '&#60;script&#62;alert' page
+	grep -q "$(printf 'web: red \357\277\275\[31m \357\277\27531m \357\277\275 end')" page
 	no grep -q '<script' page
 	http /other | grep -q '^HTTP/1.1 404'
 }

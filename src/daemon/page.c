@@ -23,12 +23,17 @@ add_text(struct evbuffer *out, const char *text)
 {
 	for (const char *p = text; *p != '\0'; p++) {
 		unsigned char c = (unsigned char)*p;
+		/* U+0080 to U+009F, control characters as well, are c2 80 to c2 9f. */
+		bool c1 = c == 0xc2 && (unsigned char)p[1] >> 5 == 4;
 
 		if (c == '<' || c == '>' || c == '&' || c == '"' || c == '\'')
 			evbuffer_add_printf(out, "&#%d;", c);
-		else if (c < 0x20 || c == 0x7f)
-			evbuffer_add(out, c == '\n' ? " " : "\xef\xbf\xbd", c == '\n' ? 1 : 3);
-		else
+		else if (c == '\n')
+			evbuffer_add(out, " ", 1);
+		else if (c < 0x20 || c == 0x7f || c1) {
+			evbuffer_add(out, "\xef\xbf\xbd", 3);
+			p += c1;
+		} else
 			evbuffer_add(out, p, 1);
 	}
 }
