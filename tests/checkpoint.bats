@@ -184,11 +184,13 @@ killed()
 	mkfifo pipe
 	exec 9<>pipe
 	daemon --follow log --from start --state state --control ctl --patience 1 >pipe
+	IFS= read -r -t 120 -u 9 line
 	settled bytes consumed "$pid"
 	stop
 	[ "$status" -eq 74 ]
 	grep -q 'nothing was taken from standard output for 1 s' err
-	timeout 1 cat <&9 >first || true
+	echo "$line" >first
+	timeout 1 cat <&9 >>first || true
 	head -c "$(wc -c <first)" whole | cmp - first
 	daemon --follow log --from start --state state >pipe
 	timeout 120 head -n 3000 <&9 >second
@@ -354,6 +356,7 @@ copied()
 	mkfifo pipe
 	exec 9<>pipe
 	daemon --follow log --from start --state state --control ctl >pipe
+	read -r -t 120 -u 9 line
 	settled bytes consumed "$pid"
 	from=$SECONDS
 	kill -TERM "$pid"
