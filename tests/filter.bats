@@ -111,6 +111,21 @@ check()
 	cmp <("$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/a") <(cat "$BATS_TEST_TMPDIR/a" | "$sinkd" "${tiny[@]}")
 }
 
+@test "the code path can be chosen: plain agrees with the fastest, an unknown one is refused" {
+	head -n 40 "$samples/rhel91_boot.jsonl" >"$BATS_TEST_TMPDIR/in.jsonl"
+	surprises()
+	{
+		"$sinkd" "${tiny[@]}" "$@" "$BATS_TEST_TMPDIR/in.jsonl" | jq -c '[.sinkd.seq, .sinkd.tokens, .sinkd.surprise]'
+	}
+	surprises --path plain >"$BATS_TEST_TMPDIR/plain"
+	[ "$(wc -l <"$BATS_TEST_TMPDIR/plain")" -eq 40 ]
+	paste -d ' ' "$BATS_TEST_TMPDIR/plain" <(surprises) |
+		jq -s -e '[range(0; length; 2) as $i | .[$i][0:2] == .[$i + 1][0:2] and (.[$i][2] - .[$i + 1][2] | fabs) < 0.05] | all'
+	run "$sinkd" "${tiny[@]}" --path nowhere /dev/null
+	[ "$status" -eq 64 ]
+	[[ $output == *"code path 'nowhere' is not available"* ]]
+}
+
 @test "one by one and all at once give the same bytes, each answered at once" {
 	head -n 120 "$samples/rhel91_boot.jsonl" >"$BATS_TEST_TMPDIR/in.jsonl"
 	"$sinkd" "${tiny[@]}" --threads 2 <"$BATS_TEST_TMPDIR/in.jsonl" >"$BATS_TEST_TMPDIR/at_once"

@@ -67,7 +67,13 @@ static const struct option_row rows[] = {
 		.name = "device", .type = OPTION_CHOICE, .offset = AT(device), .fallback = "auto",
 		.choices = device_names,
 		.help = "What computes. auto: a GPU where the CUDA module and its driver find one with enough "
-		    "memory, else the CPU.",
+		    "memory, unless --path is given, else the CPU.",
+	},
+	{
+		.name = "path", .type = OPTION_STRING, .argument = "name", .offset = AT(path),
+		.help = "Code path of the CPU: plain, generic, avx2, avx512, avx512vnni or avx512bf16; without it the fastest "
+		    "of these that the processor runs. Also onednn, bfloat16 products by that library, which uses AMX; it "
+		    "makes machine code as it runs, which the unit's MemoryDenyWriteExecute forbids.",
 	},
 	{
 		.name = "gpu", .type = OPTION_INT, .argument = "number", .offset = AT(gpu), .fallback = "0", .max = 1024,
@@ -343,6 +349,7 @@ fill_worker(struct settings *s)
 	c->window = (int32_t)s->window;
 	c->threads = (int32_t)s->threads;
 	c->device = device_names[s->device];
+	c->path = s->path;
 	c->gpu = (int32_t)s->gpu;
 	c->fork_tokens = ASIDE_TOKENS;
 	c->block = s->rolling ? (int32_t)s->rolling_tokens : 0;

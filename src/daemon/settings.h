@@ -19,7 +19,7 @@ struct settings {
 	/* as given */
 	char *model, *pin, *key, *text_field, *source_field, *config;
 	char *follow, *journal_match, *journal_directory, *socket, *control, *metrics, *socket_mode, *output, *state;
-	char *system, *digest_schema;
+	char *system, *digest_schema, *path;
 	int policy; /* enum policy */
 	int format; /* enum reader_format */
 	int device;
