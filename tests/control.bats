@@ -41,7 +41,7 @@ request()
 # http PATH [HEADER]: what GET gives.
 http()
 {
-	printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" "${2-localhost}" | socat -t 10 - UNIX:m
+	printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" "${2-localhost}" | socat -t 30 - UNIX:m
 }
 
 start()
@@ -295,6 +295,25 @@ clients_are()
 	grep -q "$(printf 'web: red \357\277\275\[31m \357\277\27531m \357\277\275 end')" page
 	no grep -q '<script' page
 	http /other | grep -q '^HTTP/1.1 404'
+}
+
+@test "metrics: a connection that cannot be taken for want of descriptors waits, and so does the loop" {
+	need "$(command -v prlimit)"
+	start
+	for ((i = 0; i < 12; i++)); do
+		socat -u UNIX:m - >/dev/null 3>&- &
+		pids+=($!)
+	done
+	until_true connections ./m 12
+	prlimit --pid "$pid" --nofile="$(find "/proc/$pid/fd" -lname '*' | wc -l)"
+	socat -u UNIX:m - >/dev/null 3>&- &
+	pids+=($!)
+	until_true grep -q 'cannot take a connection for metrics now' err
+	used=$(ticks "$pid")
+	sleep 2
+	[ "$(ticks "$pid")" -le $((used + 10)) ]
+	# Those who say nothing are closed after ten seconds, and then there is room again.
+	http /metrics | grep -q '^sinkd_events_total 5'
 }
 
 @test "the page in a browser shows rates, digests and events" {

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "daemon/listener.h"
 
 enum { TIMEOUT = 10, HEADERS = 8192 };
@@ -149,6 +151,35 @@ on_request(struct evhttp_request *q, void *arg)
 
 /* ---- start and end -------------------------------------------------- */
 
+static void
+on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	evconnlistener_enable(arg);
+}
+
+/* There are no descriptors left, say: without a pause the loop would do nothing but try again. */
+static void
+on_accept_failed(struct evconnlistener *l, void *http)
+{
+	static const struct timeval later = {1, 0};
+
+	(void)http;
+	log_message(LOG_WARNING, "cannot take a connection for metrics now: %s", strerror(errno));
+	if (event_base_once(evconnlistener_get_base(l), -1, EV_TIMEOUT, on_retry, l, &later) == 0)
+		evconnlistener_disable(l);
+}
+
+/* Returns false if there is no such socket. */
+static bool
+accept_from(struct evhttp_bound_socket *s)
+{
+	if (s != NULL)
+		evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(s), on_accept_failed);
+	return s != NULL;
+}
+
 static int
 listen_at(struct metrics *m, int handed, const char *address, unsigned mode, struct err *e)
 {
@@ -159,7 +190,7 @@ listen_at(struct metrics *m, int handed, const char *address, unsigned mode, str
 		if ((handed >= 0 ? listener_adopt(&m->listener, handed, e) :
 		    listener_open(&m->listener, address, mode, e)) < 0)
 			return -1;
-		if (evhttp_accept_socket_with_handle(m->http, m->listener.fd) == NULL)
+		if (!accept_from(evhttp_accept_socket_with_handle(m->http, m->listener.fd)))
 			return err_set(e, EX_OSERR, "cannot serve metrics");
 		m->listener.fd = -1; /* the server's now */
 		return 0;
@@ -168,7 +199,7 @@ listen_at(struct metrics *m, int handed, const char *address, unsigned mode, str
 	if (*end != '\0' || port < 1 || port > 65535)
 		return err_set(e, EX_USAGE, "--metrics must be a path with a slash or a port, not '%s'", address);
 	m->tcp = true;
-	if (evhttp_bind_socket_with_handle(m->http, "127.0.0.1", (ev_uint16_t)port) == NULL)
+	if (!accept_from(evhttp_bind_socket_with_handle(m->http, "127.0.0.1", (ev_uint16_t)port)))
 		return err_set(e, EX_UNAVAILABLE, "cannot listen on port %ld of 127.0.0.1: %s", port, strerror(errno));
 	return 0;
 }
