@@ -129,6 +129,17 @@ ppl()
 	DNNL_MAX_CPU_ISA=avx512_core refuses 69 "bfloat16 kernel" command logits --path onednn
 }
 
+@test "oneDNN is loaded by who names its path, and if it is not there a sentence says so" {
+	command logits --path onednn || skip "not built, or no processor for it"
+	[ -z "$(ldd "$sinkeval" | grep -E 'libdnnl|libgomp')" ]
+	# Found before the library, and none itself.
+	mkdir "$tmp/lib"
+	echo >"$tmp/lib/libdnnl.so.2"
+	export LD_LIBRARY_PATH=$tmp/lib
+	refuses 69 "oneDNN cannot be loaded: .*libdnnl" command logits --path onednn
+	command logits
+}
+
 @test "a context that cannot be is a usage error with its reason" {
 	for name in $computing; do
 		refuses 64 "policy" command "$name" --policy bogus

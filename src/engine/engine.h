@@ -135,8 +135,8 @@ void context_options_init(struct context_options *o);
  * needs is allocated here (dense: grows later). One thread at a time.
  * Returns NULL with *e set: EX_USAGE (options that cannot work with this
  * model, or a code path that is not there), EX_UNAVAILABLE (no such GPU, or no
- * module, driver for it; oneDNN's sums cannot be used here), EX_OSERR (no
- * memory).
+ * module, driver for it; oneDNN is not there, or its sums cannot be used
+ * here), EX_OSERR (no memory).
  */
 struct context *context_new(struct model *m, const struct context_options *o, struct err *e);
 void context_free(struct context *c);

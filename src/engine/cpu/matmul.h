@@ -24,7 +24,10 @@ matmul_pad(int64_t cols)
 struct matmul; /* the library's state: of one backend, for so many threads */
 
 struct matmul_ops {
-	/* NULL with *e set: EX_UNAVAILABLE (its sums depend on the number of rows here, or it has no kernel), EX_OSERR. */
+	/*
+	 * NULL with *e set: EX_UNAVAILABLE (the library is not there, has no kernel, or its sums depend on the number of
+	 * rows here), EX_OSERR.
+	 */
 	struct matmul *(*open)(int threads, struct err *e);
 	void (*close)(struct matmul *m); /* may be NULL */
 

@@ -5,7 +5,6 @@
  * used: the same row must get the same bits (batched = streamed).
  */
 #include <assert.h>
-#include <oneapi/dnnl/dnnl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,11 +12,8 @@
 #include "base/random.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/matmul.h"
+#include "engine/cpu/onednn_load.h"
 #include "engine/quant.h"
-
-/* Of libgomp, which Debian's oneDNN runs on; clang brings no omp.h that would declare them. */
-int omp_get_max_threads(void);
-void omp_set_num_threads(int n);
 
 enum {
 	SIZES = 9,                /* products have 1, 2, 4 ... */
@@ -40,6 +36,7 @@ struct shape {
 };
 
 struct matmul {
+	struct onednn lib;
 	int threads;
 	dnnl_engine_t engine;
 	dnnl_stream_t *streams;      /* [threads] */
@@ -55,9 +52,9 @@ free_shape(struct matmul *m, struct shape *s)
 {
 	for (int i = 0; s->arguments != NULL && i < m->threads * SIZES; i++)
 		for (int j = 0; j < ARGUMENTS; j++)
-			dnnl_memory_destroy(s->arguments[i].a[j].memory);
+			m->lib.dnnl_memory_destroy(s->arguments[i].a[j].memory);
 	for (int i = 0; i < SIZES; i++)
-		dnnl_primitive_destroy(s->products[i]);
+		m->lib.dnnl_primitive_destroy(s->products[i]);
 	free(s->arguments);
 }
 
@@ -70,13 +67,13 @@ close_onednn(struct matmul *m)
 		free_shape(m, &m->shapes[i]);
 	for (int i = 0; i < m->threads; i++) {
 		if (m->streams != NULL)
-			dnnl_stream_destroy(m->streams[i]);
+			m->lib.dnnl_stream_destroy(m->streams[i]);
 		if (m->results != NULL)
 			free(m->results[i]);
 		if (m->scratch != NULL)
 			free(m->scratch[i]);
 	}
-	dnnl_engine_destroy(m->engine);
+	m->lib.dnnl_engine_destroy(m->engine);
 	free(m->streams);
 	free(m->results);
 	free(m->scratch);
@@ -142,12 +139,12 @@ static void
 execute(struct matmul *m, const struct shape *s, int size, int worker, const uint16_t *x, const void *tile, float *y)
 {
 	const struct arguments *a = &s->arguments[worker * SIZES + size];
-	dnnl_status_t status = dnnl_memory_set_data_handle(a->a[X].memory, (void *)(uintptr_t)x);
+	dnnl_status_t status = m->lib.dnnl_memory_set_data_handle(a->a[X].memory, (void *)(uintptr_t)x);
 
-	status |= dnnl_memory_set_data_handle(a->a[WEIGHTS].memory, (void *)(uintptr_t)tile);
-	status |= dnnl_memory_set_data_handle(a->a[Y].memory, y);
-	status |= dnnl_memory_set_data_handle(a->a[SCRATCH].memory, m->scratch[worker]);
-	status |= dnnl_primitive_execute(s->products[size], m->streams[worker], ARGUMENTS, a->a);
+	status |= m->lib.dnnl_memory_set_data_handle(a->a[WEIGHTS].memory, (void *)(uintptr_t)tile);
+	status |= m->lib.dnnl_memory_set_data_handle(a->a[Y].memory, y);
+	status |= m->lib.dnnl_memory_set_data_handle(a->a[SCRATCH].memory, m->scratch[worker]);
+	status |= m->lib.dnnl_primitive_execute(s->products[size], m->streams[worker], ARGUMENTS, a->a);
 	assert(status == dnnl_success);
 }
 
@@ -181,23 +178,23 @@ product(struct matmul *m, int worker, const uint16_t *x, int n, int64_t cols, co
 
 /* Is it a kernel over panels, as those for AMX are? What oneDNN has besides is slow, or its sums depend on the rows. */
 static bool
-is_blocked(const_dnnl_primitive_desc_t d)
+is_blocked(const struct matmul *m, const_dnnl_primitive_desc_t d)
 {
 	const char *name = NULL;
 
-	return dnnl_primitive_desc_query(d, dnnl_query_impl_info_str, 0, &name) == dnnl_success &&
+	return m->lib.dnnl_primitive_desc_query(d, dnnl_query_impl_info_str, 0, &name) == dnnl_success &&
 	    strncmp(name, "brg", 3) == 0;
 }
 
 /* The operands of a product of so many rows and columns, in the order of enum { X, WEIGHTS, Y }. */
 static dnnl_status_t
-describe(int64_t rows, int64_t cols, dnnl_memory_desc_t md[SCRATCH])
+describe(const struct matmul *m, int64_t rows, int64_t cols, dnnl_memory_desc_t md[SCRATCH])
 {
 	dnnl_dims_t x = { rows, cols }, weights = { cols, TILE }, y = { rows, TILE };
-	dnnl_status_t status = dnnl_memory_desc_init_by_tag(&md[X], 2, x, dnnl_bf16, dnnl_ab);
+	dnnl_status_t status = m->lib.dnnl_memory_desc_init_by_tag(&md[X], 2, x, dnnl_bf16, dnnl_ab);
 
-	status |= dnnl_memory_desc_init_by_tag(&md[WEIGHTS], 2, weights, dnnl_bf16, dnnl_BA16a16b2a);
-	return status | dnnl_memory_desc_init_by_tag(&md[Y], 2, y, dnnl_f32, dnnl_ab);
+	status |= m->lib.dnnl_memory_desc_init_by_tag(&md[WEIGHTS], 2, weights, dnnl_bf16, dnnl_BA16a16b2a);
+	return status | m->lib.dnnl_memory_desc_init_by_tag(&md[Y], 2, y, dnnl_f32, dnnl_ab);
 }
 
 /* One scratch for all products of a thread. What oneDNN keeps itself is for the thread that made them. */
@@ -226,7 +223,7 @@ make_arguments(struct matmul *m, struct shape *s, int size, const dnnl_memory_de
 			dnnl_exec_arg_t *a = &s->arguments[i * SIZES + size].a[j];
 
 			a->arg = names[j];
-			status |= dnnl_memory_create(&a->memory, md[j], m->engine, DNNL_MEMORY_NONE);
+			status |= m->lib.dnnl_memory_create(&a->memory, md[j], m->engine, DNNL_MEMORY_NONE);
 		}
 	return status;
 }
@@ -238,29 +235,30 @@ make_product(struct matmul *m, struct shape *s, int size, struct err *e)
 	dnnl_matmul_desc_t operation;
 	dnnl_primitive_attr_t attributes = NULL;
 	dnnl_primitive_desc_t d = NULL;
-	dnnl_status_t status = describe(1 << size, s->cols, md);
+	dnnl_status_t status = describe(m, 1 << size, s->cols, md);
 	int result = -1;
 
-	status |= dnnl_primitive_attr_create(&attributes);
+	status |= m->lib.dnnl_primitive_attr_create(&attributes);
 	if (status == dnnl_success)
-		status = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
-	status |= dnnl_matmul_desc_init(&operation, &md[X], &md[WEIGHTS], NULL, &md[Y]);
+		status = m->lib.dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
+	status |= m->lib.dnnl_matmul_desc_init(&operation, &md[X], &md[WEIGHTS], NULL, &md[Y]);
 	if (status != dnnl_success ||
-	    dnnl_primitive_desc_create(&d, &operation, attributes, m->engine, NULL) != dnnl_success || !is_blocked(d)) {
+	    m->lib.dnnl_primitive_desc_create(&d, &operation, attributes, m->engine, NULL) != dnnl_success ||
+	    !is_blocked(m, d)) {
 		err_set(e, EX_UNAVAILABLE, "oneDNN has no bfloat16 kernel of its own for this processor");
 	} else {
-		const dnnl_memory_desc_t *scratch = dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
+		const dnnl_memory_desc_t *scratch = m->lib.dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
 		const dnnl_memory_desc_t *const all[ARGUMENTS] = { &md[X], &md[WEIGHTS], &md[Y], scratch };
 
-		if (dnnl_primitive_create(&s->products[size], d) != dnnl_success ||
+		if (m->lib.dnnl_primitive_create(&s->products[size], d) != dnnl_success ||
 		    make_arguments(m, s, size, all) != dnnl_success ||
-		    grow_scratch(m, dnnl_memory_desc_get_size(scratch)) < 0)
+		    grow_scratch(m, m->lib.dnnl_memory_desc_get_size(scratch)) < 0)
 			err_set(e, EX_OSERR, "out of memory for oneDNN's products");
 		else
 			result = 0;
 	}
-	dnnl_primitive_desc_destroy(d);
-	dnnl_primitive_attr_destroy(attributes);
+	m->lib.dnnl_primitive_desc_destroy(d);
+	m->lib.dnnl_primitive_attr_destroy(attributes);
 	return result;
 }
 
@@ -311,7 +309,7 @@ static int
 prepare(struct matmul *m, int64_t cols, struct err *e)
 {
 	struct shape s = { .cols = matmul_pad(cols) }, *shapes;
-	int threads = omp_get_max_threads(), result = 0;
+	int threads = m->lib.omp_get_max_threads(), result = 0;
 
 	if (find_shape(m, cols) != NULL)
 		return 0;
@@ -324,10 +322,10 @@ prepare(struct matmul *m, int64_t cols, struct err *e)
 		return err_set(e, EX_OSERR, "out of memory for oneDNN's products");
 	}
 	/* A product keeps for ever the number of threads that its maker might have used: one, it is a worker's own. */
-	omp_set_num_threads(1);
+	m->lib.omp_set_num_threads(1);
 	for (int i = 0; i < SIZES && result == 0; i++)
 		result = make_product(m, &s, i, e);
-	omp_set_num_threads(threads);
+	m->lib.omp_set_num_threads(threads);
 	if (result == 0)
 		result = check_sums(m, &s, e);
 	if (result == 0)
@@ -340,7 +338,7 @@ prepare(struct matmul *m, int64_t cols, struct err *e)
 static bool
 allocate(struct matmul *m)
 {
-	if (dnnl_engine_create(&m->engine, dnnl_cpu, 0) != dnnl_success)
+	if (m->lib.dnnl_engine_create(&m->engine, dnnl_cpu, 0) != dnnl_success)
 		return false;
 	m->streams = calloc((size_t)m->threads, sizeof(*m->streams));
 	m->results = calloc((size_t)m->threads, sizeof *m->results);
@@ -350,7 +348,7 @@ allocate(struct matmul *m)
 	for (int i = 0; i < m->threads; i++) {
 		m->results[i] = cpu_alloc(ROWS * TILE * sizeof *m->results[i]);
 		if (m->results[i] == NULL ||
-		    dnnl_stream_create(&m->streams[i], m->engine, dnnl_stream_default_flags) != dnnl_success)
+		    m->lib.dnnl_stream_create(&m->streams[i], m->engine, dnnl_stream_default_flags) != dnnl_success)
 			return false;
 	}
 	return true;
@@ -361,9 +359,16 @@ open_onednn(int threads, struct err *e)
 {
 	struct matmul *m = calloc(1, sizeof *m);
 
-	if (m != NULL)
-		m->threads = threads;
-	if (m == NULL || !allocate(m))
+	if (m == NULL) {
+		err_set(e, EX_OSERR, "out of memory for oneDNN");
+		return NULL;
+	}
+	if (onednn_load(&m->lib, e) < 0) {
+		free(m);
+		return NULL;
+	}
+	m->threads = threads;
+	if (!allocate(m))
 		err_set(e, EX_OSERR, "out of memory for oneDNN");
 	else if (prepare(m, PROBE_COLUMNS, e) == 0)
 		return m;
