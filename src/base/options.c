@@ -15,7 +15,7 @@
 
 /* getopt_long's values for long options: row r is ROW + r, beyond any letter. */
 enum { ROW = 0x1000, ROW_HELP = 0x2000, ROW_VERSION = 0x2001 };
-enum { ROWS_MAX = 64 };
+enum { ROWS_MAX = 64, LIST = 256 };
 
 static int
 row_count(const struct options *o)
@@ -82,21 +82,30 @@ set_flag(const struct option_row *r, const char *text, bool *out, int code, cons
 	return 0;
 }
 
-static int
-set_choice(const struct option_row *r, const char *text, int *out, int code, const char *where, struct err *e)
+/* "a, b or c". */
+static void
+list_choices(const struct option_row *r, char *list, size_t size)
 {
-	char list[256] = "";
-
+	list[0] = '\0';
 	for (int i = 0; r->choices[i] != NULL; i++) {
 		const char *comma = i == 0 ? "" : r->choices[i + 1] == NULL ? " or " : ", ";
 		size_t used = strlen(list);
 
+		snprintf(list + used, size - used, "%s%s", comma, r->choices[i]);
+	}
+}
+
+static int
+set_choice(const struct option_row *r, const char *text, int *out, int code, const char *where, struct err *e)
+{
+	char list[LIST];
+
+	for (int i = 0; r->choices[i] != NULL; i++)
 		if (strcmp(text, r->choices[i]) == 0) {
 			*out = i;
 			return 0;
 		}
-		snprintf(list + used, sizeof list - used, "%s%s", comma, r->choices[i]);
-	}
+	list_choices(r, list, sizeof list);
 	return err_set(e, code, "%s%s%s must be %s, not '%s'", where, dashes(code), r->name, list, text);
 }
 
@@ -181,8 +190,12 @@ refuse(const struct options *o, int result, char **argv, struct err *e)
 
 	if (result == ':') {
 		const struct option_row *r = find_row(o, optopt);
+		char list[LIST];
 
-		return err_set(e, EX_USAGE, "--%s needs an argument: %s", r->name, r->argument);
+		if (r->type != OPTION_CHOICE)
+			return err_set(e, EX_USAGE, "--%s needs an argument: %s", r->name, r->argument);
+		list_choices(r, list, sizeof list);
+		return err_set(e, EX_USAGE, "--%s needs an argument: %s", r->name, list);
 	}
 	if (optopt == 0)
 		return err_set(e, EX_USAGE, "unknown option '%s'; %s --help lists them all", word, o->program);

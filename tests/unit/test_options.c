@@ -104,6 +104,7 @@ test_refusals(void **state)
 	refuses("-o x --frob", EX_USAGE, "unknown option '--frob'");
 	refuses("-o x -z", EX_USAGE, "unknown option '-z'");
 	refuses("-o x --model", EX_USAGE, "--model needs an argument: file");
+	refuses("-o x --policy", EX_USAGE, "--policy needs an argument: sink, window or dense");
 	refuses("-o", EX_USAGE, "--output needs an argument");
 	refuses("-o x --quiet=maybe", EX_USAGE, "--quiet must be yes or no");
 	refuses("-o x --version=3", EX_USAGE, "takes no argument");
