@@ -27,18 +27,6 @@ events()
 	}'
 }
 
-# sinkctl ARG...: at ctl.
-sinkctl()
-{
-	"$BUILD/sinkctl" "$1" --socket ctl "${@:2}"
-}
-
-# has_lines FILE N
-has_lines()
-{
-	[ "$(wc -l <"$1")" -ge "$2" ]
-}
-
 @test "ended and started again, it writes what it would have written" {
 	events 600 >all
 	head -n 300 all >log

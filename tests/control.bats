@@ -20,12 +20,6 @@ event()
 	printf '{"source":"%s","text":"%s"}\n' "$1" "$2"
 }
 
-# sinkctl COMMAND ARG...: at ctl.
-sinkctl()
-{
-	timeout 120 "$BUILD/sinkctl" "$1" --socket ctl "${@:2}"
-}
-
 # state_hash: a number of the stream's state.
 state_hash()
 {

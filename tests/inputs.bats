@@ -15,12 +15,6 @@ teardown()
 	end_processes
 }
 
-# lines FILE N: it has as many.
-lines()
-{
-	[ "$(wc -l <"$1")" -eq "$2" ]
-}
-
 # texts FILE: the events' texts, in one line.
 texts()
 {
@@ -92,7 +86,7 @@ idle()
 # stuffed: the daemon has read all that it may have at once.
 stuffed()
 {
-	"$BUILD/sinkctl" status --socket ctl --json | jq -e '.sinkd.lag.events == 1024' >/dev/null
+	sinkctl status --json | jq -e '.sinkd.lag.events == 1024' >/dev/null
 }
 
 @test "a followed file that is rotated more than once while the daemon is behind" {

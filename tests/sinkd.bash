@@ -151,6 +151,24 @@ talk()
 	socat -t 300 - "UNIX:$1" 3>&-
 }
 
+# sinkctl COMMAND ARG...: at ctl.
+sinkctl()
+{
+	timeout 120 "$BUILD/sinkctl" "$1" --socket ctl "${@:2}"
+}
+
+# lines FILE N: it has as many.
+lines()
+{
+	[ "$(wc -l <"$1")" -eq "$2" ]
+}
+
+# has_lines FILE N: it has as many or more.
+has_lines()
+{
+	[ "$(wc -l <"$1")" -ge "$2" ]
+}
+
 # connections NAME N: the daemon has so many on its socket of that name.
 connections()
 {

@@ -67,8 +67,8 @@ event()
 	printf '{"text":"%s"}\n' "$1" | inside socat -t 60 - UNIX:/run/sinkd/x/events
 }
 
-# has_lines INSTANCE N
-has_lines()
+# has_written INSTANCE N
+has_written()
 {
 	[ "$(inside cat "/var/lib/sinkd/$1/out" | wc -l)" -ge "$2" ]
 }
@@ -154,17 +154,17 @@ has_lines()
 	inside systemctl start sinkd@j.service
 	printf 'one\n' | inside systemd-cat -t probe
 	printf 'other\n' | inside systemd-cat -t another
-	until_true has_lines j 1
+	until_true has_written j 1
 	inside systemctl stop sinkd@j.service
 	printf 'two\nthree\n' | inside systemd-cat -t probe
 	inside systemctl start sinkd@j.service
-	until_true has_lines j 3
+	until_true has_written j 3
 	printf 'four \001\377\n' | inside systemd-cat -t probe
-	until_true has_lines j 4
+	until_true has_written j 4
 	inside systemctl kill -s KILL sinkd@j.service
 	until_true is active ActiveState j
 	printf 'five\n' | inside systemd-cat -t probe
-	until_true has_lines j 5
+	until_true has_written j 5
 	inside cat /var/lib/sinkd/j/out >out
 	[ "$(jq -r 'select(.MESSAGE | type == "string") | .MESSAGE' out | tr '\n' ' ')" = 'one two three five ' ]
 	jq -es '.[3].MESSAGE | type == "array"' out
