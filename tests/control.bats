@@ -261,6 +261,7 @@ clients_are()
 		COMP_WORDS=("$2/sinkctl" digest --style e); COMP_CWORD=3; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"
 		COMP_WORDS=("$2/sinkctl" ask --color = n); COMP_CWORD=4; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"
 		COMP_WORDS=("$2/sinkd" --policy =); COMP_CWORD=2; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"
+		COMP_WORDS=("$2/sinkd" --path = avx512b); COMP_CWORD=3; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"
 		COMP_WORDS=("$2/sinkd" --follow "$1/conf"); COMP_CWORD=2; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"' \
 		bash "$SRC" "$BUILD"
 	[ "${lines[0]}" = digest ]
@@ -269,7 +270,8 @@ clients_are()
 	[ "${lines[3]}" = extract ]
 	[ "${lines[4]}" = never ]
 	[ "${lines[5]}" = 'sink window dense recompute' ]
-	[[ " ${lines[6]} " == *" $SRC/configure.ac "* ]]
+	[ "${lines[6]}" = avx512bf16 ]
+	[[ " ${lines[7]} " == *" $SRC/configure.ac "* ]]
 }
 
 @test "metrics, and a page without scripts on which text of events is text" {

@@ -70,10 +70,10 @@ static const struct option_row rows[] = {
 		    "memory, unless --path is given, else the CPU.",
 	},
 	{
-		.name = "path", .type = OPTION_STRING, .argument = "name", .offset = AT(path),
-		.help = "Code path of the CPU: plain, generic, avx2, avx512, avx512vnni or avx512bf16; without it the fastest "
-		    "of these that the processor runs. Also onednn, bfloat16 products by that library, which uses AMX; it "
-		    "makes machine code as it runs, which the unit's MemoryDenyWriteExecute forbids.",
+		.name = "path", .type = OPTION_CHOICE, .offset = AT(path), .fallback = "auto", .choices = context_paths,
+		.help = "Code path of the CPU. auto: the fastest that the processor runs, but not onednn, bfloat16 products by "
+		    "that library, which uses AMX; it makes machine code as it runs, which the unit's MemoryDenyWriteExecute "
+		    "forbids.",
 	},
 	{
 		.name = "gpu", .type = OPTION_INT, .argument = "number", .offset = AT(gpu), .fallback = "0", .max = 1024,
@@ -349,7 +349,7 @@ fill_worker(struct settings *s)
 	c->window = (int32_t)s->window;
 	c->threads = (int32_t)s->threads;
 	c->device = device_names[s->device];
-	c->path = s->path;
+	c->path = context_paths[s->path];
 	c->gpu = (int32_t)s->gpu;
 	c->fork_tokens = ASIDE_TOKENS;
 	c->block = s->rolling ? (int32_t)s->rolling_tokens : 0;

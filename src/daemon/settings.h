@@ -19,10 +19,10 @@ struct settings {
 	/* as given */
 	char *model, *pin, *key, *text_field, *source_field, *config;
 	char *follow, *journal_match, *journal_directory, *socket, *control, *metrics, *socket_mode, *output, *state;
-	char *system, *digest_schema, *path;
+	char *system, *digest_schema;
 	int policy; /* enum policy */
 	int format; /* enum reader_format */
-	int device;
+	int device, path;
 	int from;     /* enum from */
 	int overload; /* enum overload */
 	int answer;   /* enum producers_answer */

@@ -76,7 +76,7 @@ backend_open(const struct backend_choice *choice, const struct backend_limits *l
 		return NULL;
 	}
 	/* Whoever names a code path means the CPU. */
-	if (strcmp(device, "auto") == 0 && choice->path == NULL) {
+	if (strcmp(device, "auto") == 0 && (choice->path == NULL || strcmp(choice->path, "auto") == 0)) {
 		b = open_cuda(choice, limits, e);
 		if (b != NULL)
 			return b;

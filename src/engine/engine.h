@@ -121,11 +121,17 @@ struct context_options {
 	int32_t threads;     /* 0: one per processor this process may run on */
 	enum kv_type kv;
 	int64_t start;       /* stream position of the first token, normally 0 (a test moves it) */
-	const char *path;    /* code path of the CPU: NULL or "auto", "plain", "generic", "avx2", "avx512", "avx512vnni",
-	                        "avx512bf16"; by name only: "onednn" */
-	const char *device;  /* NULL or "auto": CUDA where it works (and no path is named), else the CPU; "cpu"; "cuda" */
+	const char *path;    /* code path of the CPU, one of context_paths; NULL: "auto" */
+	const char *device;  /* NULL or "auto": CUDA where it works and path is "auto", else the CPU; "cpu"; "cuda" */
 	int32_t gpu;         /* number of the GPU */
 };
+
+/*
+ * The names of all code paths that there are, built here or not: "auto", which
+ * stands for the best of plain to avx512bf16 that the processor runs, these,
+ * and "onednn", which is taken by name only. Ends with NULL.
+ */
+extern const char *const context_paths[];
 
 /* The default options: sink 4 + 1020, one thread per processor. */
 void context_options_init(struct context_options *o);

@@ -42,7 +42,7 @@ eval_new_context(struct model *m, const struct eval_context *o, int32_t fork_tok
 	c.fork_tokens = fork_tokens;
 	c.start = o->start;
 	c.kv = (enum kv_type)o->kv;
-	c.path = o->path;
+	c.path = context_paths[o->path];
 	c.device = eval_devices[o->device];
 	c.gpu = (int32_t)o->gpu;
 	return context_new(m, &c, e);

@@ -23,7 +23,7 @@ struct eval_context {
 	int policy; /* enum policy */
 	int64_t sinks, window, chunk, threads, start;
 	int kv; /* enum kv_type */
-	char *path;
+	int path;
 	int device;
 	int64_t gpu;
 	bool quiet;
@@ -52,9 +52,9 @@ struct eval_context {
 	{ "kv", 0, OPTION_CHOICE, "type", offsetof(struct eval_context, kv), "auto", 0, 0, eval_kv_types, 0, \
 	    "Number format of the cached keys and values. Auto: f32 for models whose weights are F32 or F16, for others " \
 	    "bf16 where the processor multiplies it, else f32; on a GPU f32 for F32 and f16 for all others." }, \
-	{ "path", 0, OPTION_STRING, "name", offsetof(struct eval_context, path), NULL, 0, 0, NULL, 0, \
-	    "Code path: plain, generic, avx2, avx512, avx512vnni or avx512bf16; without it the fastest of these that the " \
-	    "processor runs. Also onednn, bfloat16 products by that library, which uses AMX." }, \
+	{ "path", 0, OPTION_CHOICE, "path", offsetof(struct eval_context, path), "auto", 0, 0, context_paths, 0, \
+	    "Code path of the CPU. Auto: the fastest that the processor runs, but not onednn, bfloat16 products by that " \
+	    "library, which uses AMX." }, \
 	{ "device", 0, OPTION_CHOICE, "device", offsetof(struct eval_context, device), "auto", 0, 0, eval_devices, 0, \
 	    "What computes. Auto: a GPU where the CUDA module and its driver find one with enough memory, unless --path is " \
 	    "given, else the CPU." }, \

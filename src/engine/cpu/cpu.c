@@ -11,10 +11,21 @@
 #include "engine/cpu/copies.h"
 #include "engine/rope.h"
 
-/*
- * The code paths of this build, best first, each with the test that it can run
- * here. What stands behind one that runs anywhere is taken by name only.
- */
+/* What "auto" stands for is the last of PLAIN to BEST that is built and can run here. */
+enum { AUTO, PLAIN, GENERIC, AVX2, AVX512, AVX512VNNI, AVX512BF16, ONEDNN, PATHS, BEST = AVX512BF16 };
+
+const char *const context_paths[] = {
+	[AUTO] = "auto",
+	[PLAIN] = "plain",
+	[GENERIC] = "generic",
+	[AVX2] = "avx2",
+	[AVX512] = "avx512",
+	[AVX512VNNI] = "avx512vnni",
+	[AVX512BF16] = "avx512bf16",
+	[ONEDNN] = "onednn",
+	[PATHS] = NULL,
+};
+
 static bool
 always(void)
 {
@@ -62,41 +73,39 @@ has_avx2(void)
 #endif
 
 static const struct path {
-	const char *name;
-	const struct cpu_kernels *kernels;
+	const struct cpu_kernels *kernels; /* NULL: not built */
 	bool (*usable)(void);
 	const struct matmul_ops *library; /* NULL: none */
-} paths[] = {
-#ifdef HAVE_AVX512BF16
-	{ "avx512bf16", &kernels_avx512bf16, has_avx512bf16, NULL },
-#endif
-#ifdef HAVE_AVX512VNNI
-	{ "avx512vnni", &kernels_avx512vnni, has_avx512vnni, NULL },
+} paths[PATHS] = {
+	[PLAIN] = { &kernels_plain, always, NULL },
+	[GENERIC] = { &kernels_generic, always, NULL },
+#ifdef HAVE_AVX2
+	[AVX2] = { &kernels_avx2, has_avx2, NULL },
 #endif
 #ifdef HAVE_AVX512
-	{ "avx512", &kernels_avx512, has_avx512, NULL },
+	[AVX512] = { &kernels_avx512, has_avx512, NULL },
 #endif
-#ifdef HAVE_AVX2
-	{ "avx2", &kernels_avx2, has_avx2, NULL },
+#ifdef HAVE_AVX512VNNI
+	[AVX512VNNI] = { &kernels_avx512vnni, has_avx512vnni, NULL },
 #endif
-	{ "generic", &kernels_generic, always, NULL },
-	{ "plain", &kernels_plain, always, NULL },
+#ifdef HAVE_AVX512BF16
+	[AVX512BF16] = { &kernels_avx512bf16, has_avx512bf16, NULL },
+#endif
 #ifdef HAVE_ONEDNN
-	{ "onednn", &kernels_avx512bf16, has_avx512bf16, &matmul_onednn },
+	[ONEDNN] = { &kernels_avx512bf16, has_avx512bf16, &matmul_onednn },
 #endif
 };
 
-static const struct path *
+/* Which of paths, or -1 with *e set. */
+static int
 pick_path(const char *name, struct err *e)
 {
-	for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
-		bool wanted = name == NULL || strcmp(name, "auto") == 0 || strcmp(name, paths[i].name) == 0;
+	bool any = name == NULL || strcmp(name, context_paths[AUTO]) == 0;
 
-		if (wanted && paths[i].usable())
-			return &paths[i];
-	}
-	err_set(e, EX_USAGE, "code path '%s' is not available on this processor", name);
-	return NULL;
+	for (int i = any ? BEST : PATHS - 1; i > AUTO; i--)
+		if ((any || strcmp(name, context_paths[i]) == 0) && paths[i].kernels != NULL && paths[i].usable())
+			return i;
+	return err_set(e, EX_USAGE, "code path '%s' is not available on this processor", name);
 }
 
 void *
@@ -384,17 +393,19 @@ count_processors(void)
 struct backend *
 backend_open_cpu(const char *path, int threads, const struct backend_limits *limits, struct err *e)
 {
-	const struct path *p = pick_path(path, e);
+	int picked = pick_path(path, e);
+	const struct path *p;
 	struct cpu *c;
 
-	if (p == NULL)
+	if (picked < 0)
 		return NULL;
+	p = &paths[picked];
 	c = calloc(1, sizeof *c);
 	if (c == NULL) {
 		err_set(e, EX_OSERR, "out of memory for the CPU backend");
 		return NULL;
 	}
-	c->base = (struct backend){ .ops = &cpu_ops, .path = p->name, .threads = threads > 0 ? threads : count_processors(),
+	c->base = (struct backend){ .ops = &cpu_ops, .path = context_paths[picked], .threads = threads > 0 ? threads : count_processors(),
 		.chunk = limits->chunk > 0 ? limits->chunk : CHUNK_DEFAULT,
 		.kv = p->kernels->product_bf16 != NULL ? KV_BF16 : KV_F32 };
 	c->k = p->kernels;
