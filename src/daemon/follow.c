@@ -149,27 +149,19 @@ follow_save(const void *feed, json_t *state)
 	json_object_set_new(state, "follow", o);
 }
 
-/* Does fd begin as the file that was saved, and is it as long as that was read? */
+/* Is it the file that was saved, or a copy: does it begin as that one, and is it as long as that was read? */
 static bool
-has_head(int fd, const json_t *o, const struct place *p)
+is_saved(int fd, bool copy, const json_t *o, const struct place *p)
 {
 	const char *head = json_string_value(json_object_get(o, "head"));
 	struct stat st;
 	char hex[17];
 
-	if (head == NULL || fstat(fd, &st) < 0)
+	if (fd < 0 || head == NULL || fstat(fd, &st) < 0 || st.st_size < p->offset ||
+	    (!copy && (json_int_t)st.st_ino != json_integer_value(json_object_get(o, "inode"))))
 		return false;
 	snprintf(hex, sizeof hex, "%016" PRIx64, hash_head(fd, p->offset));
-	return st.st_size >= p->offset && strcmp(hex, head) == 0;
-}
-
-static bool
-is_saved(int fd, const json_t *o, const struct place *p)
-{
-	struct stat st;
-
-	return fd >= 0 && fstat(fd, &st) == 0 &&
-	    (json_int_t)st.st_ino == json_integer_value(json_object_get(o, "inode")) && has_head(fd, o, p);
+	return strcmp(hex, head) == 0;
 }
 
 /* It was renamed meanwhile, perhaps: look among its neighbours. */
@@ -188,7 +180,7 @@ find_renamed(const struct follow *f, const json_t *o, const struct place *p)
 			continue;
 		snprintf(path, sizeof path, "%s/%s", f->folder, entry->d_name);
 		fd = rotation_open_file(path);
-		if (fd >= 0 && !is_saved(fd, o, p)) {
+		if (fd >= 0 && !is_saved(fd, false, o, p)) {
 			close(fd);
 			fd = -1;
 		}
@@ -208,7 +200,7 @@ restore_later(struct follow *f, const json_t *o, const struct place *p)
 	bool lost = false;
 	int fd = modified > 0 ? rotation_open_next(f->options->path, &mark, &lost) : -1;
 
-	if (fd >= 0 && p->offset > 0 && has_head(fd, o, p)) {
+	if (p->offset > 0 && is_saved(fd, true, o, p)) {
 		use(f, fd, p);
 		return;
 	}
@@ -233,7 +225,7 @@ restore(struct follow *f, const json_t *o, struct err *e)
 	if (!feed_load_place(o, &p, &f->origin.format))
 		return err_set(e, EX_CONFIG, "the state does not say where in %s it was", path);
 	fd = rotation_open_file(f->options->path);
-	if (json_object_get(o, "inode") == NULL || is_saved(fd, o, &p)) {
+	if (json_object_get(o, "inode") == NULL || is_saved(fd, false, o, &p)) {
 		if (fd >= 0)
 			use(f, fd, json_object_get(o, "inode") == NULL ? &start : &p);
 		return 0;
