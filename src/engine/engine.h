@@ -174,6 +174,9 @@ int context_get_logits(struct context *c, float *logits, struct err *e);
 /* The token with the largest of these logits, the first one where several are: greedy decoding. Returns as above. */
 int context_get_likeliest(struct context *c, int32_t *id, struct err *e);
 
+/* The same token, of n logits that are there. */
+int32_t logits_get_likeliest(const float *logits, int32_t n);
+
 /*
  * Asides. context_fork remembers the stream's state; what is appended after
  * it (at most fork_tokens tokens) goes into spare slots; context_rewind

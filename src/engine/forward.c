@@ -320,6 +320,17 @@ forward_logits(struct forward *f, int row, int n, float *logits, struct err *e)
 	    f->hidden + (int64_t)row * f->m->h.n_embd, n, logits, e);
 }
 
+int32_t
+logits_get_likeliest(const float *logits, int32_t n)
+{
+	int32_t best = 0;
+
+	for (int32_t i = 1; i < n; i++)
+		if (logits[i] > logits[best])
+			best = i;
+	return best;
+}
+
 int
 forward_likeliest(struct forward *f, int row, float *scratch, int32_t *id, struct err *e)
 {
@@ -329,9 +340,7 @@ forward_likeliest(struct forward *f, int row, float *scratch, int32_t *id, struc
 		return f->b->ops->likeliest(f->b, &f->output, &f->v[V_OUTPUT_BIAS], f->m->h.final_softcap, x, id, e);
 	if (forward_logits(f, row, 1, scratch, e) < 0)
 		return -1;
-	*id = 0;
-	for (int32_t i = 1; i < f->m->h.n_vocab; i++)
-		*id = scratch[i] > scratch[*id] ? i : *id;
+	*id = logits_get_likeliest(scratch, f->m->h.n_vocab);
 	return 0;
 }
 

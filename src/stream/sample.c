@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/random.h"
+#include "engine/engine.h"
 
 struct candidate {
 	int32_t id;
@@ -60,11 +61,8 @@ allows(const struct sample_filter *filter, int32_t id)
 static int32_t
 find_likeliest(const struct sampler *s, const float *logits, const struct sample_filter *filter)
 {
-	int32_t best = 0;
+	int32_t best = logits_get_likeliest(logits, s->n_vocab);
 
-	for (int32_t i = 1; i < s->n_vocab; i++)
-		if (logits[i] > logits[best])
-			best = i;
 	if (allows(filter, best))
 		return best;
 	best = -1;

@@ -177,17 +177,6 @@ eval_random_below(uint64_t *state, uint64_t below)
 	return (uint64_t)((unsigned __int128)random_next(state) * below >> 64);
 }
 
-int32_t
-eval_get_likeliest(const float *logits, int32_t n)
-{
-	int32_t best = 0;
-
-	for (int32_t i = 1; i < n; i++)
-		if (logits[i] > logits[best])
-			best = i;
-	return best;
-}
-
 void
 eval_progress(const struct eval_context *o, const char *what, int64_t done, int64_t all)
 {

@@ -89,9 +89,6 @@ void eval_print_head(FILE *out, const struct model *m, const struct eval_context
 /* The next number of random_next's sequence, from 0 to below - 1. */
 uint64_t eval_random_below(uint64_t *state, uint64_t below);
 
-/* The likeliest token: the first of those with the highest of n logits. */
-int32_t eval_get_likeliest(const float *logits, int32_t n);
-
 /* A progress line on a terminal's standard error: done of all, with a rate; done == all erases it. */
 void eval_progress(const struct eval_context *o, const char *what, int64_t done, int64_t all);
 

@@ -132,7 +132,7 @@ run_first_token(struct bench *b, double *value, struct err *e)
 	r = measures_read(b, b->c, b->question, NULL, e);
 	if (r == 0)
 		r = context_get_logits(b->c, b->logits, e);
-	(void)eval_get_likeliest(b->logits, model_get_info(b->m)->n_vocab);
+	(void)logits_get_likeliest(b->logits, model_get_info(b->m)->n_vocab);
 	*value = 1e3 * (clock_get_seconds() - begin);
 	context_rewind(b->c);
 	return r;

@@ -168,7 +168,7 @@ eval_stream_get_logits(struct eval_stream *s, struct err *e)
 static double
 score_token(const float *logits, int32_t n_vocab, int32_t id)
 {
-	double max = logits[eval_get_likeliest(logits, n_vocab)], sum = 0;
+	double max = logits[logits_get_likeliest(logits, n_vocab)], sum = 0;
 
 	for (int32_t i = 0; i < n_vocab; i++)
 		sum += exp(logits[i] - max);
