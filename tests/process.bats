@@ -311,6 +311,63 @@ count_events()
 	timeout 10 "$BUILD/sinkctl" status --socket ctl --json >status && jq .sinkd.seq status
 }
 
+# reload: read the configuration again. Something is said of every option that differs from what the daemon has.
+reload()
+{
+	: >notified
+	kill -HUP "$pid"
+	until_true grep -q READY=1 notified
+}
+
+# has_written PID BYTES: so many at least.
+has_written()
+{
+	[ "$(awk '/^wchar:/ { print $2 }' "/proc/$1/io")" -ge "$2" ]
+}
+
+# comes_after_loss N: so many messages have.
+comes_after_loss()
+{
+	[ "$(sed '1,/ messages were lost here/d' screen | grep -c ' counts from')" -eq "$1" ]
+}
+
+@test "messages that standard error does not take hold nothing up; they come later, or how many were lost" {
+	cd "$BATS_TEST_TMPDIR"
+	mkfifo keys
+	exec 9<>keys
+	socat -u PTY,link=tty,wait-slave,raw PIPE:keys 3>&- 9>&- &
+	pids+=($!)
+	until_true [ -e tty ]
+	exec 7<>tty
+	yes >&7 3>&- 9>&- &
+	pids+=($!)
+	until_true has_written $! 65536
+	settled used ticks $!
+	kill $!
+	ln -s tty err
+	: >conf
+	many 3 >log
+	daemon --config conf --follow log --from start --output out --control ctl --quiet 7>&- 9>&-
+	# Thirteen messages each time, and one more the first time: more than there is room for, here and on their way.
+	printf '%s = 7\n' digest-{every,lines} gpu journal-{directory,match} key metrics patience sinks socket state system \
+		text-field window >conf
+	for ((i = 0; i < 250; i++)); do reload; done
+	many 3 >>log
+	until_true lines out 6
+	[ "$(sinkctl status --json | jq .sinkd.seq)" -eq 6 ]
+	cat <&9 >screen 3>&- &
+	pids+=($!)
+	until_true grep -q ' messages were lost here' screen
+	grep -q ' patience has changed' screen
+	lost=$(sed -n 's/^sinkd: warning: \([0-9]*\) messages.*/\1/p' screen)
+	[ $((lost + $(grep -c ' counts from the next start on' screen))) -eq 3250 ]
+	reload
+	until_true comes_after_loss 13
+	stop
+	[ "$status" -eq 0 ]
+	exec 7>&- 9>&-
+}
+
 @test "input may be a file, a pipe, /dev/null or a terminal" {
 	many 3 >"$BATS_TEST_TMPDIR/in.jsonl"
 	[ "$("$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" 2>&1 | wc -l)" -eq 3 ]

@@ -420,7 +420,7 @@ begin(struct daemon *d, struct err *e)
 }
 
 int
-daemon_run(struct settings *s, int argc, char **argv, int operand, struct err *e)
+daemon_run(struct settings *s, int argc, char **argv, int operand)
 {
 	struct daemon d = {
 		.settings = s,
@@ -430,14 +430,17 @@ daemon_run(struct settings *s, int argc, char **argv, int operand, struct err *e
 		.events = {.fd = -1},
 		.commands = {.fd = -1},
 	};
-	int rc = daemon_open(&d, argv + operand, argc - operand, e);
+	struct err e = {0};
 
-	if (rc == 0 && (rc = begin(&d, e)) == 0 && (rc = service_ready(d.service, d.base, e)) == 0) {
+	if (daemon_open(&d, argv + operand, argc - operand, &e) == 0 && begin(&d, &e) == 0 &&
+	    service_ready(d.service, d.base, &e) == 0) {
 		event_base_dispatch(d.base);
 		drain(&d);
-		*e = d.failure;
-		rc = d.failure.code == 0 ? 0 : -1;
+		e = d.failure;
 	}
+	progress_finish(d.progress);
+	if (e.code != 0)
+		log_message(LOG_ERR, "%s", e.text);
 	daemon_close(&d);
-	return rc;
+	return e.code;
 }

@@ -2,7 +2,6 @@
 #ifndef SINKD_DAEMON_DAEMON_H
 #define SINKD_DAEMON_DAEMON_H
 
-#include "base/err.h"
 #include "daemon/settings.h"
 
 /*
@@ -10,8 +9,9 @@
  * argv[operand] and on ("-" for standard input), or standard input if there is
  * nothing else, until they end, a signal comes or something fails. The command
  * line is kept for the moment when the configuration is to be read again.
- * Returns 0, or -1 with *e set: what was done until then is written.
+ * Returns 0, or a code of <sysexits.h>: then what went wrong was told, and what
+ * was done until then is written.
  */
-int daemon_run(struct settings *s, int argc, char **argv, int operand, struct err *e);
+int daemon_run(struct settings *s, int argc, char **argv, int operand);
 
 #endif

@@ -23,25 +23,32 @@ hold_standard_descriptors(void)
 }
 
 static int
-run(int argc, char **argv, struct settings *s, struct err *e)
+fail(const struct err *e)
 {
-	int operand, wish = options_parse(&settings_options, argc, argv, s, &operand, e);
+	log_message(LOG_ERR, "%s", e->text);
+	return e->code;
+}
+
+static int
+run(int argc, char **argv, struct settings *s)
+{
+	struct err e = {0};
+	int operand, wish = options_parse(&settings_options, argc, argv, s, &operand, &e);
 
 	if (wish < 0)
-		return -1;
+		return fail(&e);
 	if (wish != OPTIONS_RUN)
-		return options_print_wish(&settings_options, wish, PACKAGE_VERSION, stdout, e);
-	if (settings_complete(s, e) < 0)
-		return -1;
-	return daemon_run(s, argc, argv, operand, e);
+		return options_print_wish(&settings_options, wish, PACKAGE_VERSION, stdout, &e) < 0 ? fail(&e) : 0;
+	if (settings_complete(s, &e) < 0)
+		return fail(&e);
+	return daemon_run(s, argc, argv, operand);
 }
 
 int
 main(int argc, char **argv)
 {
 	struct settings s;
-	struct err e = {0};
-	int rc;
+	int status;
 
 	hold_standard_descriptors();
 	/* A long line's memory goes back to the system when it is freed. */
@@ -50,10 +57,7 @@ main(int argc, char **argv)
 	if (service_logs_to_journal())
 		log_use_priorities();
 	memset(&s, 0, sizeof s);
-	rc = run(argc, argv, &s, &e);
+	status = run(argc, argv, &s);
 	settings_fini(&s);
-	if (rc == 0)
-		return 0;
-	log_message(LOG_ERR, "%s", e.text);
-	return e.code;
+	return status;
 }

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,7 +18,8 @@ enum {
 };
 
 struct output {
-	const char *path; /* NULL: standard output */
+	const char *path; /* NULL: a standard descriptor */
+	const char *name; /* what it is called in messages */
 	int fd;
 	bool regular, socket;
 	bool failed;
@@ -50,24 +52,21 @@ watch_reader(struct output *o, struct event_base *base, const struct stat *st)
 		event_add(o->gone, NULL);
 }
 
-/* What it is called in messages. */
-static const char *
-get_name(const struct output *o)
-{
-	return o->path == NULL ? "standard output" : o->path;
-}
-
 /*
  * A terminal is written to by a description of our own, which need not be
  * shared in blocking mode: poll calls it writable as soon as it has room for a
  * byte, and a write then waits for the rest.
  */
 static int
-open_standard(void)
+open_standard(int standard)
 {
-	int fd = isatty(STDOUT_FILENO) ? open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY) : -1;
+	char self[32];
+	int fd = -1;
 
-	return fd >= 0 ? fd : STDOUT_FILENO;
+	snprintf(self, sizeof self, "/proc/self/fd/%d", standard);
+	if (isatty(standard))
+		fd = open(self, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	return fd >= 0 ? fd : standard;
 }
 
 static int
@@ -79,8 +78,8 @@ open_file(const char *path, struct err *e)
 }
 
 struct output *
-output_new(struct event_base *base, const char *path, const struct output_callbacks *callbacks, void *arg,
-    struct err *e)
+output_new(struct event_base *base, const char *path, int standard, const struct output_callbacks *callbacks,
+    void *arg, struct err *e)
 {
 	struct output *o = calloc(1, sizeof *o);
 	struct stat st;
@@ -90,14 +89,15 @@ output_new(struct event_base *base, const char *path, const struct output_callba
 		return NULL;
 	}
 	o->path = path;
-	if ((o->fd = path == NULL ? open_standard() : open_file(path, e)) < 0)
+	o->name = path != NULL ? path : standard == STDERR_FILENO ? "standard error" : "standard output";
+	if ((o->fd = path == NULL ? open_standard(standard) : open_file(path, e)) < 0)
 		goto fail;
 	if ((o->ready = event_new(base, o->fd, EV_WRITE, on_ready, o)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for the output");
 		goto fail;
 	}
 	if (fstat(o->fd, &st) < 0) {
-		err_set(e, EX_IOERR, "cannot write to %s: %s", get_name(o), strerror(errno));
+		err_set(e, EX_IOERR, "cannot write to %s: %s", o->name, strerror(errno));
 		goto fail;
 	}
 	o->callbacks = callbacks;
@@ -120,7 +120,7 @@ output_free(struct output *o)
 		event_free(o->gone);
 	if (o->ready != NULL)
 		event_free(o->ready);
-	if (o->fd > STDOUT_FILENO)
+	if (o->fd > STDERR_FILENO)
 		close(o->fd);
 	buf_fini(&o->buf);
 	free(o);
@@ -164,10 +164,10 @@ int
 output_cut(struct output *o, int64_t size, struct err *e)
 {
 	if (output_get_size(o) < size)
-		return err_set(e, EX_DATAERR, "%s has %lld bytes, and had %lld when its state was saved", get_name(o),
+		return err_set(e, EX_DATAERR, "%s has %lld bytes, and had %lld when its state was saved", o->name,
 		    (long long)output_get_size(o), (long long)size);
 	if (ftruncate(o->fd, (off_t)size) < 0)
-		return err_set(e, EX_IOERR, "cannot cut %s: %s", get_name(o), strerror(errno));
+		return err_set(e, EX_IOERR, "cannot cut %s: %s", o->name, strerror(errno));
 	return 0;
 }
 
@@ -221,7 +221,7 @@ fail_writing(struct output *o, int error)
 
 	if (error != EPIPE && error != ECONNRESET) {
 		cut_torn_line(o);
-		err_set(&e, EX_IOERR, "cannot write to %s: %s", get_name(o), strerror(error));
+		err_set(&e, EX_IOERR, "cannot write to %s: %s", o->name, strerror(error));
 	}
 	fail(o, &e);
 }
@@ -326,7 +326,7 @@ on_ready(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	if (!(what & EV_WRITE)) {
-		err_set(&e, EX_IOERR, "nothing was taken from %s for %lld s: what waited for it is lost", get_name(o),
+		err_set(&e, EX_IOERR, "nothing was taken from %s for %lld s: what waited for it is lost", o->name,
 		    (long long)o->patience.tv_sec);
 		fail(o, &e);
 		return;

@@ -23,11 +23,12 @@ struct output_callbacks {
 };
 
 /*
- * path: a file to append to, or NULL: standard output. Borrows path and
- * callbacks. Returns NULL with *e set (EX_CANTCREAT, EX_IOERR, EX_OSERR).
+ * path: a file to append to, or NULL: the standard descriptor, of output or
+ * error. Borrows path and callbacks. Returns NULL with *e set (EX_CANTCREAT,
+ * EX_IOERR, EX_OSERR).
  */
-struct output *output_new(struct event_base *base, const char *path, const struct output_callbacks *callbacks,
-    void *arg, struct err *e);
+struct output *output_new(struct event_base *base, const char *path, int standard,
+    const struct output_callbacks *callbacks, void *arg, struct err *e);
 void output_free(struct output *o);
 
 /* Where lines are gathered: append whole ones. */

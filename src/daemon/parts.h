@@ -7,6 +7,7 @@
 #include "daemon/checkpoint.h"
 #include "daemon/delivery.h"
 #include "daemon/listener.h"
+#include "daemon/messages.h"
 #include "daemon/metrics.h"
 #include "daemon/progress.h"
 #include "daemon/service.h"
@@ -19,6 +20,7 @@ struct daemon {
 	int argc;
 	char **argv;
 	struct event_base *base;
+	struct messages *messages;
 	struct service *service;
 	struct event *results, *replies, *signals[SIGNALS];
 	struct event *checkpoint_timer, *digest_timer;

@@ -2,10 +2,7 @@
 #include "daemon/progress.h"
 
 #include <inttypes.h>
-#include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -17,6 +14,7 @@ struct moment {
 };
 
 struct progress {
+	struct output *terminal;
 	struct event *timer;
 	void (*ask)(void *arg, struct progress_numbers *n);
 	void *arg;
@@ -38,41 +36,34 @@ rate(int64_t from, int64_t to, double seconds)
 	return seconds > 0 ? (double)(to - from) / seconds : 0;
 }
 
-/* A terminal that is stopped must not stop the loop. */
-static bool
-can_draw(void)
-{
-	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
-
-	return poll(&p, 1, 0) > 0;
-}
-
 static void
 on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct progress *p = arg;
+	struct buf *line = output_get_buf(p->terminal);
 	struct moment now, *old = &p->history[p->redraws % HISTORY];
 	double seconds;
 
 	(void)fd;
 	(void)what;
-	if (!can_draw())
-		return;
+	if (!output_is_drained(p->terminal))
+		return; /* it was stopped */
 	look(p, &now);
 	seconds = now.time - old->time;
-	fprintf(stderr, "\r%" PRId64 " events  %.1f events/s  %.0f tokens/s  lag %zu", now.n.events,
+	buf_printf(line, "\r%" PRId64 " events  %.1f events/s  %.0f tokens/s  lag %zu", now.n.events,
 	    rate(old->n.events, now.n.events, seconds), rate(old->n.tokens, now.n.tokens, seconds), now.n.lag);
 	if (now.n.errors > 0)
-		fprintf(stderr, "  %" PRId64 " errors", now.n.errors);
-	fputs("\033[K", stderr);
-	fflush(stderr);
+		buf_printf(line, "  %" PRId64 " errors", now.n.errors);
+	buf_add_text(line, "\033[K");
+	output_flush(p->terminal);
 	*old = now;
 	p->redraws++;
 	p->drawn = true;
 }
 
 struct progress *
-progress_new(struct event_base *base, void (*ask)(void *arg, struct progress_numbers *n), void *arg, struct err *e)
+progress_new(struct event_base *base, struct output *terminal, void (*ask)(void *arg, struct progress_numbers *n),
+    void *arg, struct err *e)
 {
 	static const struct timeval interval = {.tv_usec = 200 * 1000};
 	struct progress *p = calloc(1, sizeof *p);
@@ -83,6 +74,7 @@ progress_new(struct event_base *base, void (*ask)(void *arg, struct progress_num
 		progress_free(p);
 		return NULL;
 	}
+	p->terminal = terminal;
 	p->ask = ask;
 	p->arg = arg;
 	look(p, &p->start);
@@ -94,10 +86,10 @@ progress_new(struct event_base *base, void (*ask)(void *arg, struct progress_num
 void
 progress_erase(struct progress *p)
 {
-	if (p == NULL || !p->drawn || !can_draw())
+	if (p == NULL || !p->drawn || !output_is_drained(p->terminal))
 		return;
-	fputs("\r\033[K", stderr);
-	fflush(stderr);
+	buf_add_text(output_get_buf(p->terminal), "\r\033[K");
+	output_flush(p->terminal);
 	p->drawn = false;
 }
 
@@ -105,17 +97,20 @@ void
 progress_finish(struct progress *p)
 {
 	struct moment now;
+	struct buf *line;
 	double seconds;
 
 	if (p == NULL)
 		return;
+	line = output_get_buf(p->terminal);
 	progress_erase(p);
 	look(p, &now);
 	seconds = now.time - p->start.time;
-	fprintf(stderr, "%" PRId64 " events, %" PRId64 " errors, %" PRId64 " tokens in %.1f s: ", now.n.events,
+	buf_printf(line, "%" PRId64 " events, %" PRId64 " errors, %" PRId64 " tokens in %.1f s: ", now.n.events,
 	    now.n.errors, now.n.tokens, seconds);
-	fprintf(stderr, "%.1f events/s, %.0f tokens/s\n", rate(0, now.n.events, seconds),
+	buf_printf(line, "%.1f events/s, %.0f tokens/s\n", rate(0, now.n.events, seconds),
 	    rate(0, now.n.tokens, seconds));
+	output_flush(p->terminal);
 }
 
 void

@@ -6,9 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <event2/event.h>
-
 #include "base/err.h"
+#include "daemon/output.h"
 
 struct progress;
 
@@ -18,11 +17,11 @@ struct progress_numbers {
 };
 
 /*
- * A line on standard error, redrawn five times a second, with what ask fills
- * in. Returns NULL with *e set (EX_OSERR).
+ * A line on the terminal, redrawn five times a second while that takes it, with
+ * what ask fills in. Borrows terminal. Returns NULL with *e set (EX_OSERR).
  */
-struct progress *progress_new(struct event_base *base, void (*ask)(void *arg, struct progress_numbers *n), void *arg,
-    struct err *e);
+struct progress *progress_new(struct event_base *base, struct output *terminal,
+    void (*ask)(void *arg, struct progress_numbers *n), void *arg, struct err *e);
 
 /* Erase the line, until it is drawn again: something else is about to be written to the terminal. NULL: nothing. */
 void progress_erase(struct progress *p);

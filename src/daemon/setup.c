@@ -323,6 +323,8 @@ open_base(struct daemon *d, struct err *e)
 	d->stats = stats_new();
 	if (d->key.failed || d->base == NULL || d->stats == NULL)
 		return err_set(e, EX_OSERR, "out of memory at the start");
+	if ((d->messages = messages_new(d->base, e)) == NULL)
+		return -1;
 	if ((d->service = service_new(&daemon_service_callbacks, d, e)) == NULL)
 		return -1;
 	d->intake = intake_new(&d->settings->intake, &daemon_intake_callbacks, d, e);
@@ -335,7 +337,7 @@ open_rest(struct daemon *d, char *const *names, int n, const struct restored *r,
 	const struct settings *s = d->settings;
 
 	if (open_inputs(d, names, n, r->blob, e) < 0 ||
-	    (d->output = output_new(d->base, s->output, &daemon_output_callbacks, d, e)) == NULL ||
+	    (d->output = output_new(d->base, s->output, STDOUT_FILENO, &daemon_output_callbacks, d, e)) == NULL ||
 	    restore_output(d, r, e) < 0 ||
 	    open_worker(d, r, e) < 0 ||
 	    open_control(d, e) < 0 ||
@@ -351,7 +353,7 @@ open_rest(struct daemon *d, char *const *names, int n, const struct restored *r,
 	d->delivery.stats = d->stats;
 	d->output_is_terminal = s->output == NULL && isatty(STDOUT_FILENO);
 	if (!s->quiet && isatty(STDERR_FILENO) &&
-	    (d->progress = progress_new(d->base, daemon_count_progress, d, e)) == NULL)
+	    (d->progress = progress_new(d->base, messages_get_output(d->messages), daemon_count_progress, d, e)) == NULL)
 		return -1;
 	return 0;
 }
@@ -375,7 +377,6 @@ daemon_close(struct daemon *d)
 	struct event *events[] = {d->results, d->replies, d->signals[0], d->signals[1], d->signals[2],
 	    d->checkpoint_timer, d->digest_timer};
 
-	progress_finish(d->progress);
 	progress_free(d->progress);
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
 		if (events[i] != NULL)
@@ -394,6 +395,7 @@ daemon_close(struct daemon *d)
 	stats_free(d->stats);
 	buf_fini(&d->socket_name);
 	buf_fini(&d->key);
+	messages_free(d->messages);
 	if (d->base != NULL)
 		event_base_free(d->base);
 	if (d->lock >= 0)
