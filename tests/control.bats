@@ -312,6 +312,23 @@ clients_are()
 	http /metrics | grep -q '^sinkd_events_total 5'
 }
 
+@test "metrics: 32 connections at once, more of them wait" {
+	start
+	"$BUILD/tests/crowd" m 40 3>&- &
+	pids+=($!)
+	until_true connections ./m 32
+	used=$(ticks "$pid")
+	sleep 3
+	connections ./m 32
+	[ "$(ticks "$pid")" -le $((used + 10)) ]
+	# Those who say nothing are closed after ten seconds, and then the others are let in.
+	http /metrics | grep -q '^sinkd_events_total 5'
+	until_true connections ./m 0
+	for ((i = 0; i < 100; i++)); do http /metrics | grep -c '^sinkd_events_total'; done | sort | uniq -c >answers
+	[ "$(tr -s ' ' <answers)" = ' 100 1' ]
+	until_true connections ./m 0
+}
+
 @test "the page in a browser shows rates, digests and events" {
 	browser=$(command -v chromium || command -v chromium-browser) || skip "there is no headless browser (chromium)"
 	start --digest-every 5

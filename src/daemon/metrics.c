@@ -1,7 +1,9 @@
 /* Metrics over HTTP; see metrics.h. Loop thread. */
 #include "daemon/metrics.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <event2/bufferevent.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
@@ -11,10 +13,20 @@
 #include "base/log.h"
 #include "daemon/listener.h"
 
-enum { TIMEOUT = 10, HEADERS = 8192 };
+enum {
+	TIMEOUT = 10,
+	HEADERS = 8192,
+	MOST = 32, /* connections; more of them wait in the kernel */
+};
+
+static const struct timeval second = {1, 0};
 
 struct metrics {
 	struct evhttp *http;
+	struct evconnlistener *door;
+	struct bufferevent *connections[MOST]; /* a reference to each; NULL: free */
+	struct event *look;                    /* at them, while there are any */
+	bool full;                             /* the door is closed therefore */
 	struct listener listener; /* of a path */
 	bool tcp;
 	const struct stats *stats;
@@ -149,6 +161,78 @@ on_request(struct evhttp_request *q, void *arg)
 		evhttp_send_error(q, HTTP_NOTFOUND, NULL);
 }
 
+/* ---- connections ---------------------------------------------------- */
+
+/* The server counts none and tells nobody when it frees one; but one that it freed has no callbacks any more. */
+static bool
+is_free(struct bufferevent *c)
+{
+	bufferevent_event_cb callback;
+
+	bufferevent_getcb(c, NULL, NULL, &callback, NULL);
+	return callback == NULL;
+}
+
+/* Close those that the server has done with; how many are left. */
+static int
+count_connections(struct metrics *m)
+{
+	int n = 0;
+
+	for (int i = 0; i < MOST; i++) {
+		struct bufferevent **c = &m->connections[i];
+
+		if (*c != NULL && is_free(*c)) {
+			bufferevent_decref(*c);
+			*c = NULL;
+		}
+		n += *c != NULL;
+	}
+	return n;
+}
+
+static void
+on_look(evutil_socket_t fd, short what, void *arg)
+{
+	struct metrics *m = arg;
+	int n = count_connections(m);
+
+	(void)fd;
+	(void)what;
+	if (m->full && n < MOST) {
+		m->full = false;
+		evconnlistener_enable(m->door);
+	}
+	if (n > 0)
+		evtimer_add(m->look, &second);
+}
+
+/* A connection was accepted, and is given its buffer. The last one that may be closes the door. */
+static struct bufferevent *
+on_connection(struct event_base *base, void *arg)
+{
+	struct metrics *m = arg;
+	struct bufferevent *c = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+	int n = count_connections(m), i = 0;
+
+	if (c == NULL)
+		return NULL;
+	/* When the server has done with it, it is read until it is looked at. */
+	bufferevent_setwatermark(c, EV_READ, 0, 2 * HEADERS);
+	assert(n < MOST);
+	while (m->connections[i] != NULL)
+		i++;
+	bufferevent_incref(c);
+	m->connections[i] = c;
+	if (n + 1 == MOST) {
+		m->full = true;
+		evconnlistener_disable(m->door);
+	}
+	if (!evtimer_pending(m->look, NULL))
+		evtimer_add(m->look, &second);
+	return c;
+}
+
 /* ---- start and end -------------------------------------------------- */
 
 static void
@@ -163,21 +247,21 @@ on_retry(evutil_socket_t fd, short what, void *arg)
 static void
 on_accept_failed(struct evconnlistener *l, void *http)
 {
-	static const struct timeval later = {1, 0};
-
 	(void)http;
 	log_message(LOG_WARNING, "cannot take a connection for metrics now: %s", strerror(errno));
-	if (event_base_once(evconnlistener_get_base(l), -1, EV_TIMEOUT, on_retry, l, &later) == 0)
+	if (event_base_once(evconnlistener_get_base(l), -1, EV_TIMEOUT, on_retry, l, &second) == 0)
 		evconnlistener_disable(l);
 }
 
 /* Returns false if there is no such socket. */
 static bool
-accept_from(struct evhttp_bound_socket *s)
+accept_from(struct metrics *m, struct evhttp_bound_socket *s)
 {
-	if (s != NULL)
-		evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(s), on_accept_failed);
-	return s != NULL;
+	if (s == NULL)
+		return false;
+	m->door = evhttp_bound_socket_get_listener(s);
+	evconnlistener_set_error_cb(m->door, on_accept_failed);
+	return true;
 }
 
 static int
@@ -190,7 +274,7 @@ listen_at(struct metrics *m, int handed, const char *address, unsigned mode, str
 		if ((handed >= 0 ? listener_adopt(&m->listener, handed, e) :
 		    listener_open(&m->listener, address, mode, e)) < 0)
 			return -1;
-		if (!accept_from(evhttp_accept_socket_with_handle(m->http, m->listener.fd)))
+		if (!accept_from(m, evhttp_accept_socket_with_handle(m->http, m->listener.fd)))
 			return err_set(e, EX_OSERR, "cannot serve metrics");
 		m->listener.fd = -1; /* the server's now */
 		return 0;
@@ -199,7 +283,7 @@ listen_at(struct metrics *m, int handed, const char *address, unsigned mode, str
 	if (*end != '\0' || port < 1 || port > 65535)
 		return err_set(e, EX_USAGE, "--metrics must be a path with a slash or a port, not '%s'", address);
 	m->tcp = true;
-	if (!accept_from(evhttp_bind_socket_with_handle(m->http, "127.0.0.1", (ev_uint16_t)port)))
+	if (!accept_from(m, evhttp_bind_socket_with_handle(m->http, "127.0.0.1", (ev_uint16_t)port)))
 		return err_set(e, EX_UNAVAILABLE, "cannot listen on port %ld of 127.0.0.1: %s", port, strerror(errno));
 	return 0;
 }
@@ -210,12 +294,13 @@ metrics_new(struct event_base *base, int handed, const char *address, unsigned m
 {
 	struct metrics *m = calloc(1, sizeof *m);
 
-	if (m == NULL || (m->http = evhttp_new(base)) == NULL) {
-		free(m);
+	if (m != NULL)
+		m->listener.fd = -1;
+	if (m == NULL || (m->http = evhttp_new(base)) == NULL || (m->look = evtimer_new(base, on_look, m)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for metrics");
+		metrics_free(m);
 		return NULL;
 	}
-	m->listener.fd = -1;
 	m->stats = stats;
 	m->add_status = add_status;
 	m->arg = arg;
@@ -224,6 +309,7 @@ metrics_new(struct event_base *base, int handed, const char *address, unsigned m
 	evhttp_set_max_headers_size(m->http, HEADERS);
 	evhttp_set_max_body_size(m->http, 0);
 	evhttp_set_gencb(m->http, on_request, m);
+	evhttp_set_bevcb(m->http, on_connection, m);
 	if (listen_at(m, handed, address, mode, e) == 0)
 		return m;
 	metrics_free(m);
@@ -235,7 +321,11 @@ metrics_free(struct metrics *m)
 {
 	if (m == NULL)
 		return;
-	evhttp_free(m->http);
+	if (m->http != NULL)
+		evhttp_free(m->http);
+	(void)count_connections(m); /* all of them are free by now */
+	if (m->look != NULL)
+		event_free(m->look);
 	listener_close(&m->listener);
 	free(m);
 }
