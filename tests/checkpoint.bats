@@ -363,6 +363,16 @@ copied()
 	[ "$told" -le $((SECONDS - from + 2)) ]
 }
 
+@test "a start that takes its time: the service manager is told as long as it goes on" {
+	seq 12000 | tr '\n' ' ' | head -c 36000 >pin
+	from=$SECONDS
+	daemon --policy dense --pin pin --follow log
+	# At once, and then for every second in which there was progress.
+	told=$(grep -o EXTEND_TIMEOUT_USEC=300000000 notified | wc -l)
+	[ "$told" -ge 2 ]
+	[ "$told" -le $((SECONDS - from + 2)) ]
+}
+
 @test "two daemons on one state: the second exits 75 and names the first" {
 	daemon --follow log --state state
 	run "$sinkd" "${tiny[@]}" --state state </dev/null

@@ -14,7 +14,7 @@
 #include "daemon/parts.h"
 #include "stream/text.h"
 
-enum { LOAD_SECONDS = 300 }; /* that loading a model may take */
+enum { LOAD_SECONDS = 300 }; /* that a step of loading a model may take */
 
 /* What a checkpoint says. */
 struct restored {
@@ -260,6 +260,12 @@ raise_limit(void)
 	}
 }
 
+static void
+on_loading(void *arg)
+{
+	service_extend(arg, LOAD_SECONDS);
+}
+
 static int
 open_worker(struct daemon *d, const struct restored *r, struct err *e)
 {
@@ -267,7 +273,9 @@ open_worker(struct daemon *d, const struct restored *r, struct err *e)
 
 	o.key = d->key.data;
 	o.state = r->state;
-	service_extend(d->service, LOAD_SECONDS);
+	o.stream.context.loading = on_loading;
+	o.stream.context.loading_arg = d->service;
+	on_loading(d->service);
 	if ((d->worker = worker_new(&o, e)) == NULL)
 		return -1;
 	intake_set_worker(d->intake, d->worker);

@@ -100,7 +100,7 @@ allocate(struct context *c, struct err *e)
 		return -1;
 	c->o.chunk = c->b->chunk;
 	set_shape(c);
-	c->f = forward_new(c->m, c->b, c->o.chunk, capacity, e);
+	c->f = forward_new(c->m, c->b, &c->o, capacity, e);
 	if (c->f == NULL)
 		return -1;
 	if (c->b->copied)

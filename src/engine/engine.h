@@ -124,6 +124,8 @@ struct context_options {
 	const char *path;    /* code path of the CPU, one of context_paths; NULL: "auto" */
 	const char *device;  /* NULL or "auto": CUDA where it works and path is "auto", else the CPU; "cpu"; "cuda" */
 	int32_t gpu;         /* number of the GPU */
+	void (*loading)(void *arg); /* called for each matrix of weights that context_new has loaded; NULL: nobody is */
+	void *loading_arg;
 };
 
 /*

@@ -22,16 +22,28 @@ struct forward {
 };
 
 static int
-load_matrices(struct forward *f, struct err *e)
+load_matrix(struct forward *f, struct weight *w, const struct context_options *o, struct err *e)
+{
+	if (w->data == NULL)
+		return 0;
+	if (f->b->ops->load_weight(f->b, w, e) < 0)
+		return -1;
+	if (o->loading != NULL)
+		o->loading(o->loading_arg);
+	return 0;
+}
+
+static int
+load_matrices(struct forward *f, const struct context_options *o, struct err *e)
 {
 	const struct backend_ops *ops = f->b->ops;
 
 	f->embed.embeds_only = f->m->output.data != f->m->embed.data;
-	if (ops->load_weight(f->b, &f->embed, e) < 0)
+	if (load_matrix(f, &f->embed, o, e) < 0)
 		return -1;
 	if (f->m->output.data == f->m->embed.data)
 		f->output = f->embed;
-	else if (ops->load_weight(f->b, &f->output, e) < 0)
+	else if (load_matrix(f, &f->output, o, e) < 0)
 		return -1;
 	for (int j = 0; j < OUTER_COUNT; j++)
 		if (f->v[j].data != NULL && ops->load_vector(f->b, &f->v[j], e) < 0)
@@ -40,7 +52,7 @@ load_matrices(struct forward *f, struct err *e)
 		struct layer *y = &f->layers[i];
 
 		for (int j = 0; j < W_COUNT; j++)
-			if (y->w[j].data != NULL && ops->load_weight(f->b, &y->w[j], e) < 0)
+			if (load_matrix(f, &y->w[j], o, e) < 0)
 				return -1;
 		for (int j = 0; j < V_COUNT; j++)
 			if (y->v[j].data != NULL && ops->load_vector(f->b, &y->v[j], e) < 0)
@@ -112,7 +124,7 @@ allocate(struct forward *f, struct err *e)
 }
 
 struct forward *
-forward_new(const struct model *m, struct backend *b, int chunk, int64_t capacity, struct err *e)
+forward_new(const struct model *m, struct backend *b, const struct context_options *o, int64_t capacity, struct err *e)
 {
 	struct forward *f = calloc(1, sizeof *f);
 
@@ -122,12 +134,12 @@ forward_new(const struct model *m, struct backend *b, int chunk, int64_t capacit
 	}
 	f->m = m;
 	f->b = b;
-	f->chunk = chunk;
+	f->chunk = o->chunk;
 	f->capacity = capacity;
 	f->embed = m->embed;
 	f->output = m->output;
 	memcpy(f->v, m->v, sizeof f->v);
-	if (allocate(f, e) < 0 || load_matrices(f, e) < 0) {
+	if (allocate(f, e) < 0 || load_matrices(f, o, e) < 0) {
 		forward_free(f);
 		return NULL;
 	}

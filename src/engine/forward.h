@@ -11,12 +11,13 @@
 struct forward;
 
 /*
- * A forward pass of m on b for chunks of at most `chunk` tokens; capacity is
+ * A forward pass of m on b for chunks of at most o->chunk tokens; capacity is
  * S + W (it chooses between short and long rotary factors). Loads the weights
- * into the backend. Both m and b are borrowed.
+ * into the backend, and calls o->loading. Borrows m and b.
  * Returns NULL with *e set (EX_OSERR).
  */
-struct forward *forward_new(const struct model *m, struct backend *b, int chunk, int64_t capacity, struct err *e);
+struct forward *forward_new(const struct model *m, struct backend *b, const struct context_options *o, int64_t capacity,
+    struct err *e);
 void forward_free(struct forward *f);
 
 /*

@@ -212,6 +212,26 @@ encode_system(struct stream *s, const char *system, struct tokens *to, struct er
 	return 0;
 }
 
+/* What the stream begins with, in parts: it may be long. */
+static int
+feed_start(struct stream *s, const struct context_options *o, struct err *e)
+{
+	struct context_info info;
+	size_t at = 0;
+
+	context_get_info(s->context, &info);
+	while (at < s->start.n) {
+		size_t left = s->start.n - at, n = left < (size_t)info.chunk ? left : (size_t)info.chunk;
+
+		if (context_feed(s->context, s->start.ids + at, n, NULL, e) < 0)
+			return -1;
+		at += n;
+		if (o->loading != NULL)
+			o->loading(o->loading_arg);
+	}
+	return 0;
+}
+
 static int
 open_context(struct stream *s, const struct stream_options *o, struct err *e)
 {
@@ -240,7 +260,7 @@ open_context(struct stream *s, const struct stream_options *o, struct err *e)
 	s->recent_room = c.policy == POLICY_DENSE ? DENSE_RECENT : c.window;
 	if ((s->recent = calloc((size_t)s->recent_room, sizeof *s->recent)) == NULL)
 		return err_set(e, EX_OSERR, "out of memory for the last %lld tokens", (long long)s->recent_room);
-	return start->n > 0 ? context_feed(s->context, start->ids, start->n, NULL, e) : 0;
+	return feed_start(s, &c, e);
 }
 
 struct stream *

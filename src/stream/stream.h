@@ -55,8 +55,9 @@ struct stream {
 };
 
 /*
- * Load the model, make the context, feed BOS and what is pinned. Returns NULL
- * with *e set: EX_NOINPUT, EX_DATAERR, EX_USAGE (options that cannot work with
+ * Load the model, make the context, feed BOS and what is pinned, in parts,
+ * after each of which the context's `loading` is called too. Returns NULL with
+ * *e set: EX_NOINPUT, EX_DATAERR, EX_USAGE (options that cannot work with
  * this model), EX_UNAVAILABLE, EX_OSERR.
  */
 struct stream *stream_open(const struct stream_options *o, struct err *e);
