@@ -59,7 +59,7 @@ on_failed(void *arg, const struct err *e)
 struct messages *
 messages_new(struct event_base *base, struct err *e)
 {
-	static const struct output_callbacks callbacks = {on_drained, on_failed};
+	static const struct output_callbacks callbacks = { on_drained, on_failed };
 	struct messages *m = calloc(1, sizeof *m);
 
 	if (m == NULL) {
