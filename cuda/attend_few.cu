@@ -46,10 +46,17 @@ range_of(const struct cache_view &v, int64_t low, int64_t high)
 	return r;
 }
 
+/* The token of a step's first column: a sink, or counted from `origin`, which is near; sinks: whether it is a step of them. */
 static __device__ __forceinline__ int
-clip(int64_t x)
+base_of_step(const struct cache_view &v, const struct range &range, int64_t step, bool sinks, int64_t origin)
 {
-	return x < 0 ? 0 : x > COLUMNS ? COLUMNS : (int)x;
+	return sinks ? (int)step * COLUMNS : (int)(v.sinks + (step - range.sink_steps + range.ring_first) * COLUMNS - origin);
+}
+
+static __device__ __forceinline__ int
+clip(int x)
+{
+	return x < 0 ? 0 : x > COLUMNS ? COLUMNS : x;
 }
 
 /* Eight elements of a key or value, as halves; nothing beyond the row's end. */
@@ -217,6 +224,104 @@ join_parts(const few_job &j, int tile, int head_kv, int group, const float *part
 	}
 }
 
+/* What a lane knows of its two queries, rows g and g + 8: see struct sight; tokens of the ring are counted from an origin. */
+struct row_state {
+	int token[2], begin[2], from[2], to[2], here[2];
+	float slope[2];
+	float m[2], l[2];      /* largest score, sum of weights */
+};
+
+static __device__ __forceinline__ void
+begin_row(struct row_state &st, int r, const struct cache_view &v, int64_t token, int64_t origin, float slope)
+{
+	struct sight sight = sight_of(v, token);
+
+	st.token[r] = (int)(token - origin);
+	st.begin[r] = (int)(sight.begin - origin);
+	st.from[r] = (int)sight.from;
+	st.to[r] = (int)sight.to;
+	st.here[r] = (int)sight.here;
+	st.slope[r] = slope;
+	st.m[r] = -INFINITY;
+	st.l[r] = 0;
+}
+
+/* Whether both queries see all 16 tokens of the ring from `base` on, and scores are only scaled. */
+static __device__ __forceinline__ bool
+is_plain_step(const struct attend_call &a, const struct row_state &st, bool sinks, int base)
+{
+	return !sinks && a.softcap == 0 && a.slopes == NULL && base >= st.begin[0] && base >= st.begin[1] &&
+	    base + COLUMNS - 1 <= st.token[0] && base + COLUMNS - 1 <= st.token[1];
+}
+
+/* Scores of row r, as they are meant: biased, and masked. */
+static __device__ __forceinline__ void
+mask_scores(const struct attend_call &a, const struct row_state &st, bool sinks, int base, int r, float (*s)[4])
+{
+	int from = clip((sinks ? st.from[r] : st.begin[r]) - base);
+	int to = clip((sinks ? st.to[r] : st.token[r] + 1) - base);
+	int here = (sinks ? st.here[r] : st.token[r]) - base;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		int column = 8 * (i / 2) + threadIdx.x % 4 * 2 + i % 2;
+		float x = shape_score(s[i / 2][2 * r + i % 2], a.softcap, st.slope[r], here - column);
+
+		s[i / 2][2 * r + i % 2] = column >= from && column < to ? x : -INFINITY;
+	}
+}
+
+/*
+ * The online softmax's step: s becomes weights p, as halves and an operand, and
+ * what was summed before is scaled. Value c of s[i] is row g + 8 (c / 2),
+ * column 8 i + 2 t + c % 2; base: the token of column 0. Rows from row_end on
+ * are not in use.
+ */
+template <int DV>
+static __device__ __forceinline__ void
+soften_step(const struct attend_call &a, struct row_state &st, bool sinks, int base, int row_end, float (*s)[4],
+    float (*sum)[8][4], uint32_t *p)
+{
+	bool plain = is_plain_step(a, st, sinks, base);
+
+#pragma unroll
+	for (int r = 0; r < 2; r++) {
+		float top = st.m[r], factor;
+
+		if (8 * r >= row_end) {
+			p[r] = p[2 + r] = 0;
+			continue;
+		}
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			s[i][2 * r] *= a.scale;
+			s[i][2 * r + 1] *= a.scale;
+		}
+		if (!plain)
+			mask_scores(a, st, sinks, base, r, s);
+		top = fmaxf(top, fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1])));
+		top = max_lanes<1, 2>(top);
+		factor = st.m[r] == -INFINITY ? 0 : __expf(st.m[r] - top);
+		st.m[r] = top;
+		st.l[r] *= factor;
+		top = top == -INFINITY ? 0 : top;
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			__half2 h = __floats2half2_rn(__expf(s[i][2 * r] - top), __expf(s[i][2 * r + 1] - top));
+
+			p[2 * i + r] = bits_of(h);
+			st.l[r] += __low2float(h) + __high2float(h);
+		}
+#pragma unroll
+		for (int k = 0; k < DV / 64; k++)
+#pragma unroll
+			for (int i = 0; i < 8; i++) {
+				sum[k][i][2 * r] *= factor;
+				sum[k][i][2 * r + 1] *= factor;
+			}
+	}
+}
+
 /* Blocks that a multiprocessor holds at once; more of them would only come second. */
 static constexpr int
 blocks_at_once(int d)
@@ -234,15 +339,15 @@ few_kernel(const __grid_constant__ few_job j)
 	const int q_ld = layout<DK, DV>::q_ld;
 	__half *queries = reinterpret_cast<__half *>(shared);
 	float *stage = reinterpret_cast<float *>(shared + layout<DK, DV>::q_bytes);
-	float *merge = reinterpret_cast<float *>(shared), m[2] = { -INFINITY, -INFINITY }, l[2] = { 0, 0 };
+	float *merge = reinterpret_cast<float *>(shared);
 	const struct cache_view &v = j.a.v;
 	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
 	int head_kv = blockIdx.z, tile = blockIdx.y, group = j.a.n_head / v.n_head_kv;
-	int64_t first, low, high, token[2], head_rows = (int64_t)head_kv * v.slots;
-	int row_low = tile * ROWS / group, row_high = min((tile * ROWS + ROWS - 1) / group, j.a.n - 1), form = -1;
-	float slope[2] = { 0, 0 }, sum[DV / 64][8][4];
+	int64_t first, low, high, head_rows = (int64_t)head_kv * v.slots;
+	int row_low = tile * ROWS / group, row_high = min((tile * ROWS + ROWS - 1) / group, j.a.n - 1);
+	float sum[DV / 64][8][4];
 	uint4 keys[2][DK / 32], values[4][DV / 64];
-	struct sight sight[2];
+	struct row_state st;
 	struct range range = {};
 	bool early = false;
 
@@ -277,11 +382,10 @@ few_kernel(const __grid_constant__ few_job j)
 	range = range_of(v, low, high);
 	/* What was stored before is on its way while the queries are prepared; what this kernel stores has to wait. */
 	if (range.begin + warp < range.end) {
-		int64_t step = range.begin + warp, base = step * COLUMNS;
+		int64_t step = range.begin + warp;
+		bool sinks = step < range.sink_steps;
 
-		if (step >= range.sink_steps)
-			base = v.sinks + (step - range.sink_steps + range.ring_first) * COLUMNS;
-		early = base + COLUMNS <= first;
+		early = base_of_step(v, range, step, sinks, first) + COLUMNS <= (sinks ? first : 0);
 		if (early) {
 			load_keys(row_of(step));
 			load_values(row_of(step));
@@ -292,10 +396,8 @@ few_kernel(const __grid_constant__ few_job j)
 	for (int i = 0; i < 2; i++) {
 		int r = tile * ROWS + g + 8 * i;
 
-		token[i] = first + min(r / group, j.a.n - 1);
-		sight[i] = sight_of(v, token[i]);
-		if (j.a.slopes != NULL)
-			slope[i] = j.a.slopes[head_kv * group + r % group];
+		begin_row(st, i, v, first + min(r / group, j.a.n - 1), first,
+		    j.a.slopes != NULL ? j.a.slopes[head_kv * group + r % group] : 0);
 	}
 #pragma unroll
 	for (int jj = 0; jj < DV / 64; jj++)
@@ -309,17 +411,14 @@ few_kernel(const __grid_constant__ few_job j)
 	}
 	for (int64_t step = range.begin + warp; step < range.end; step += WARPS) {
 		bool sinks = step < range.sink_steps, more = step + WARPS < range.end;
-		int64_t block = sinks ? step : step - range.sink_steps + range.ring_first;
-		/* the stream token of the first column, and the row that comes next */
-		int64_t base = sinks ? step * COLUMNS : v.sinks + block * COLUMNS;
+		/* the row that comes next */
 		int64_t row = DV <= 128 ? row_of(more ? step + WARPS : step) : row_of(step);
 		float s[2][4] = { { 0, 0, 0, 0 }, { 0, 0, 0, 0 } };
 		uint32_t p[4];
 
-		form = sinks ? 1 : 0;
 #pragma unroll
 		for (int k = 0; k < DK / 32; k++) {
-			const __half *q = queries + (form * ROWS + g) * q_ld + 32 * k + 8 * t;
+			const __half *q = queries + ((sinks ? 1 : 0) * ROWS + g) * q_ld + 32 * k + 8 * t;
 			uint4 a = *(const uint4 *)q, b = *(const uint4 *)(q + 8 * q_ld);
 			uint32_t front[4] = { a.x, b.x, a.y, b.y }, back[4] = { a.z, b.z, a.w, b.w };
 
@@ -331,45 +430,7 @@ few_kernel(const __grid_constant__ few_job j)
 		}
 		if (more)
 			load_keys(DV <= 128 ? row : row_of(step + WARPS));
-		/* scores: value c of s[i] is row g + 8 (c / 2), column 8 i + 2 t + c % 2 */
-#pragma unroll
-		for (int r = 0; r < 2; r++) {
-			int from = clip((sinks ? sight[r].from : sight[r].begin) - base);
-			int to = clip((sinks ? sight[r].to : token[r] + 1) - base);
-			int64_t here = (sinks ? sight[r].here : token[r]) - base;
-			float top = m[r], factor;
-
-#pragma unroll
-			for (int i = 0; i < 2; i++)
-#pragma unroll
-				for (int c = 0; c < 2; c++) {
-					int column = 8 * i + 2 * t + c;
-					float x = shape_score(s[i][2 * r + c] * j.a.scale, j.a.softcap, slope[r], here - column);
-
-					x = column >= from && column < to ? x : -INFINITY;
-					s[i][2 * r + c] = x;
-					top = fmaxf(top, x);
-				}
-			top = max_lanes<1, 2>(top);
-			factor = m[r] == -INFINITY ? 0 : __expf(m[r] - top);
-			m[r] = top;
-			l[r] *= factor;
-			top = top == -INFINITY ? 0 : top;
-#pragma unroll
-			for (int i = 0; i < 2; i++) {
-				__half2 h = __floats2half2_rn(__expf(s[i][2 * r] - top), __expf(s[i][2 * r + 1] - top));
-
-				p[2 * i + r] = bits_of(h);
-				l[r] += __low2float(h) + __high2float(h);
-			}
-#pragma unroll
-			for (int k = 0; k < DV / 64; k++)
-#pragma unroll
-				for (int i = 0; i < 8; i++) {
-					sum[k][i][2 * r] *= factor;
-					sum[k][i][2 * r + 1] *= factor;
-				}
-		}
+		soften_step<DV>(j.a, st, sinks, base_of_step(v, range, step, sinks, first), j.rows_used, s, sum, p);
 		/* values: column n of product i is element 64 k + 8 n + i */
 #pragma unroll
 		for (int k = 0; k < DV / 64; k++) {
@@ -399,7 +460,7 @@ few_kernel(const __grid_constant__ few_job j)
 	for (int r = 0; r < 2; r++) {
 		float *to = merge + (warp * j.rows_used + g + 8 * r) * (DV + 2);
 
-		l[r] = sum_lanes<1, 2>(l[r]);
+		st.l[r] = sum_lanes<1, 2>(st.l[r]);
 		if (g + 8 * r >= j.rows_used)
 			continue;
 #pragma unroll
@@ -410,8 +471,8 @@ few_kernel(const __grid_constant__ few_job j)
 				to[64 * k + 16 * t + 8 + i] = sum[k][i][2 * r + 1];
 			}
 		if (t == 0) {
-			to[DV] = m[r];
-			to[DV + 1] = l[r];
+			to[DV] = st.m[r];
+			to[DV + 1] = st.l[r];
 		}
 	}
 	__syncthreads();
