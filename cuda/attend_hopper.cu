@@ -1,284 +1,403 @@
 /*
  * Attention of many tokens as attend_many.cu has it, with the instructions that
- * only compute capability 9.0 has: 64 queries times 64 or 128 slots at once,
- * straight from shared memory. The file is compiled for that one alone
- * (-DHOPPER), or is empty.
+ * only compute capability 9.0 has (-DHOPPER; else the file is empty). One thread
+ * of a block fetches tiles of keys and values, warpgroups work on 64 queries
+ * each: the next tile's products run while one is at the softmax of this tile,
+ * and the others' meanwhile (FlashAttention-3, Shah et al. 2024, section 3).
  */
+#include <cudaTypedefs.h>
+
+#include "hopper.cuh"
 #include "many.cuh"
 
 #ifdef HOPPER
 
 enum {
-	GROUPS = 2,            /* warpgroups of a block: 64 queries each */
-	THREADS = GROUPS * 128, ROWS = GROUPS * 64,
+	FETCHING = 128,        /* threads of the warpgroup that fetches: one does it, the registers of all go to the others */
 	PANEL = 64,            /* halves of a row of shared memory; longer rows have several panels */
+	BARRIER_QUERIES = 1, BARRIER_TURN = 4, /* numbers of barriers among warps; warpgroup i has the i-th from there on */
 };
 
-template <int N> struct integer { };
+/*
+ * A block: GROUPS warpgroups that compute, 64 queries each, with keys and values
+ * of D halves (or fewer), tiles of COLUMNS slots. Shared memory has the queries,
+ * STAGES tiles of keys and of values, and barriers.
+ */
+template <int D_, int COLUMNS_, int GROUPS_, int STAGES_>
+struct shape {
+	enum {
+		D = D_, COLUMNS = COLUMNS_, GROUPS = GROUPS_, STAGES = STAGES_,
+		COMPUTING = GROUPS * 128, THREADS = COMPUTING + FETCHING, ROWS = GROUPS * 64,
+		QUERIES = ROWS * D * 2, TILE = COLUMNS * D * 2,
+		KEYS_AT = QUERIES, VALUES_AT = KEYS_AT + STAGES * TILE, BARRIERS_AT = VALUES_AT + STAGES * TILE,
+		BYTES = BARRIERS_AT + 4 * STAGES * 8,
+		/* of 65,536 registers, in eights for a thread */
+		REGISTERS_FETCHING = GROUPS == 2 ? 40 : 32, REGISTERS_COMPUTING = GROUPS == 2 ? 232 : 160,
+	};
+};
 
-/* ---- shared memory as the instructions want it: rows of 128 bytes, whose 16-byte pieces are swapped by row */
+/*
+ * Tiles of keys, or of values, on their way: the i-th one lies in stage
+ * i % STAGES, which is `full` once it has arrived, and `empty` when all warps
+ * that compute are through with it.
+ */
+template <typename S>
+struct stages {
+	uint32_t tiles, full, empty;     /* addresses in shared memory */
+};
 
-static __device__ __forceinline__ int
-place_of(int rows, int row, int piece)
+template <typename S>
+static __device__ __forceinline__ stages<S>
+stages_at(uint32_t tiles, uint32_t barriers)
 {
-	return piece / 8 * rows * 128 + row * 128 + (piece % 8 ^ row % 8) * 16;
+	stages<S> t = { tiles, barriers, barriers + S::STAGES * 8 };
+
+	return t;
 }
 
-/* What an operand's matrix is to the instruction: bytes between groups of 8 rows, and between panels. */
-static __device__ __forceinline__ uint64_t
-describe(uint32_t address, int panel)
-{
-	return (uint64_t)(address >> 4 & 0x3fff) | (uint64_t)(panel >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
-}
-
-/* Copies of rows of D halves, `ld` of which are there; row r lies at base + slot(r) * ld, or is zero where that is below 0. */
-template <int D, int COUNT, typename Slot>
+template <typename S>
 static __device__ __forceinline__ void
-fetch(unsigned char *to, const __half *base, int ld, Slot slot)
+init_stages(const stages<S> &t)
 {
-	const int pieces = D / 8;
-
-#pragma unroll
-	for (int i = threadIdx.x; i < COUNT * pieces; i += THREADS) {
-		int r = i / pieces, piece = i % pieces, at = slot(r);
-		bool there = at >= 0 && piece * 8 < ld;
-
-		copy_async(to + place_of(COUNT, r, piece), there ? base + (int64_t)at * ld + piece * 8 : NULL, there);
+	for (int i = 0; i < S::STAGES; i++) {
+		barrier_init(t.full + i * 8, 1);
+		barrier_init(t.empty + i * 8, S::COMPUTING / 32);
 	}
 }
 
-/* The same for rows that lie one after the other, all of them there and D halves long. */
-template <int D, int COUNT>
-static __device__ __forceinline__ void
-fetch_all(unsigned char *to, const __half *base)
+template <typename S>
+static __device__ __forceinline__ uint32_t
+stage_of(const stages<S> &t, int i)
 {
-	const int pieces = D / 8, step = THREADS / pieces;
-	int row = threadIdx.x / pieces, piece = threadIdx.x % pieces;
-
-	to += place_of(COUNT, row, piece);
-	base += row * D + piece * 8;
-#pragma unroll
-	for (int r = 0; r < COUNT; r += step)
-		copy_async(to + r * 128, base + r * D, true);
+	return t.tiles + i % S::STAGES * S::TILE;
 }
 
-/* ---- the instructions */
-
-#define FOUR(x) "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
-
-/* c[64, N] = (or += where add is not 0) a b^T, both in shared memory with 16 halves of k in a row. */
+template <typename S>
 static __device__ __forceinline__ void
-multiply_shared(float (*c)[4], uint64_t a, uint64_t b, int add, integer<128>)
+wait_full(const stages<S> &t, int i)
 {
-	asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-	             "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-	             "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-	             "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-	             "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-	             "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-	             "}, %64, %65, p, 1, 1, 0, 0;\n}\n"
-	             : FOUR(c[0]), FOUR(c[1]), FOUR(c[2]), FOUR(c[3]), FOUR(c[4]), FOUR(c[5]), FOUR(c[6]), FOUR(c[7]),
-	               FOUR(c[8]), FOUR(c[9]), FOUR(c[10]), FOUR(c[11]), FOUR(c[12]), FOUR(c[13]), FOUR(c[14]), FOUR(c[15])
-	             : "l"(a), "l"(b), "r"(add));
+	barrier_wait(t.full + i % S::STAGES * 8, i / S::STAGES);
 }
 
+template <typename S>
 static __device__ __forceinline__ void
-multiply_shared(float (*c)[4], uint64_t a, uint64_t b, int add, integer<64>)
+wait_empty(const stages<S> &t, int i)
 {
-	asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
-	             "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-	             "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-	             "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-	             "}, %32, %33, p, 1, 1, 0, 0;\n}\n"
-	             : FOUR(c[0]), FOUR(c[1]), FOUR(c[2]), FOUR(c[3]), FOUR(c[4]), FOUR(c[5]), FOUR(c[6]), FOUR(c[7])
-	             : "l"(a), "l"(b), "r"(add));
+	barrier_wait(t.empty + i % S::STAGES * 8, i / S::STAGES - 1);
 }
 
-/* c[64, N] += a b: a in registers, b in shared memory with k from row to row. */
+template <typename S>
 static __device__ __forceinline__ void
-multiply_weights(float (*c)[4], const uint32_t *a, uint64_t b, integer<128>)
+arrive_empty(const stages<S> &t, int i)
 {
-	asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\n"
-	             "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-	             "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-	             "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-	             "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-	             "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-	             "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n}\n"
-	             : FOUR(c[0]), FOUR(c[1]), FOUR(c[2]), FOUR(c[3]), FOUR(c[4]), FOUR(c[5]), FOUR(c[6]), FOUR(c[7]),
-	               FOUR(c[8]), FOUR(c[9]), FOUR(c[10]), FOUR(c[11]), FOUR(c[12]), FOUR(c[13]), FOUR(c[14]), FOUR(c[15])
-	             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+	if (threadIdx.x % 32 == 0)
+		barrier_arrive(t.empty + i % S::STAGES * 8);
 }
 
+/* ---- fetching */
+
+/* A layer's keys and values as bulk copies see them: [head][slot][element], in boxes of `rows` slots, PANEL elements. */
+struct tile_source {
+	CUtensorMap k, v;
+	int rows;
+};
+
+/* One thread has all tiles fetched. Keys run ahead of values by one, as their products do. */
+template <typename S>
 static __device__ __forceinline__ void
-multiply_weights(float (*c)[4], const uint32_t *a, uint64_t b, integer<64>)
+fetch_tiles(const struct many_job &j, const struct many_block &b, const tile_source &source, const stages<S> &keys,
+    const stages<S> &values)
 {
-	asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\n"
-	             "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-	             "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-	             "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-	             "}, {%32, %33, %34, %35}, %36, p, 1, 1, 1;\n}\n"
-	             : FOUR(c[0]), FOUR(c[1]), FOUR(c[2]), FOUR(c[3]), FOUR(c[4]), FOUR(c[5]), FOUR(c[6]), FOUR(c[7])
-	             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+	int n = b.range.end - b.range.begin;
+
+	auto fetch_tile = [&](const stages<S> &t, int i, const CUtensorMap *map) {
+		uint32_t to = stage_of(t, i), full = t.full + i % S::STAGES * 8;
+
+		wait_empty(t, i);
+		barrier_arrive_expecting(full, S::TILE);
+		for (int r = 0; r < S::COLUMNS; r += source.rows) {
+			int slot = many_slot_of<S::COLUMNS>(j.a.v, b.range, b.range.begin + i, r);
+
+			for (int d = 0; d < S::D; d += PANEL)
+				copy_box(to + d / PANEL * S::COLUMNS * 128 + r * 128, map, d, slot, b.head_kv, full);
+		}
+	};
+
+	for (int i = 0; i <= n; i++) {
+		if (i < n)
+			fetch_tile(keys, i, &source.k);
+		if (i > 0)
+			fetch_tile(values, i - 1, &source.v);
+	}
 }
 
-#undef FOUR
-
+/*
+ * A warpgroup starts to fetch its queries, zeros where there are none, once all
+ * of it is through with the ones before.
+ */
+template <typename S>
 static __device__ __forceinline__ void
-begin_products(void)
+begin_queries(const struct many_job &j, const struct many_block &b, int group, const __half *from, uint32_t to)
 {
-	asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+	const int pieces = S::D / 8, step = 128 / pieces;
+	int piece = threadIdx.x % pieces, ld = j.a.v.k_ld;
+
+	warps_sync(BARRIER_QUERIES + group, 128);
+#pragma unroll 4
+	for (int r = threadIdx.x % 128 / pieces; r < 64; r += step) {
+		int query = many_query_of(j, b, group * 64 + r);
+		bool there = query >= 0 && piece * 8 < ld;
+
+		copy_async(to + place_of(S::ROWS, group * 64 + r, piece), there ? from + (int64_t)query * ld + piece * 8 : NULL,
+		    there);
+	}
+	copy_commit();
 }
 
+/* They are there. */
 static __device__ __forceinline__ void
-end_products(void)
-{
-	asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
-}
-
-/* What copies wrote to shared memory is there for all threads and for the instructions above. */
-static __device__ __forceinline__ void
-wait_for_copies(void)
+end_queries(int group)
 {
 	copy_wait<0>();
-	asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-	__syncthreads();
+	publish_shared();
+	warps_sync(BARRIER_QUERIES + group, 128);
+}
+
+/* ---- computing */
+
+/* What a thread has of its warpgroup's rows r = 0, 1 (8 apart) of a tile. */
+template <typename S>
+struct share {
+	float s[S::COLUMNS / 8][4];      /* scores, then weights */
+	uint32_t p[S::COLUMNS / 16][4];  /* weights as operands, of the tile whose values are multiplied */
+	float sum[S::D / 8][4];
+	float largest[2], weights[2], factor[2];
+	int row;                         /* of the block */
+};
+
+template <typename S>
+static __device__ __forceinline__ void
+clear(share<S> &t)
+{
+#pragma unroll
+	for (int r = 0; r < 2; r++) {
+		t.largest[r] = -INFINITY;
+		t.weights[r] = 0;
+	}
+#pragma unroll
+	for (int d = 0; d < S::D / 8; d++)
+		t.sum[d][0] = t.sum[d][1] = t.sum[d][2] = t.sum[d][3] = 0;
+	t.row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
+}
+
+/* Start scores = queries keys^T. */
+template <typename S>
+static __device__ __forceinline__ void
+begin_scores(share<S> &t, uint32_t queries, uint32_t keys)
+{
+	uint64_t a = describe(queries, 16), b = describe(keys, 16);
+
+	begin_products();
+#pragma unroll
+	for (int d = 0; d < S::D; d += 16)
+		multiply_shared(t.s, a + (d / PANEL * S::ROWS * 128 + d % PANEL * 2) / 16,
+		    b + (d / PANEL * S::COLUMNS * 128 + d % PANEL * 2) / 16, d, integer<S::COLUMNS>());
+	commit_products();
+}
+
+/* Start sums += weights values. */
+template <typename S>
+static __device__ __forceinline__ void
+begin_sums(share<S> &t, uint32_t values)
+{
+	uint64_t b = describe(values, S::COLUMNS * 128);
+
+	begin_products();
+#pragma unroll
+	for (int c = 0; c < S::COLUMNS / 16; c++)
+		multiply_weights(t.sum, t.p[c], b + c * 16 * 128 / 16, integer<S::D>());
+	commit_products();
+}
+
+/* The tile's scores become weights. */
+template <bool PLAIN, typename S>
+static __device__ __forceinline__ void
+soften(const struct many_job &j, const struct many_block &b, int tile, share<S> &t)
+{
+	mask_tile<S::COLUMNS, PLAIN>(j, b, t.row, tile, t.s);
+#pragma unroll
+	for (int r = 0; r < 2; r++)
+		soften_row<S::COLUMNS / 8>(t.s, 2 * r, b.unit, &t.largest[r], &t.weights[r], &t.factor[r]);
+	compute_before(t.weights[0]);
+	compute_before(t.weights[1]);
+}
+
+/* No product is under way: the weights become operands, and the sums relative to the same largest score. */
+template <typename S>
+static __device__ __forceinline__ void
+turn_to_values(share<S> &t)
+{
+	hold(t.s);
+#pragma unroll
+	for (int c = 0; c < S::COLUMNS / 16; c++)
+		pack_weights(t.s, 2 * c, t.p[c]);
+#pragma unroll
+	for (int d = 0; d < S::D / 8; d++)
+#pragma unroll
+		for (int e = 0; e < 4; e++)
+			t.sum[d][e] *= t.factor[e / 2];
+}
+
+/*
+ * A warpgroup's part of the block's tiles. The scores of one are computed with
+ * the sums of the one before; the warpgroups start these products in turn.
+ */
+template <bool PLAIN, typename S>
+static __device__ __forceinline__ void
+compute(const struct many_job &j, const struct many_block &b, uint32_t queries, const stages<S> &keys,
+    const stages<S> &values)
+{
+	int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0), next = (group + 1) % S::GROUPS;
+	int n = b.range.end - b.range.begin;
+	uint32_t rows = queries + group * 64 * 128;
+	share<S> t;
+
+	/* After the sinks' last tile the window's queries take the place of theirs. */
+	auto turn_to_window = [&](int i) {
+		if (i + 1 < n && b.range.begin + i + 1 == b.range.sink_tiles)
+			begin_queries<S>(j, b, group, j.q_window, queries);
+	};
+
+	clear(t);
+	if (n > 0) {
+		begin_queries<S>(j, b, group, b.range.begin < b.range.sink_tiles ? j.q_sink : j.q_window, queries);
+		end_queries(group);
+		wait_full(keys, 0);
+		begin_scores(t, rows, stage_of(keys, 0));
+		wait_for_products<0>();
+		hold(t.s);
+		arrive_empty(keys, 0);
+		turn_to_window(0);
+		soften<PLAIN>(j, b, b.range.begin, t);
+		turn_to_values(t);
+	}
+	if (n > 1 && next == 0)
+		warps_arrive(BARRIER_TURN, 256);
+	for (int i = 1; i < n; i++) {
+		if (b.range.begin + i == b.range.sink_tiles)
+			end_queries(group);
+		wait_full(keys, i);
+		warps_sync(BARRIER_TURN + group, 256);
+		begin_scores(t, rows, stage_of(keys, i));
+		wait_full(values, i - 1);
+		begin_sums(t, stage_of(values, i - 1));
+		if (next > 0 || i + 1 < n)
+			warps_arrive(BARRIER_TURN + next, 256);
+		wait_for_products<1>();
+		hold(t.s);
+		arrive_empty(keys, i);
+		soften<PLAIN>(j, b, b.range.begin + i, t);
+		wait_for_products<0>();
+		hold(t.sum);
+		arrive_empty(values, i - 1);
+		turn_to_values(t);
+		turn_to_window(i);
+	}
+	if (n > 0) {
+		wait_full(values, n - 1);
+		begin_sums(t, stage_of(values, n - 1));
+		wait_for_products<0>();
+		hold(t.sum);
+	}
+#pragma unroll
+	for (int r = 0; r < 2; r++)
+		put_row<S::D, S::ROWS>(j, b, t.row + 8 * r, t.sum, 2 * r, t.largest[r] * b.unit, t.weights[r]);
 }
 
 /* ---- the kernel */
 
-template <int D, int COLUMNS>
-struct layout {
-	static const int queries = ROWS * D * 2, tile = COLUMNS * D * 2, bytes = queries + 4 * tile;
-};
-
-/* D: length of keys and values rounded up. Keys and values of the next tile arrive while one is worked on. */
-template <int D, int COLUMNS, int BLOCKS>
-static __global__ void __launch_bounds__(THREADS, BLOCKS)
-hopper_kernel(const __grid_constant__ many_job j)
+template <typename S, bool PLAIN>
+static __global__ void __launch_bounds__(S::THREADS, 1)
+hopper_kernel(const __grid_constant__ many_job j, const __grid_constant__ tile_source source)
 {
-	typedef layout<D, COLUMNS> L;
 	extern __shared__ __align__(1024) unsigned char shared[];
-	const struct cache_view &v = j.a.v;
-	int group_of_warps = threadIdx.x / 128, row_of_lane = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
-	int head_kv = blockIdx.y, group = j.a.n_head / v.n_head_kv, row0 = blockIdx.x * ROWS, rows = j.a.n * group;
-	bool plain = j.a.softcap == 0 && j.a.slopes == NULL;
-	float unit = plain ? j.a.scale * 1.44269504f : 1.44269504f;
-	const __half *k = static_cast<const __half *>(v.k) + (int64_t)head_kv * v.slots * v.k_ld;
-	const __half *x = static_cast<const __half *>(v.v) + (int64_t)head_kv * v.slots * v.v_ld;
-	float sum[D / 8][4], s[COLUMNS / 8][4], m[2] = { -INFINITY, -INFINITY }, l[2] = { 0, 0 };
-	uint32_t queries = shared_address(shared) + group_of_warps * 64 * 128;
-	uint32_t tiles = shared_address(shared) + L::queries;
-	int64_t first, low, high;
-	struct many_range range;
+	uint32_t queries = shared_address(shared);
+	stages<S> keys = stages_at<S>(queries + S::KEYS_AT, queries + S::BARRIERS_AT);
+	stages<S> values = stages_at<S>(queries + S::VALUES_AT, queries + S::BARRIERS_AT + 2 * S::STAGES * 8);
+	const struct many_block b = many_block_of<S::ROWS, S::COLUMNS, PLAIN>(j);
 
-	wait_for_predecessor();
-	first = *j.a.first;
-	low = first + row0 / group;
-	high = first + min((row0 + ROWS - 1) / group, j.a.n - 1);
-	range = many_range_of<COLUMNS>(v, low, high);
-#pragma unroll
-	for (int n = 0; n < D / 8; n++)
-		sum[n][0] = sum[n][1] = sum[n][2] = sum[n][3] = 0;
-
-	/* Stage i % 2: keys, then values. */
-	auto fetch_tile = [&](int tile) {
-		unsigned char *to = shared + L::queries + (tile - range.begin) % 2 * 2 * L::tile;
-		auto slot = [&](int r) { return many_slot_of<COLUMNS>(v, range, tile, r); };
-		int from = slot(0);
-
-		if (tile >= range.sink_tiles && v.k_ld == D && v.v_ld == D && from + COLUMNS <= v.slots) {
-			fetch_all<D, COLUMNS>(to, k + (int64_t)from * D);
-			fetch_all<D, COLUMNS>(to + L::tile, x + (int64_t)from * D);
-		} else {
-			fetch<D, COLUMNS>(to, k, v.k_ld, slot);
-			fetch<D, COLUMNS>(to + L::tile, x, v.v_ld, slot);
-		}
-		copy_commit();
-	};
-	auto fetch_queries = [&](const __half *from) {
-		fetch<D, ROWS>(shared, from, v.k_ld, [&](int r) {
-			int at = row0 + r;
-
-			return at >= rows ? -1 : at / group * j.a.n_head + head_kv * group + at % group;
-		});
-		copy_commit();
-	};
-
-	if (range.begin < range.end) {
-		fetch_queries(range.begin < range.sink_tiles ? j.q_sink : j.q_window);
-		fetch_tile(range.begin);
+	if (threadIdx.x == 0) {
+		init_stages(keys);
+		init_stages(values);
+		publish_shared();
 	}
-	for (int tile = range.begin; tile < range.end; tile++) {
-		bool sinks = tile < range.sink_tiles, whole;
-		int64_t base = sinks ? (int64_t)tile * COLUMNS
-		    : v.sinks + (tile - range.sink_tiles + range.ring_first) * COLUMNS;
-		uint32_t keys = tiles + (tile - range.begin) % 2 * 2 * L::tile, values = keys + L::tile;
-		uint32_t p[2][COLUMNS / 8];
-
-		/* Now everybody is through with the tile before, too. */
-		wait_for_copies();
-		if (tile > range.begin && tile == range.sink_tiles) {
-			fetch_queries(j.q_window);
-			wait_for_copies();
-		}
-		if (tile + 1 < range.end)
-			fetch_tile(tile + 1);
-		begin_products();
-#pragma unroll
-		for (int d = 0; d < D; d += 16)
-			multiply_shared(s, describe(queries + d / PANEL * ROWS * 128 + d % PANEL * 2, 16),
-			    describe(keys + d / PANEL * COLUMNS * 128 + d % PANEL * 2, 16), d, integer<COLUMNS>());
-		end_products();
-		whole = !sinks && base >= sight_of(v, high).begin && base + COLUMNS - 1 <= low;
-#pragma unroll
-		for (int r = 0; r < 2; r++) {
-			int at = min(row0 + row_of_lane + 8 * r, rows - 1);
-			float factor;
-
-			if (!whole || !plain)
-				mask_row<COLUMNS>(j, head_kv * group + at % group, first + at / group, sinks, base, plain, s, 2 * r);
-			soften_row<COLUMNS / 8>(s, 2 * r, unit, &m[r], &l[r], &factor, p[r]);
-#pragma unroll
-			for (int n = 0; n < D / 8; n++) {
-				sum[n][2 * r] *= factor;
-				sum[n][2 * r + 1] *= factor;
-			}
-		}
-		begin_products();
-#pragma unroll
-		for (int c = 0; c < COLUMNS / 16; c++) {
-			uint32_t a[4] = { p[0][2 * c], p[1][2 * c], p[0][2 * c + 1], p[1][2 * c + 1] };
-
-			multiply_weights(sum, a, describe(values + c * 16 * 128, COLUMNS * 128), integer<D>());
-		}
-		end_products();
-	}
-#pragma unroll
-	for (int r = 0; r < 2; r++) {
-		int row = row_of_lane + 8 * r, at = row0 + row;
-		int64_t unit_index = ((int64_t)head_kv * gridDim.x + blockIdx.x) * gridDim.z + blockIdx.z;
-
-		if (at < rows)
-			put_row<D>(j, at / group, head_kv * group + at % group, sum, 2 * r, m[r] * unit, l[r],
-			    j.parts != NULL ? j.parts + (unit_index * ROWS + row) * (D + 2) : NULL);
+	__syncthreads();
+	if (threadIdx.x >= S::COMPUTING) {
+		give_registers<S::REGISTERS_FETCHING>();
+		if (threadIdx.x == S::COMPUTING)
+			fetch_tiles(j, b, source, keys, values);
+	} else {
+		take_registers<S::REGISTERS_COMPUTING>();
+		compute<PLAIN>(j, b, queries, keys, values);
 	}
 }
 
-template <int D, int COLUMNS, int BLOCKS>
-static void
+/* What makes a CUtensorMap is the driver's, which is not linked. */
+static PFN_cuTensorMapEncodeTiled_v12000
+find_encoder(void)
+{
+	static void *encoder;
+	cudaDriverEntryPointQueryResult found;
+
+	if (encoder == NULL &&
+#if CUDART_VERSION >= 12050
+	    cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encoder, 12000, cudaEnableDefault, &found) !=
+	        cudaSuccess)
+#else
+	    cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &encoder, cudaEnableDefault, &found) != cudaSuccess)
+#endif
+		encoder = NULL;
+	return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(encoder);
+}
+
+static bool
+describe_slots(CUtensorMap *map, const struct cache_view *v, void *base, int ld, int rows)
+{
+	PFN_cuTensorMapEncodeTiled_v12000 encode = find_encoder();
+	cuuint64_t size[3] = { (cuuint64_t)ld, (cuuint64_t)v->slots, (cuuint64_t)v->n_head_kv };
+	cuuint64_t stride[2] = { size[0] * sizeof(__half), size[0] * size[1] * sizeof(__half) };
+	cuuint32_t box[3] = { PANEL, (cuuint32_t)rows, 1 }, step[3] = { 1, 1, 1 };
+
+	return encode != NULL &&
+	    encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, base, size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+	        CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) ==
+	    CUDA_SUCCESS;
+}
+
+template <typename S>
+static bool
 start(struct cuda *c, struct many_job *j)
 {
 	const struct cache_view *v = &j->a.v;
-	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + ROWS - 1) / ROWS;
-	int splits = count_splits(c, v, (int64_t)tiles * v->n_head_kv, BLOCKS, COLUMNS);
+	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + S::ROWS - 1) / S::ROWS;
+	int splits = count_splits(c, v, (int64_t)tiles * v->n_head_kv, 1, S::COLUMNS);
+	void (*kernel)(struct many_job, struct tile_source) =
+	    is_plain(j) ? hopper_kernel<S, true> : hopper_kernel<S, false>;
+	struct tile_source source = {};
 
-	if (!attend_get_parts(c, j, ROWS, splits, D))
-		return;
-	allow_shared(c, hopper_kernel<D, COLUMNS, BLOCKS>, layout<D, COLUMNS>::bytes);
-	launch(c, true, hopper_kernel<D, COLUMNS, BLOCKS>, dim3(tiles, v->n_head_kv, splits), THREADS,
-	    layout<D, COLUMNS>::bytes, *j);
-	attend_join(c, j, splits, ROWS, D);
+	/* No box crosses the end of the ring. */
+	source.rows = S::COLUMNS;
+	while (v->ring % source.rows != 0)
+		source.rows /= 2;
+	if (rows < 64 || !describe_slots(&source.k, v, v->k, v->k_ld, source.rows) ||
+	    !describe_slots(&source.v, v, v->v, v->v_ld, source.rows))
+		return false;
+	if (attend_get_parts(c, j, S::ROWS, splits, S::D)) {
+		allow_shared(c, kernel, S::BYTES);
+		launch(c, true, kernel, dim3(tiles, v->n_head_kv, splits), S::THREADS, S::BYTES, *j, source);
+		attend_join(c, j, splits, S::ROWS, S::D);
+	}
+	return true;
 }
 
 bool
@@ -287,13 +406,9 @@ attend_hopper(struct cuda *c, const struct many_job *j)
 	int longest = j->a.v.d_k > j->a.v.d_v ? j->a.v.d_k : j->a.v.d_v;
 	struct many_job mine = *j;
 
-	if (!c->hopper || longest > 128 || j->a.n * (j->a.n_head / j->a.v.n_head_kv) < ROWS / 2)
+	if (!c->hopper || longest > 128)
 		return false;
-	if (longest <= 64)
-		start<64, 64, 2>(c, &mine);
-	else
-		start<128, 128, 1>(c, &mine);
-	return true;
+	return longest <= 64 ? start<shape<64, 64, 3, 6>>(c, &mine) : start<shape<128, 128, 2, 3>>(c, &mine);
 }
 
 #else

@@ -21,12 +21,12 @@ fetch(__half *to, int length, From from)
 		const __half *row = from(r);
 		bool there = row != NULL && d < length;
 
-		copy_async(to + r * (D + PAD) + d, there ? row + d : NULL, there);
+		copy_async(shared_address(to + r * (D + PAD) + d), there ? row + d : NULL, there);
 	}
 }
 
 /* D: length of keys and values rounded up; M: tiles of 16 query rows per warp. */
-template <int D, int M>
+template <int D, int M, bool PLAIN>
 static __global__ void __launch_bounds__(THREADS, 2)
 many_kernel(const __grid_constant__ many_job j)
 {
@@ -35,20 +35,12 @@ many_kernel(const __grid_constant__ many_job j)
 	__half *queries = shared_halves, *keys = queries + ROWS * LD, *values = keys + COLUMNS * LD;
 	const struct cache_view &v = j.a.v;
 	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4;
-	int head_kv = blockIdx.y, group = j.a.n_head / v.n_head_kv, row0 = blockIdx.x * ROWS, rows = j.a.n * group;
-	bool plain = j.a.softcap == 0 && j.a.slopes == NULL;
-	float unit = plain ? j.a.scale * 1.44269504f : 1.44269504f;
-	const __half *k = static_cast<const __half *>(v.k) + (int64_t)head_kv * v.slots * v.k_ld;
-	const __half *x = static_cast<const __half *>(v.v) + (int64_t)head_kv * v.slots * v.v_ld;
 	float sum[M][D / 8][4], s[M][COLUMNS / 8][4], m[M][2], l[M][2];
-	int64_t first, low, high;
-	struct many_range range;
+	const struct many_block b = many_block_of<ROWS, COLUMNS, PLAIN>(j);
+	const struct many_range &range = b.range;
+	const __half *k = static_cast<const __half *>(v.k) + (int64_t)b.head_kv * v.slots * v.k_ld;
+	const __half *x = static_cast<const __half *>(v.v) + (int64_t)b.head_kv * v.slots * v.v_ld;
 
-	wait_for_predecessor();
-	first = *j.a.first;
-	low = first + row0 / group;
-	high = first + min((row0 + ROWS - 1) / group, j.a.n - 1);
-	range = many_range_of<COLUMNS>(v, low, high);
 #pragma unroll
 	for (int i = 0; i < M; i++) {
 		m[i][0] = m[i][1] = -INFINITY;
@@ -69,9 +61,9 @@ many_kernel(const __grid_constant__ many_job j)
 	};
 	auto fetch_queries = [&](const __half *from) {
 		fetch<D, ROWS>(queries, v.k_ld, [&](int r) {
-			int at = row0 + r;
-			return at >= rows ? (const __half *)NULL
-			    : from + ((int64_t)(at / group) * j.a.n_head + head_kv * group + at % group) * v.k_ld;
+			int at = many_query_of(j, b, r);
+
+			return at < 0 ? (const __half *)NULL : from + (int64_t)at * v.k_ld;
 		});
 		copy_commit();
 	};
@@ -81,12 +73,6 @@ many_kernel(const __grid_constant__ many_job j)
 		fetch_slots(keys, k, v.k_ld, range.begin);
 	}
 	for (int tile = range.begin; tile < range.end; tile++) {
-		bool sinks = tile < range.sink_tiles;
-		int64_t base = sinks ? (int64_t)tile * COLUMNS
-		    : v.sinks + (tile - range.sink_tiles + range.ring_first) * COLUMNS;
-		uint32_t p[M][2][COLUMNS / 8];
-		bool whole;
-
 		copy_wait<0>();
 		__syncthreads();
 		fetch_slots(values, x, v.v_ld, tile);
@@ -97,18 +83,18 @@ many_kernel(const __grid_constant__ many_job j)
 				s[i][n][0] = s[i][n][1] = s[i][n][2] = s[i][n][3] = 0;
 #pragma unroll
 		for (int d = 0; d < D; d += 16) {
-			uint32_t a[M][4], b[4];
+			uint32_t a[M][4], keys_of[4];
 
 #pragma unroll
 			for (int i = 0; i < M; i++)
 				load_matrices(a[i], queries + (warp * M * 16 + i * 16 + lane % 16) * LD + d + lane / 16 * 8);
 #pragma unroll
 			for (int n = 0; n < COLUMNS / 8; n += 2) {
-				load_matrices(b, keys + (n * 8 + lane / 16 * 8 + lane % 8) * LD + d + lane / 8 % 2 * 8);
+				load_matrices(keys_of, keys + (n * 8 + lane / 16 * 8 + lane % 8) * LD + d + lane / 8 % 2 * 8);
 #pragma unroll
 				for (int i = 0; i < M; i++) {
-					multiply(s[i][n], a[i], b[0], b[1]);
-					multiply(s[i][n + 1], a[i], b[2], b[3]);
+					multiply(s[i][n], a[i], keys_of[0], keys_of[1]);
+					multiply(s[i][n + 1], a[i], keys_of[2], keys_of[3]);
 				}
 			}
 		}
@@ -120,50 +106,47 @@ many_kernel(const __grid_constant__ many_job j)
 				fetch_queries(j.q_window);
 			fetch_slots(keys, k, v.k_ld, tile + 1);
 		}
-		whole = !sinks && base >= sight_of(v, high).begin && base + COLUMNS - 1 <= low;
 #pragma unroll
-		for (int i = 0; i < M; i++)
+		for (int i = 0; i < M; i++) {
+			mask_tile<COLUMNS, PLAIN>(j, b, (warp * M + i) * 16 + g, tile, s[i]);
 #pragma unroll
 			for (int r = 0; r < 2; r++) {
-				int at = min(row0 + (warp * M + i) * 16 + g + 8 * r, rows - 1);
 				float factor;
 
-				if (!whole || !plain)
-					mask_row<COLUMNS>(j, head_kv * group + at % group, first + at / group, sinks, base, plain, s[i], 2 * r);
-				soften_row<COLUMNS / 8>(s[i], 2 * r, unit, &m[i][r], &l[i][r], &factor, p[i][r]);
+				soften_row<COLUMNS / 8>(s[i], 2 * r, b.unit, &m[i][r], &l[i][r], &factor);
 #pragma unroll
 				for (int n = 0; n < D / 8; n++) {
 					sum[i][n][2 * r] *= factor;
 					sum[i][n][2 * r + 1] *= factor;
 				}
 			}
+		}
 #pragma unroll
-		for (int c = 0; c < COLUMNS / 16; c++)
+		for (int c = 0; c < COLUMNS / 16; c++) {
+			uint32_t p[M][4];
+
+#pragma unroll
+			for (int i = 0; i < M; i++)
+				pack_weights(s[i], 2 * c, p[i]);
 #pragma unroll
 			for (int n = 0; n < D / 8; n += 2) {
-				uint32_t b[4];
+				int row = c * 16 + lane / 8 % 2 * 8 + lane % 8;
+				uint32_t values_of[4];
 
-				load_matrices_across(b, values + (c * 16 + lane / 8 % 2 * 8 + lane % 8) * LD + n * 8 + lane / 16 * 8);
+				load_matrices_across(values_of, values + row * LD + n * 8 + lane / 16 * 8);
 #pragma unroll
 				for (int i = 0; i < M; i++) {
-					uint32_t a[4] = { p[i][0][2 * c], p[i][1][2 * c], p[i][0][2 * c + 1], p[i][1][2 * c + 1] };
-
-					multiply(sum[i][n], a, b[0], b[1]);
-					multiply(sum[i][n + 1], a, b[2], b[3]);
+					multiply(sum[i][n], p[i], values_of[0], values_of[1]);
+					multiply(sum[i][n + 1], p[i], values_of[2], values_of[3]);
 				}
 			}
+		}
 	}
 #pragma unroll
 	for (int i = 0; i < M; i++)
 #pragma unroll
-		for (int r = 0; r < 2; r++) {
-			int row = (warp * M + i) * 16 + g + 8 * r, at = row0 + row;
-			int64_t tile = ((int64_t)head_kv * gridDim.x + blockIdx.x) * gridDim.z + blockIdx.z;
-
-			if (at < rows)
-				put_row<D>(j, at / group, head_kv * group + at % group, sum[i], 2 * r, m[i][r] * unit, l[i][r],
-				    j.parts != NULL ? j.parts + (tile * ROWS + row) * (D + 2) : NULL);
-		}
+		for (int r = 0; r < 2; r++)
+			put_row<D, ROWS>(j, b, (warp * M + i) * 16 + g + 8 * r, sum[i], 2 * r, m[i][r] * b.unit, l[i][r]);
 }
 
 /* One block per row: the splits' parts joined. */
@@ -257,11 +240,12 @@ start(struct cuda *c, struct many_job *j)
 	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + tile_rows - 1) / tile_rows;
 	size_t shared = (size_t)(tile_rows + 2 * COLUMNS) * (D + PAD) * sizeof(__half);
 	int splits = count_splits(c, v, (int64_t)tiles * v->n_head_kv, 2, COLUMNS);
+	void (*kernel)(struct many_job) = is_plain(j) ? many_kernel<D, M, true> : many_kernel<D, M, false>;
 
 	if (!attend_get_parts(c, j, tile_rows, splits, D))
 		return;
-	allow_shared(c, many_kernel<D, M>, shared);
-	launch(c, true, many_kernel<D, M>, dim3(tiles, v->n_head_kv, splits), THREADS, shared, *j);
+	allow_shared(c, kernel, shared);
+	launch(c, true, kernel, dim3(tiles, v->n_head_kv, splits), THREADS, shared, *j);
 	attend_join(c, j, splits, tile_rows, D);
 }
 

@@ -108,9 +108,8 @@ load_matrices_across(uint32_t *r, const __half *row)
 
 /* 16 bytes from global to shared memory, on their own; zeros where there is nothing. */
 static __device__ __forceinline__ void
-copy_async(void *shared, const void *global, bool there)
+copy_async(uint32_t address, const void *global, bool there)
 {
-	uint32_t address = shared_address(shared);
 	int bytes = there ? 16 : 0;
 
 	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(address), "l"(global), "r"(bytes) : "memory");

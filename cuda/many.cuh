@@ -43,6 +43,7 @@ power(float x)
 /* Where the tile's columns lie: tiles are counted from the sinks' first; the ring's follow in stream order. */
 struct many_range {
 	int sink_tiles, begin, end;
+	int clear_begin, clear_end;      /* tiles of the ring that all of the block's queries see as a whole */
 	int64_t ring_first;              /* ring tiles before the first one in use */
 	int ring_start;                  /* the slot where that begins */
 };
@@ -60,6 +61,8 @@ many_range_of(const struct cache_view &v, int64_t low, int64_t high)
 	if (high >= v.sinks) {
 		r.ring_first = (sight_of(v, low).begin - v.sinks) / COLUMNS;
 		r.ring_start = remainder_of(r.ring_first * COLUMNS, v.ring);
+		r.clear_begin = tiles + (int)((sight_of(v, high).begin - v.sinks + COLUMNS - 1) / COLUMNS - r.ring_first);
+		r.clear_end = tiles + (int)((low + 1 - v.sinks) / COLUMNS - r.ring_first);
 		tiles += (int)((high - v.sinks) / COLUMNS - r.ring_first) + 1;
 	}
 	each = (tiles + gridDim.z - 1) / gridDim.z;
@@ -84,15 +87,60 @@ many_slot_of(const struct cache_view &v, const struct many_range &range, int til
 	return (int)v.sink_slots + (at >= ring ? at % ring : at);
 }
 
+/* What a block works on: the queries of some tokens, of the heads that share keys; row = token * group + head. */
+struct many_block {
+	int head_kv, group, row0, rows;  /* rows: of the whole job */
+	int64_t first;                   /* the first row's token */
+	float unit;                      /* what makes scores powers of two */
+	struct many_range range;
+};
+
+/* Whether the scores of a job need a factor only. */
+static inline bool
+is_plain(const struct many_job *j)
+{
+	return j->a.softcap == 0 && j->a.slopes == NULL;
+}
+
+/* Waits for what came before. PLAIN: is_plain(job). */
+template <int ROWS, int COLUMNS, bool PLAIN>
+static __device__ __forceinline__ struct many_block
+many_block_of(const struct many_job &j)
+{
+	const struct cache_view &v = j.a.v;
+	struct many_block b;
+
+	wait_for_predecessor();
+	b.head_kv = blockIdx.y;
+	b.group = j.a.n_head / v.n_head_kv;
+	b.row0 = blockIdx.x * ROWS;
+	b.rows = j.a.n * b.group;
+	b.first = *j.a.first;
+	b.unit = 1.44269504f * (PLAIN ? j.a.scale : 1);
+	b.range = many_range_of<COLUMNS>(v, b.first + b.row0 / b.group,
+	    b.first + min((b.row0 + ROWS - 1) / b.group, j.a.n - 1));
+	return b;
+}
+
+/* Row r of the block: its place among the job's queries, or -1. */
+static __device__ __forceinline__ int
+many_query_of(const struct many_job &j, const struct many_block &b, int r)
+{
+	unsigned at = b.row0 + r, group = b.group, token = at / group;
+
+	return (int)at >= b.rows ? -1 : (int)(token * j.a.n_head + b.head_kv * group + at - token * group);
+}
+
 /*
  * An online softmax's step for one row of a tile, of which a lane has the
- * scores s[n][at], s[n][at + 1] for N groups of 8 columns: the largest so far
- * and the sum of weights go on, sums are to be multiplied by *factor, and the
- * weights come back as pairs of halves. unit: of the scores, in powers of two.
+ * scores s[n][at], s[n][at + 1] for N groups of 8 columns: they become weights,
+ * the largest score so far and the sum of weights go on, and sums are to be
+ * multiplied by *factor. unit: of the scores, in powers of two. All weights are
+ * times 2^15, so that as halves the small ones keep their digits.
  */
 template <int N>
 static __device__ __forceinline__ void
-soften_row(float (*s)[4], int at, float unit, float *largest, float *weights, float *factor, uint32_t *pairs)
+soften_row(float (*s)[4], int at, float unit, float *largest, float *weights, float *factor)
 {
 	float top = *largest, part = 0, offset;
 
@@ -102,71 +150,102 @@ soften_row(float (*s)[4], int at, float unit, float *largest, float *weights, fl
 	top = max_lanes<1, 2>(top);
 	*factor = *largest == -INFINITY ? 0 : power((*largest - top) * unit);
 	*largest = top;
-	offset = top == -INFINITY ? 0 : top * unit;
-	/* Weights as they are multiplied: their sum is that of the rounded ones. */
+	offset = top == -INFINITY ? 0 : top * unit - 15;
 #pragma unroll
 	for (int n = 0; n < N; n++) {
-		__half2 h = __floats2half2_rn(power(s[n][at] * unit - offset), power(s[n][at + 1] * unit - offset));
-
-		part += __low2float(h) + __high2float(h);
-		pairs[n] = bits_of(h);
+		s[n][at] = power(s[n][at] * unit - offset);
+		s[n][at + 1] = power(s[n][at + 1] * unit - offset);
+		part += s[n][at] + s[n][at + 1];
 	}
 	*weights = *weights * *factor + part;
 }
 
-/* The same row's scores as they are meant: scaled where that is not left to `unit`, biased, and masked. */
-template <int COLUMNS>
+/* The weights of 16 columns from group n on, of two rows, as tensor cores take them. */
 static __device__ __forceinline__ void
-mask_row(const struct many_job &j, int head, int64_t token, bool sinks, int64_t base, bool plain, float (*s)[4], int at)
+pack_weights(float (*s)[4], int n, uint32_t *a)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		a[i] = bits_of(__floats2half2_rn(s[n + i / 2][i % 2 * 2], s[n + i / 2][i % 2 * 2 + 1]));
+}
+
+/* The same row's scores as they are meant: scaled where that is not left to `unit`, biased, and masked. */
+template <int COLUMNS, bool PLAIN>
+static __device__ __forceinline__ void
+mask_row(const struct many_job &j, const struct many_block &b, int row, int tile, float (*s)[4], int at)
 {
 	const struct cache_view &v = j.a.v;
+	int query = min(b.row0 + row, b.rows - 1), column0 = threadIdx.x % 4 * 2;
+	bool sinks = tile < b.range.sink_tiles;
+	int64_t base = sinks ? (int64_t)tile * COLUMNS
+	    : v.sinks + (tile - b.range.sink_tiles + b.range.ring_first) * COLUMNS;
+	int64_t token = b.first + query / b.group;
 	struct sight sight = sight_of(v, token);
 	int64_t first = (sinks ? sight.from : sight.begin) - base, last = (sinks ? sight.to : token + 1) - base;
-	int from = first < 0 ? 0 : first > COLUMNS ? COLUMNS : (int)first, to = last < 0 ? 0 : last > COLUMNS ? COLUMNS : (int)last;
+	int from = first < 0 ? 0 : first > COLUMNS ? COLUMNS : (int)first;
+	int to = last < 0 ? 0 : last > COLUMNS ? COLUMNS : (int)last;
 	int64_t here = (sinks ? sight.here : token) - base;
-	float slope = j.a.slopes != NULL ? j.a.slopes[head] : 0;
+	float slope = !PLAIN && j.a.slopes != NULL ? j.a.slopes[b.head_kv * b.group + query % b.group] : 0;
 
 #pragma unroll
 	for (int n = 0; n < COLUMNS / 8; n++)
 #pragma unroll
 		for (int e = 0; e < 2; e++) {
-			int column = n * 8 + threadIdx.x % 4 * 2 + e;
+			int column = n * 8 + column0 + e;
 			float y = s[n][at + e];
 
-			if (!plain)
+			if (!PLAIN)
 				y = shape_score(y * j.a.scale, j.a.softcap, slope, here - column);
 			s[n][at + e] = column >= from && column < to ? y : -INFINITY;
 		}
 }
 
-/* A lane's sums of a row, values d = 8 n + 2 t: the result, or a part of it. */
-template <int D>
+/* The same for rows `row` and 8 further on of a tile that is not seen as a whole, or not plain. */
+template <int COLUMNS, bool PLAIN>
 static __device__ __forceinline__ void
-put_row(const struct many_job &j, int token, int head, float (*sum)[4], int at, float largest, float weights, float *part)
+mask_tile(const struct many_job &j, const struct many_block &b, int row, int tile, float (*s)[4])
 {
-	const struct cache_view &v = j.a.v;
-	int t = threadIdx.x % 4;
-	float total = sum_lanes<1, 2>(weights), inverse = 1 / total;
+	if (PLAIN && tile >= b.range.clear_begin && tile < b.range.clear_end)
+		return;
+	mask_row<COLUMNS, PLAIN>(j, b, row, tile, s, 0);
+	mask_row<COLUMNS, PLAIN>(j, b, row + 8, tile, s, 2);
+}
 
+/* A lane's sums of a row of ROWS, values d = 8 n + 2 t: the result, or a part of it. */
+template <int D, int ROWS>
+static __device__ __forceinline__ void
+put_row(const struct many_job &j, const struct many_block &b, int row, float (*sum)[4], int at, float largest,
+    float weights)
+{
+	int d_v = j.a.v.d_v, t = threadIdx.x % 4, query = b.row0 + row;
+	int64_t token = query / b.group, head = b.head_kv * b.group + query % b.group;
+	int64_t unit = ((int64_t)b.head_kv * gridDim.x + blockIdx.x) * gridDim.z + blockIdx.z;
+	float total = sum_lanes<1, 2>(weights), inverse = 1 / total;
+	float *part = j.parts != NULL ? j.parts + (unit * ROWS + row) * (D + 2) : NULL;
+	int64_t to32 = (token * j.a.n_head + head) * d_v, to16 = token * j.a.ld16 + head * d_v;
+
+	if (query >= b.rows)
+		return;
 #pragma unroll
 	for (int n = 0; n < D / 8; n++) {
 		int d = n * 8 + 2 * t;
+		float x = sum[n][at], y = sum[n][at + 1];
 
-		for (int e = 0; e < 2; e++) {
-			float y = sum[n][at + e];
-
-			if (part != NULL)
-				part[d + e] = y;
-			else if (d + e < v.d_v && j.a.out16 != NULL)
-				j.a.out16[token * j.a.ld16 + head * v.d_v + d + e] = to_half(y * inverse);
-			else if (d + e < v.d_v)
-				j.a.out32[((int64_t)token * j.a.n_head + head) * v.d_v + d + e] = y * inverse;
+		if (part != NULL) {
+			*(float2 *)(part + d) = make_float2(x, y);
+		} else if (j.a.out16 != NULL && d_v % 2 == 0) {
+			if (d < d_v)
+				*(uint32_t *)(j.a.out16 + to16 + d) = to_pair(x * inverse, y * inverse);
+		} else {
+			for (int e = 0; e < 2 && d + e < d_v; e++)
+				if (j.a.out16 != NULL)
+					j.a.out16[to16 + d + e] = to_half((e == 0 ? x : y) * inverse);
+				else
+					j.a.out32[to32 + d + e] = (e == 0 ? x : y) * inverse;
 		}
 	}
-	if (part != NULL && t == 0) {
-		part[D] = largest;
-		part[D + 1] = total;
-	}
+	if (part != NULL && t == 0)
+		*(float2 *)(part + D) = make_float2(largest, total);
 }
 
 #endif
