@@ -186,12 +186,12 @@ struct prepare_job {
 	struct rotation r;
 	const int64_t *first;
 	int n, n_head;         /* n_head 0: no queries */
-	const float *q, *k, *values;
-	int64_t ld_q, ld_k, ld_v;
+	struct projections p;
 	__half *window, *sink;
 };
 
 /* One warp per token and head: queries first, then keys, then values. */
+template <typename T>
 static __global__ void __launch_bounds__(WARPS * 32)
 prepare_kernel(const __grid_constant__ prepare_job j)
 {
@@ -200,20 +200,21 @@ prepare_kernel(const __grid_constant__ prepare_job j)
 	int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
 	int token = (int)(i / heads), head = (int)(i % heads);
 	float *row = rows + threadIdx.x / 32 * longest;
+	const T *x;
 
 	wait_for_predecessor();
 	if (token >= j.n)
 		return;
 	if (head < j.n_head) {
-		const float *x = j.q + token * j.ld_q + (int64_t)head * j.v.d_k;
 		int64_t to = ((int64_t)token * j.n_head + head) * j.v.k_ld;
 
+		x = static_cast<const T *>(j.p.q) + token * j.p.ld_q + (int64_t)head * j.v.d_k;
 		for (int form = 0; form < 2; form++) {
 			__half *y = form == 0 ? j.window : j.sink;
 
 			if (y == NULL)
 				continue;
-			rotate_row(j.r, form == 0 ? j.r.window : j.r.sink, j.r.q_norm, x, token, j.v.d_k, row, lane);
+			rotate_row(j.r, form == 0 ? j.r.window : j.r.sink, j.r.q_norm, x, token, j.v.d_k, row, lane, j.p.unscale);
 			for (int d = lane; d < j.v.k_ld; d += 32)
 				y[to + d] = d < j.v.d_k ? to_half(row[d]) : __float2half_rn(0);
 			__syncwarp();
@@ -222,90 +223,91 @@ prepare_kernel(const __grid_constant__ prepare_job j)
 	}
 	head -= j.n_head;
 	if (head < j.v.n_head_kv) {
-		rotate_row(j.r, j.r.window, j.r.k_norm, j.k + token * j.ld_k + (int64_t)head * j.v.d_k, token, j.v.d_k, row,
-		    lane);
+		x = static_cast<const T *>(j.p.k) + token * j.p.ld_k + (int64_t)head * j.v.d_k;
+		rotate_row(j.r, j.r.window, j.r.k_norm, x, token, j.v.d_k, row, lane, j.p.unscale);
 		store_row(j.v, true, head, *j.first + token, row, lane);
 		return;
 	}
 	head -= j.v.n_head_kv;
+	x = static_cast<const T *>(j.p.values) + token * j.p.ld_v + (int64_t)head * j.v.d_v;
 	for (int d = lane; d < j.v.d_v; d += 32)
-		row[d] = j.values[token * j.ld_v + (int64_t)head * j.v.d_v + d];
+		row[d] = load_one(x + d) * j.p.unscale;
 	__syncwarp();
 	store_row(j.v, false, head, *j.first + token, row, lane);
 }
 
-static __device__ __forceinline__ float2
-turn(float a, float b, float cosine, float sine)
+/* Four neighbouring pairs of a row, i .. i + 3: elements a and b of each. */
+struct pairs {
+	float4 a, b;
+};
+
+template <bool PAIRS, typename T>
+static __device__ __forceinline__ struct pairs
+load_pairs(const T *x, int i, int half, float scale)
 {
-	return make_float2(a * cosine - b * sine, a * sine + b * cosine);
+	struct pairs p = { load_four(x + (PAIRS ? 2 * i : i)), load_four(x + (PAIRS ? 2 * i + 4 : i + half)) };
+
+	if (PAIRS)
+		p = { make_float4(p.a.x, p.a.z, p.b.x, p.b.z), make_float4(p.a.y, p.a.w, p.b.y, p.b.w) };
+	p.a = make_float4(p.a.x * scale, p.a.y * scale, p.a.z * scale, p.a.w * scale);
+	p.b = make_float4(p.b.x * scale, p.b.y * scale, p.b.z * scale, p.b.w * scale);
+	return p;
 }
 
-/* Two pairs of a row, i and i + 1, turned and put into a row of halves. */
+/* The pairs turned, into a row of halves. t: their cosines (x, z) and sines (y, w). */
 template <bool PAIRS>
 static __device__ __forceinline__ void
-put_turned(const float4 &x, const float4 &t, int i, int half, __half *y)
+put_turned(const struct pairs &p, const float4 *t, int i, int half, __half *y)
 {
-	float2 p = turn(x.x, x.y, t.x, t.y), q = turn(x.z, x.w, t.z, t.w);
+	float4 a = make_float4(p.a.x * t[0].x - p.b.x * t[0].y, p.a.y * t[0].z - p.b.y * t[0].w,
+	    p.a.z * t[1].x - p.b.z * t[1].y, p.a.w * t[1].z - p.b.w * t[1].w);
+	float4 b = make_float4(p.a.x * t[0].y + p.b.x * t[0].x, p.a.y * t[0].w + p.b.y * t[0].z,
+	    p.a.z * t[1].y + p.b.z * t[1].x, p.a.w * t[1].w + p.b.w * t[1].z);
 
 	if (PAIRS) {
-		*(uint2 *)(y + 2 * i) = make_uint2(to_pair(p.x, p.y), to_pair(q.x, q.y));
+		*(uint4 *)(y + 2 * i) = make_uint4(to_pair(a.x, b.x), to_pair(a.y, b.y), to_pair(a.z, b.z), to_pair(a.w, b.w));
 	} else {
-		*(uint32_t *)(y + i) = to_pair(p.x, q.x);
-		*(uint32_t *)(y + i + half) = to_pair(p.y, q.y);
+		*(uint2 *)(y + i) = make_uint2(to_pair(a.x, a.y), to_pair(a.z, a.w));
+		*(uint2 *)(y + i + half) = make_uint2(to_pair(b.x, b.y), to_pair(b.z, b.w));
 	}
 }
 
-/* The usual case: whole heads of up to 128 elements are rotated, into halves. A block takes a token, a warp a head. */
-template <bool PAIRS>
+/* The usual case: whole heads are rotated, into halves. A block takes a token; blockDim.x is a multiple of d_k / 8. */
+template <typename T, bool PAIRS>
 static __global__ void __launch_bounds__(WARPS * 32)
 prepare_usual_kernel(const __grid_constant__ prepare_job j)
 {
 	const struct cache_view &v = j.v;
-	int lane = threadIdx.x % 32, half = v.d_k / 2, i = 2 * lane, all = j.n_head + 2 * v.n_head_kv;
+	int half = v.d_k / 2, lanes = v.d_k / 8, i = threadIdx.x % lanes * 4, fours = v.d_v / 4;
 	int64_t token = blockIdx.x, slot;
-	float4 window = make_float4(0, 0, 0, 0), sink = window;
+	const T *q = static_cast<const T *>(j.p.q) + token * j.p.ld_q;
+	const T *k = static_cast<const T *>(j.p.k) + token * j.p.ld_k;
+	const T *values = static_cast<const T *>(j.p.values) + token * j.p.ld_v;
+	float4 window[2], sink[2];
 
 	wait_for_predecessor();
 	slot = slot_of(v, *j.first + token);
-	if (i < half) {
-		window = ((const float4 *)(j.r.window + token * half * 2))[lane];
+	for (int e = 0; e < 2; e++) {
+		window[e] = ((const float4 *)(j.r.window + token * 2 * half + 2 * i))[e];
 		if (j.sink != NULL)
-			sink = ((const float4 *)(j.r.sink + token * half * 2))[lane];
+			sink[e] = ((const float4 *)(j.r.sink + token * 2 * half + 2 * i))[e];
 	}
-	for (int head = threadIdx.x / 32; head < all; head += WARPS) {
-		bool query = head < j.n_head, key = !query && head < j.n_head + v.n_head_kv;
-		const float *x = query ? j.q + token * j.ld_q + head * v.d_k
-		    : key ? j.k + token * j.ld_k + (head - j.n_head) * v.d_k
-		          : j.values + token * j.ld_v + (head - j.n_head - v.n_head_kv) * v.d_v;
-		int64_t at = (token * j.n_head + head) * v.d_k;
-		float4 y;
+	for (int head = threadIdx.x / lanes; head < j.n_head + v.n_head_kv; head += blockDim.x / lanes) {
+		int64_t at = (token * j.n_head + head) * v.d_k, key = ((head - j.n_head) * v.slots + slot) * v.k_ld;
+		bool query = head < j.n_head;
+		const T *x = query ? q + head * v.d_k : k + (head - j.n_head) * v.d_k;
+		struct pairs p = load_pairs<PAIRS>(x, i, half, j.p.unscale);
 
-		if (!query && !key) {
-			__half *to = static_cast<__half *>(v.v) + ((head - j.n_head - v.n_head_kv) * v.slots + slot) * v.v_ld;
+		put_turned<PAIRS>(p, window, i, half, query ? j.window + at : static_cast<__half *>(v.k) + key);
+		if (query && j.sink != NULL)
+			put_turned<PAIRS>(p, sink, i, half, j.sink + at);
+	}
+	for (int f = threadIdx.x; f < v.n_head_kv * fours; f += blockDim.x) {
+		float4 y = load_four(values + 4 * f);
+		__half *to = static_cast<__half *>(v.v) + (f / fours * v.slots + slot) * v.v_ld + f % fours * 4;
 
-			for (int d = 4 * lane; d < v.d_v; d += 128) {
-				y = *(const float4 *)(x + d);
-				*(uint2 *)(to + d) = make_uint2(to_pair(y.x, y.y), to_pair(y.z, y.w));
-			}
-			continue;
-		}
-		if (i >= half)
-			continue;
-		if (PAIRS) {
-			y = ((const float4 *)x)[lane];
-		} else {
-			float2 a = ((const float2 *)x)[lane], b = ((const float2 *)(x + half))[lane];
-
-			y = make_float4(a.x, b.x, a.y, b.y);
-		}
-		if (key) {
-			put_turned<PAIRS>(y, window, i, half,
-			    static_cast<__half *>(v.k) + ((head - j.n_head) * v.slots + slot) * v.k_ld);
-			continue;
-		}
-		put_turned<PAIRS>(y, window, i, half, j.window + at);
-		if (j.sink != NULL)
-			put_turned<PAIRS>(y, sink, i, half, j.sink + at);
+		*(uint2 *)to = make_uint2(to_pair(y.x * j.p.unscale, y.y * j.p.unscale),
+		    to_pair(y.z * j.p.unscale, y.w * j.p.unscale));
 	}
 }
 
@@ -313,25 +315,28 @@ static bool
 is_usual(const struct prepare_job *j)
 {
 	const struct cache_view *v = &j->v;
+	int64_t lengths = j->p.ld_q | j->p.ld_k | j->p.ld_v;
+	uintptr_t places = reinterpret_cast<uintptr_t>(j->p.q) | reinterpret_cast<uintptr_t>(j->p.k) |
+	    reinterpret_cast<uintptr_t>(j->p.values);
 
-	return j->n_head > 0 && j->r.style != ROPE_NONE && j->r.q_norm == NULL && j->r.n_rot == v->d_k && v->d_k % 4 == 0 &&
-	    v->d_k <= 128 && v->d_v % 4 == 0 && v->k_ld == v->d_k && v->v_ld == v->d_v && v->type == KV_F16 &&
-	    j->ld_q % 4 == 0 && j->ld_k % 4 == 0 && j->ld_v % 4 == 0 && reinterpret_cast<uintptr_t>(j->q) % 16 == 0 &&
-	    reinterpret_cast<uintptr_t>(j->k) % 16 == 0 && reinterpret_cast<uintptr_t>(j->values) % 16 == 0;
+	return j->n_head > 0 && j->r.style != ROPE_NONE && j->r.q_norm == NULL && j->r.n_rot == v->d_k && v->d_k % 8 == 0 &&
+	    v->d_k <= 256 && v->d_v % 4 == 0 && v->k_ld == v->d_k && v->v_ld == v->d_v && v->type == KV_F16 &&
+	    lengths % 4 == 0 && places % (j->p.halves ? 8 : 16) == 0;
 }
 
+template <typename T>
 static void
 start(struct cuda *c, const struct prepare_job *j)
 {
 	int64_t rows = (int64_t)j->n * (j->n_head + 2 * j->v.n_head_kv);
 	size_t longest = (size_t)(j->v.d_k > j->v.d_v ? j->v.d_k : j->v.d_v);
+	int lanes = j->v.d_k / 8;
 
-	if (is_usual(j)) {
-		launch(c, true, j->r.style == ROPE_PAIRS ? prepare_usual_kernel<true> : prepare_usual_kernel<false>,
-		    (unsigned)j->n, WARPS * 32, 0, *j);
-		return;
-	}
-	launch(c, true, prepare_kernel, blocks_for(rows, WARPS), WARPS * 32, WARPS * longest * sizeof(float), *j);
+	if (is_usual(j))
+		launch(c, true, j->r.style == ROPE_PAIRS ? prepare_usual_kernel<T, true> : prepare_usual_kernel<T, false>,
+		    (unsigned)j->n, WARPS * 32 / lanes * lanes, 0, *j);
+	else
+		launch(c, true, prepare_kernel<T>, blocks_for(rows, WARPS), WARPS * 32, WARPS * longest * sizeof(float), *j);
 }
 
 void
@@ -343,31 +348,22 @@ cache_store(struct cuda *c, const struct cache_view *v, const int64_t *first, in
 	j.v = *v;
 	j.first = first;
 	j.n = n;
-	j.k = k;
-	j.values = values;
-	j.ld_k = (int64_t)v->n_head_kv * v->d_k;
-	j.ld_v = (int64_t)v->n_head_kv * v->d_v;
-	start(c, &j);
+	j.p.k = k;
+	j.p.values = values;
+	j.p.unscale = 1;
+	j.p.ld_k = (int64_t)v->n_head_kv * v->d_k;
+	j.p.ld_v = (int64_t)v->n_head_kv * v->d_v;
+	start<float>(c, &j);
 }
 
 void
 cache_prepare(struct cuda *c, const struct cache_view *v, const struct rotation *r, const int64_t *first, int n,
-    int n_head, const float *q, const float *k, const float *values, int64_t ld, __half *window, __half *sink)
+    int n_head, const struct projections *p, __half *window, __half *sink)
 {
-	struct prepare_job j = {};
+	struct prepare_job j = { *v, *r, first, n, n_head, *p, window, sink };
 
-	j.v = *v;
-	j.r = *r;
-	j.first = first;
-	j.n = n;
-	j.n_head = n_head;
-	j.q = q;
-	j.k = k;
-	j.values = values;
-	j.ld_q = ld > 0 ? ld : (int64_t)n_head * v->d_k;
-	j.ld_k = ld > 0 ? ld : (int64_t)v->n_head_kv * v->d_k;
-	j.ld_v = ld > 0 ? ld : (int64_t)v->n_head_kv * v->d_v;
-	j.window = window;
-	j.sink = sink;
-	start(c, &j);
+	if (p->halves)
+		start<__half>(c, &j);
+	else
+		start<float>(c, &j);
 }

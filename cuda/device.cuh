@@ -127,10 +127,16 @@ void rows_table(struct cuda *c, const uint64_t *turn, int n_rot, float scale, co
 void rows_rotate(struct cuda *c, enum rope_style style, int n_rot, const float *table, const float *x, int n, int heads,
     int d, float *y);
 
-/* gate[n, width] and up lie at leading dimension ld; the result is times `scale` in halves, as it is in floats. */
+/*
+ * gate[n, width] and up (or NULL) lie at leading dimension ld: floats, or halves
+ * to be multiplied by unscale. The result is times `scale` in halves, as it is
+ * in floats.
+ */
 struct activation_call {
 	enum activation act;
-	const float *gate, *up;
+	const void *gate, *up;
+	bool halves;
+	float unscale;
 	int64_t ld, n, width;
 	float *y32;
 	__half *y16;
@@ -144,8 +150,10 @@ void rows_copy(struct cuda *c, float *dst, const float *src, int64_t n);
 /* y16[n, ld16] = scale * x[n, width], padded with zeros */
 void rows_halve(struct cuda *c, const float *x, int64_t n, int64_t width, float scale, __half *y16, int64_t ld16);
 
-/* y[n, ld] = clamped y + bias */
+/* y[n, ld] = clamped y + bias; the same of halves that are times scale */
 void rows_finish(struct cuda *c, float *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp);
+void rows_finish_half(struct cuda *c, __half *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp,
+    float scale);
 
 /* Logits z[n, width], in place: plus bias, capped. */
 void rows_cap(struct cuda *c, float *z, int64_t n, int64_t width, const float *bias, float softcap);
@@ -195,6 +203,9 @@ void matvec_run(struct cuda *c, const struct matvec_call *m);
 /* y[n, ldy] (+)= alpha * x W^T over halves x[n, ldx]; merged: m's rows are followed by those of other matrices. */
 void product_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
     float alpha, bool add, float *y, int64_t ldy);
+/* The same of matrices that are in halves, into halves. */
+void product_to_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
+    float alpha, __half *y, int64_t ldy);
 void product_f32(struct cuda *c, const struct matrix *m, const float *x, int n, bool add, float *y, int64_t ldy);
 
 /* ---- cache.cu */
@@ -234,16 +245,24 @@ struct rotation {
 	float eps;
 };
 
+/* Queries, keys and values as their product left them: floats, or halves to be multiplied by unscale. */
+struct projections {
+	const void *q, *k, *values;
+	bool halves;
+	float unscale;
+	int64_t ld_q, ld_k, ld_v;      /* from token to token */
+};
+
 /* Store n keys and values from token *first on. */
 void cache_store(struct cuda *c, const struct cache_view *v, const int64_t *first, int n, const float *k,
     const float *values);
 
 /*
- * Queries, keys and values of n tokens at leading dimension ld: rotated,
- * keys and values stored, queries to window[n, n_head, k_ld] and sink (or NULL).
+ * Queries, keys and values of n tokens: rotated, keys and values stored,
+ * queries to window[n, n_head, k_ld] and sink (or NULL).
  */
 void cache_prepare(struct cuda *c, const struct cache_view *v, const struct rotation *r, const int64_t *first, int n,
-    int n_head, const float *q, const float *k, const float *values, int64_t ld, __half *window, __half *sink);
+    int n_head, const struct projections *p, __half *window, __half *sink);
 
 /* ---- snapshot.cu */
 

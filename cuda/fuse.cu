@@ -19,8 +19,8 @@ struct value {
 
 enum { VALUES = 32, NO_NORM = -1 };
 
-/* Products of activations are kept this much smaller as halves: their largest ones are beyond 65504 in some models. */
-static const float activation_scale = 0x1p-5f;
+/* Results of products, and activations, are this much smaller as halves: some models' largest are beyond 65504. */
+static const float half_scale = 0x1p-5f;
 
 struct fuse {
 	struct cuda *c;
@@ -342,22 +342,36 @@ attend_of(struct fuse *f, int i)
 	return a;
 }
 
-/* q, k and values lie at leading dimension ld, or without gaps where that is 0 (as attend_few needs them). */
+/* Up to SMALL tokens have their projections in floats and without gaps. */
 static void
-run_heads(struct fuse *f, const struct heads *h, const float *q, const float *k, const float *values, int64_t ld)
+run_heads(struct fuse *f, const struct heads *h, const struct projections *p)
 {
 	struct attend_call a = attend_of(f, h->attend);
 	__half *window, *sink;
 
 	if (a.n <= SMALL) {
-		attend_few(f->c, &a, &h->r, q, q, k, values);
+		const float *q = static_cast<const float *>(p->q);
+
+		attend_few(f->c, &a, &h->r, q, q, static_cast<const float *>(p->k), static_cast<const float *>(p->values));
 		return;
 	}
 	window = query_scratch(f, &a.v, h->at, &sink);
 	if (window == NULL)
 		return;
-	cache_prepare(f->c, &a.v, &h->r, a.first, a.n, a.n_head, q, k, values, ld, window, sink);
+	cache_prepare(f->c, &a.v, &h->r, a.first, a.n, a.n_head, p, window, sink);
 	attend_many(f->c, &a, window, sink);
+}
+
+/* The same after each of them was stored on its own. */
+static int
+run_separate_heads(struct fuse *f, const struct heads *h, int i)
+{
+	const struct cache_shape *s = &h->store->cache->s;
+	struct projections p = { h->at->x, h->store->x, h->store->x2, false, 1, (int64_t)h->at->heads * s->d_k,
+		(int64_t)s->n_head_kv * s->d_k, (int64_t)s->n_head_kv * s->d_v };
+
+	run_heads(f, h, &p);
+	return h->attend - i + 1;
 }
 
 static int
@@ -465,8 +479,8 @@ run_few(struct fuse *f, int i)
 
 		m.mode = MATVEC_ACTIVATE;
 		m.act = a->act;
-		m.y16_scale = activation_scale;
-		m.y16 = result_halves(f, i + 1, a->y, x->w[0]->rows, activation_scale, &m.y16_ld);
+		m.y16_scale = half_scale;
+		m.y16 = result_halves(f, i + 1, a->y, x->w[0]->rows, half_scale, &m.y16_ld);
 		done = 2;
 	} else {
 		int additions = match_addition(f, i, &to, &m.extra);
@@ -522,44 +536,40 @@ are_merged(const struct node *x)
 	return true;
 }
 
-/* The results of several merged matrices, side by side; returns them, and their leading dimension. */
-static float *
+/* The results of several merged matrices side by side, as halves that are times half_scale; their leading dimension. */
+static __half *
 run_merged(struct fuse *f, const struct node *x, const __half *x16, int64_t ld16, float scale, int64_t *ld)
 {
-	float *wide, *part;
+	int64_t rows = 0;
+	__half *wide, *part;
 
-	*ld = 0;
 	for (int j = 0; j < x->count; j++)
-		*ld += x->w[j]->rows;
-	wide = part = static_cast<float *>(cuda_scratch(f->c, SCRATCH_WIDE, (size_t)(x->n * *ld) * sizeof *wide));
+		rows += x->w[j]->rows;
+	*ld = round_up(rows, 8);
+	wide = part = static_cast<__half *>(cuda_scratch(f->c, SCRATCH_WIDE, (size_t)(x->n * *ld) * sizeof *wide));
 	if (wide == NULL)
 		return NULL;
-	product_half(f->c, x->w[0], *ld, x16, ld16, x->n, 1 / scale, false, wide, *ld);
+	product_to_half(f->c, x->w[0], rows, x16, ld16, x->n, half_scale / scale, wide, *ld);
 	for (int j = 0; j < x->count; part += x->w[j++]->rows)
-		rows_finish(f->c, part, x->n, x->w[j]->rows, *ld, x->bias[j], x->scale);
+		rows_finish_half(f->c, part, x->n, x->w[j]->rows, *ld, x->bias[j], x->scale, half_scale);
 	return wide;
 }
 
+/* gate, up, halves, unscale, ld, n and width of a are set. */
 static void
-run_activation(struct fuse *f, int i, const float *gate, const float *up, int64_t ld, int64_t n, int64_t width)
+run_activation(struct fuse *f, int i, struct activation_call *a)
 {
 	const struct node *x = &f->nodes[i];
-	struct activation_call a = {};
 
-	a.act = x->act;
-	a.gate = gate;
-	a.up = up;
-	a.ld = ld;
-	a.n = n;
-	a.width = width;
-	a.scale = activation_scale;
+	a->act = x->act;
+	a->scale = half_scale;
 	/* Halves in place would overtake the floats that are still to be read. */
-	if (gate != x->y)
-		a.y16 = result_halves(f, i, x->y, width, activation_scale, &a.ld16);
+	if (a->gate != x->y)
+		a->y16 = result_halves(f, i, x->y, a->width, half_scale, &a->ld16);
 	else
 		set_floats(f, x->y);
-	a.y32 = a.y16 == NULL ? x->y : NULL;
-	rows_activate(f->c, &a);
+	a->y32 = a->y16 == NULL ? x->y : NULL;
+	rows_activate(f->c, a);
 }
 
 /* Many rows of one matrix: added to something where that follows, else as they are. Returns the nodes done. */
@@ -612,9 +622,9 @@ run_linear(struct fuse *f, int i)
 {
 	const struct node *x = &f->nodes[i];
 	struct heads h;
-	const __half *x16;
+	const __half *x16, *wide;
 	int64_t ld16, ld;
-	float scale, *wide;
+	float scale;
 
 	if (is_small(f, x))
 		return run_few(f, i);
@@ -629,15 +639,29 @@ run_linear(struct fuse *f, int i)
 		return run_single(f, i, x16, ld16, scale);
 	if (are_merged(x) && match_activation(f, i)) {
 		wide = run_merged(f, x, x16, ld16, scale, &ld);
-		if (wide != NULL)
-			run_activation(f, i + 1, wide, x->count == 2 ? wide + x->w[0]->rows : NULL, ld, x->n, x->w[0]->rows);
+		if (wide != NULL) {
+			struct activation_call a = {};
+
+			a.gate = wide;
+			a.up = x->count == 2 ? wide + x->w[0]->rows : NULL;
+			a.halves = true;
+			a.unscale = 1 / half_scale;
+			a.ld = ld;
+			a.n = x->n;
+			a.width = x->w[0]->rows;
+			run_activation(f, i + 1, &a);
+		}
 		return 2;
 	}
 	if (x->count == 3 && x->n > SMALL && are_merged(x) && match_heads(f, i + 1, &h) && h.at->x == x->out[0] &&
 	    h.store->x == x->out[1] && h.store->x2 == x->out[2]) {
 		wide = run_merged(f, x, x16, ld16, scale, &ld);
-		if (wide != NULL)
-			run_heads(f, &h, wide, wide + x->w[0]->rows, wide + x->w[0]->rows + x->w[1]->rows, ld);
+		if (wide != NULL) {
+			const __half *k = wide + x->w[0]->rows;
+			struct projections p = { wide, k, k + x->w[1]->rows, true, 1 / half_scale, ld, ld, ld };
+
+			run_heads(f, &h, &p);
+		}
 		return h.attend - i + 1;
 	}
 	for (int j = 0; j < x->count; j++) {
@@ -734,13 +758,12 @@ static int
 run_node(struct fuse *f, int i)
 {
 	const struct node *x = &f->nodes[i];
+	struct activation_call a = {};
 	struct cache_view v;
 	struct heads h;
 
-	if ((x->kind == NODE_NORM || x->kind == NODE_ROTATE || x->kind == NODE_STORE) && match_heads(f, i, &h)) {
-		run_heads(f, &h, h.at->x, h.store->x, h.store->x2, 0);
-		return h.attend - i + 1;
-	}
+	if ((x->kind == NODE_NORM || x->kind == NODE_ROTATE || x->kind == NODE_STORE) && match_heads(f, i, &h))
+		return run_separate_heads(f, &h, i);
 	switch (x->kind) {
 	case NODE_COPY:
 		rows_copy(f->c, x->y, x->x, x->width);
@@ -766,7 +789,12 @@ run_node(struct fuse *f, int i)
 	case NODE_ATTEND:
 		return run_attend(f, i);
 	case NODE_ACTIVATE:
-		run_activation(f, i, x->x, x->x2, x->width, 1, x->width);
+		a.gate = x->x;
+		a.up = x->x2;
+		a.unscale = 1;
+		a.n = 1;
+		a.ld = a.width = x->width;
+		run_activation(f, i, &a);
 		return 1;
 	case NODE_ADD:
 		rows_add(f->c, x->y, x->x, x->width);

@@ -163,6 +163,34 @@ to_pair(float x, float y)
 	return bits_of(__halves2half2(to_half(x), to_half(y)));
 }
 
+/* One value, or four of them, of floats or halves. */
+static __device__ __forceinline__ float
+load_one(const float *x)
+{
+	return *x;
+}
+
+static __device__ __forceinline__ float
+load_one(const __half *x)
+{
+	return __half2float(*x);
+}
+
+static __device__ __forceinline__ float4
+load_four(const float *x)
+{
+	return *(const float4 *)x;
+}
+
+static __device__ __forceinline__ float4
+load_four(const __half *x)
+{
+	uint2 v = *(const uint2 *)x;
+	float2 a = __half22float2(*(__half2 *)&v.x), b = __half22float2(*(__half2 *)&v.y);
+
+	return make_float4(a.x, a.y, b.x, b.y);
+}
+
 /* act(x) as the engine's plain path has it. */
 static __device__ __forceinline__ float
 activation(enum activation act, float x)

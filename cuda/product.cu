@@ -15,14 +15,20 @@ blas_failed(struct cuda *c, cublasStatus_t r)
 /* Row-major y[n, rows] = x[n, cols] w[rows, cols]^T is column-major y^T = w x^T. */
 static void
 multiply_half(struct cuda *c, const __half *w, int64_t ldw, int64_t rows, int64_t cols, const __half *x, int64_t ldx,
-    int n, float alpha, bool add, float *y, int64_t ldy)
+    int n, float alpha, bool add, void *y, cudaDataType_t type, int64_t ldy)
 {
 	float beta = add ? 1 : 0;
 
 	if (c->failure.code == 0)
 		blas_failed(c, cublasGemmEx(c->blas, CUBLAS_OP_T, CUBLAS_OP_N, (int)rows, n, (int)cols, &alpha, w, CUDA_R_16F,
-		    (int)ldw, x, CUDA_R_16F, (int)ldx, &beta, y, CUDA_R_32F, (int)ldy, CUBLAS_COMPUTE_32F,
-		    CUBLAS_GEMM_DEFAULT));
+		    (int)ldw, x, CUDA_R_16F, (int)ldx, &beta, y, type, (int)ldy, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+}
+
+void
+product_to_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
+    float alpha, __half *y, int64_t ldy)
+{
+	multiply_half(c, m->half, m->ld, merged_rows, m->cols, x, ldx, n, alpha, false, y, CUDA_R_16F, ldy);
 }
 
 void
@@ -33,7 +39,7 @@ product_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const 
 	__half *w;
 
 	if (m->half != NULL) {
-		multiply_half(c, m->half, m->ld, merged_rows, m->cols, x, ldx, n, alpha, add, y, ldy);
+		multiply_half(c, m->half, m->ld, merged_rows, m->cols, x, ldx, n, alpha, add, y, CUDA_R_32F, ldy);
 		return;
 	}
 	part = part < TILE_ROWS ? (int64_t)TILE_ROWS : part < m->rows ? part : m->rows;
@@ -42,7 +48,7 @@ product_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const 
 		int64_t rows = m->rows - first < part ? m->rows - first : part;
 
 		weights_unpack(c, m, first, rows, w);
-		multiply_half(c, w, m->ld, rows, m->cols, x, ldx, n, alpha, add, y + first, ldy);
+		multiply_half(c, w, m->ld, rows, m->cols, x, ldx, n, alpha, add, y + first, CUDA_R_32F, ldy);
 	}
 }
 

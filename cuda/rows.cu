@@ -125,7 +125,7 @@ norm_kept_kernel(struct norm_job j, int64_t n)
 
 /* Addresses of rows that can be read and written four values at a time. */
 static bool
-by_fours(const float *x, int64_t width)
+by_fours(const void *x, int64_t width)
 {
 	return width % 4 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
 }
@@ -204,9 +204,11 @@ rows_rotate(struct cuda *c, enum rope_style style, int n_rot, const float *table
 	    y);
 }
 
+template <typename T>
 static __global__ void __launch_bounds__(THREADS)
 activate_kernel(struct activation_call a)
 {
+	const T *gate = static_cast<const T *>(a.gate), *up = static_cast<const T *>(a.up);
 	int64_t i, row, at;
 	float y;
 
@@ -216,7 +218,7 @@ activate_kernel(struct activation_call a)
 	if (row >= a.n)
 		return;
 	at = row * a.ld + i % a.width;
-	y = activation(a.act, a.gate[at]) * (a.up != NULL ? a.up[at] : 1);
+	y = activation(a.act, load_one(gate + at) * a.unscale) * (up != NULL ? load_one(up + at) * a.unscale : 1);
 	if (a.y32 != NULL)
 		a.y32[i] = y;
 	if (a.y16 != NULL)
@@ -224,20 +226,22 @@ activate_kernel(struct activation_call a)
 }
 
 /* Four values of row blockIdx.x at a time. */
+template <typename T>
 static __global__ void __launch_bounds__(THREADS)
 activate_fours_kernel(struct activation_call a)
 {
 	int64_t i = ((int64_t)blockIdx.y * THREADS + threadIdx.x) * 4, row = blockIdx.x;
 	float4 g, u = make_float4(1, 1, 1, 1);
+	float factor = a.up != NULL ? a.unscale : 1;
 
 	wait_for_predecessor();
 	if (i >= a.width)
 		return;
-	g = *(const float4 *)(a.gate + row * a.ld + i);
+	g = load_four(static_cast<const T *>(a.gate) + row * a.ld + i);
 	if (a.up != NULL)
-		u = *(const float4 *)(a.up + row * a.ld + i);
-	g = make_float4(activation(a.act, g.x) * u.x, activation(a.act, g.y) * u.y, activation(a.act, g.z) * u.z,
-	    activation(a.act, g.w) * u.w);
+		u = load_four(static_cast<const T *>(a.up) + row * a.ld + i);
+	g = make_float4(activation(a.act, g.x * a.unscale) * u.x * factor, activation(a.act, g.y * a.unscale) * u.y * factor,
+	    activation(a.act, g.z * a.unscale) * u.z * factor, activation(a.act, g.w * a.unscale) * u.w * factor);
 	if (a.y32 != NULL)
 		*(float4 *)(a.y32 + row * a.width + i) = g;
 	if (a.y16 != NULL)
@@ -245,14 +249,24 @@ activate_fours_kernel(struct activation_call a)
 		    to_pair(g.z * a.scale, g.w * a.scale));
 }
 
+template <typename T>
+static void
+activate(struct cuda *c, const struct activation_call *a)
+{
+	if (by_fours(a->gate, a->width) && by_fours(a->up, a->ld) && by_fours(a->y32, a->width) && a->n > 1)
+		launch(c, true, activate_fours_kernel<T>, dim3((unsigned)a->n, blocks_for(a->width, 4 * THREADS)), THREADS, 0,
+		    *a);
+	else
+		launch(c, true, activate_kernel<T>, blocks_for(a->n * a->width, THREADS), THREADS, 0, *a);
+}
+
 void
 rows_activate(struct cuda *c, const struct activation_call *a)
 {
-	if (by_fours(a->gate, a->width) && by_fours(a->up, a->ld) && by_fours(a->y32, a->width) && a->n > 1) {
-		launch(c, true, activate_fours_kernel, dim3((unsigned)a->n, blocks_for(a->width, 4 * THREADS)), THREADS, 0, *a);
-		return;
-	}
-	launch(c, true, activate_kernel, blocks_for(a->n * a->width, THREADS), THREADS, 0, *a);
+	if (a->halves)
+		activate<__half>(c, a);
+	else
+		activate<float>(c, a);
 }
 
 static __global__ void
@@ -311,6 +325,27 @@ finish_kernel(float *y, int64_t n, int64_t width, int64_t ld, const float *bias,
 		return;
 	v = y[at] + (bias != NULL ? bias[i % width] : 0);
 	y[at] = clamp > 0 ? fminf(fmaxf(v, -clamp), clamp) : v;
+}
+
+static __global__ void
+finish_half_kernel(__half *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp, float scale)
+{
+	int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, at = i / width * ld + i % width;
+	float v;
+
+	if (i >= n * width)
+		return;
+	v = __half2float(y[at]) / scale + (bias != NULL ? bias[i % width] : 0);
+	y[at] = to_half((clamp > 0 ? fminf(fmaxf(v, -clamp), clamp) : v) * scale);
+}
+
+void
+rows_finish_half(struct cuda *c, __half *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp,
+    float scale)
+{
+	if (bias != NULL || clamp > 0)
+		launch(c, false, finish_half_kernel, blocks_for(n * width, THREADS), THREADS, 0, y, n, width, ld, bias, clamp,
+		    scale);
 }
 
 void

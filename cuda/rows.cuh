@@ -19,14 +19,15 @@ slot_of(const struct cache_view &v, int64_t t)
 }
 
 /*
- * row[d] in shared memory = x, normalised where weights are given, rotated by
- * the token's row of table. A whole warp works on it and sees it afterwards.
+ * row[d] in shared memory = scale * x, normalised where weights are given,
+ * rotated by the token's row of table. A whole warp works on it and sees it
+ * afterwards.
  */
+template <typename T>
 static __device__ __forceinline__ void
-rotate_row(const struct rotation &r, const float *table, const float *norm, const float *x, int token, int d, float *row,
-    int lane)
+rotate_row(const struct rotation &r, const float *table, const float *norm, const T *x, int token, int d, float *row,
+    int lane, float scale = 1)
 {
-	float scale = 1;
 	int half = r.style == ROPE_NONE ? 0 : r.n_rot / 2;
 	const float *t = table + (int64_t)token * half * 2;
 
@@ -34,22 +35,22 @@ rotate_row(const struct rotation &r, const float *table, const float *norm, cons
 		float square = 0;
 
 		for (int i = lane; i < d; i += 32)
-			square += x[i] * x[i];
-		scale = rsqrtf(sum_lanes<1, 16>(square) / (float)d + r.eps);
+			square += load_one(x + i) * load_one(x + i);
+		scale *= rsqrtf(sum_lanes<1, 16>(square) * scale * scale / (float)d + r.eps);
 	}
 	for (int i = lane; i < half; i += 32) {
 		int a = r.style == ROPE_PAIRS ? 2 * i : i, b = r.style == ROPE_PAIRS ? 2 * i + 1 : i + half;
-		float xa = x[a], xb = x[b];
+		float xa = load_one(x + a) * scale, xb = load_one(x + b) * scale;
 
 		if (norm != NULL) {
-			xa *= scale * norm[a];
-			xb *= scale * norm[b];
+			xa *= norm[a];
+			xb *= norm[b];
 		}
 		row[a] = xa * t[2 * i] - xb * t[2 * i + 1];
 		row[b] = xa * t[2 * i + 1] + xb * t[2 * i];
 	}
 	for (int i = 2 * half + lane; i < d; i += 32)
-		row[i] = norm != NULL ? x[i] * scale * norm[i] : x[i];
+		row[i] = load_one(x + i) * scale * (norm != NULL ? norm[i] : 1);
 	__syncwarp();
 }
 
