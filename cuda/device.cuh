@@ -20,7 +20,6 @@ extern "C" {
 #include "forms.cuh"
 
 enum {
-	CHUNK_DEFAULT = 2048,
 	SMALL = 8,             /* rows up to which weights are read as they are packed; more go through cuBLAS */
 	HEAD_MAX = 1024,       /* elements of a key or value */
 };

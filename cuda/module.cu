@@ -103,6 +103,18 @@ choose_device(struct cuda *c, int gpu, struct err *e)
 	return 0;
 }
 
+/*
+ * Small models fill the machine, and pay for their many launches, with more
+ * tokens. Those of large ones take memory: some 800 KiB each where Llama 2 7B is.
+ */
+static int
+choose_chunk(const struct cuda *c)
+{
+	if (c->limits.widest <= 2048)
+		return 8192;
+	return c->limits.widest <= 4096 || c->memory >= (size_t)40 << 30 ? 4096 : 2048;
+}
+
 static int
 prepare_device(struct cuda *c, struct err *e)
 {
@@ -132,13 +144,12 @@ open_device(const struct backend_choice *choice, const struct backend_limits *li
 		return NULL;
 	}
 	c->limits = *limits;
-	/* Small models fill the machine, and pay for their many launches, with more tokens. */
-	if (c->limits.chunk == 0)
-		c->limits.chunk = CHUNK_DEFAULT * (limits->widest > 4096 ? 1 : limits->widest > 2048 ? 2 : 4);
 	if (choose_device(c, choice->gpu, e) < 0) {
 		free(c);
 		return NULL;
 	}
+	if (c->limits.chunk == 0)
+		c->limits.chunk = choose_chunk(c);
 	c->base.ops = &plan_ops;
 	c->base.path = c->path;
 	c->base.threads = 1;
