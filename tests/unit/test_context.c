@@ -14,6 +14,7 @@ sink_options(void)
 	struct context_options o;
 
 	context_options_init(&o);
+	o.device = "cpu";
 	o.sinks = 3;
 	o.window = 37;
 	o.fork_tokens = 50;

@@ -33,6 +33,7 @@ setup(void **state)
 	(void)state;
 	snprintf(path, sizeof path, "%s/tests/golden/llama-gqa/model.gguf", getenv("SRC"));
 	context_options_init(&o.context);
+	o.context.device = "cpu";
 	o.context.window = 300;
 	o.context.fork_tokens = 300;
 	o.context.threads = 1;

@@ -72,6 +72,7 @@ try_scratch(struct err *e)
 	if (m == NULL)
 		return false;
 	context_options_init(&o);
+	o.device = "cpu";
 	o.sinks = 1;
 	o.window = 2;
 	o.threads = 1;

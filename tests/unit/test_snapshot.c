@@ -14,6 +14,7 @@ make_options(enum policy policy)
 	struct context_options o;
 
 	context_options_init(&o);
+	o.device = "cpu";
 	o.policy = policy;
 	o.sinks = policy == POLICY_SINK ? 3 : 0;
 	o.block = policy == POLICY_SINK ? ROOM : 0;

@@ -68,6 +68,7 @@ setup(void **state)
 	snprintf(other, sizeof other, "%s/tests/golden/llama-tied/model.gguf", getenv("SRC"));
 	options.model = model;
 	context_options_init(&options.context);
+	options.context.device = "cpu";
 	options.context.window = 12;
 	options.context.fork_tokens = 64;
 	options.context.threads = 1;

@@ -31,6 +31,7 @@ start(void **state)
 	(void)state;
 	snprintf(path, sizeof path, "%s/tests/golden/llama-gqa/model.gguf", getenv("SRC"));
 	context_options_init(&options.stream.context);
+	options.stream.context.device = "cpu";
 	options.stream.model = path;
 	options.stream.context.window = 60;
 	options.stream.context.fork_tokens = FORK;
