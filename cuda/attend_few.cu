@@ -46,7 +46,7 @@ range_of(const struct cache_view &v, int64_t low, int64_t high)
 	return r;
 }
 
-/* The token of a step's first column: a sink, or counted from `origin`, which is near; sinks: whether it is a step of them. */
+/* The token of a step's first column: a sink, or one of the ring, counted from `origin`; sinks: whether it is theirs. */
 static __device__ __forceinline__ int
 base_of_step(const struct cache_view &v, const struct range &range, int64_t step, bool sinks, int64_t origin)
 {
@@ -224,7 +224,7 @@ join_parts(const few_job &j, int tile, int head_kv, int group, const float *part
 	}
 }
 
-/* What a lane knows of its two queries, rows g and g + 8: see struct sight; tokens of the ring are counted from an origin. */
+/* What a lane knows of its queries, rows g and g + 8: see struct sight; tokens of the ring are counted from an origin. */
 struct row_state {
 	int token[2], begin[2], from[2], to[2], here[2];
 	float slope[2];

@@ -405,7 +405,8 @@ backend_open_cpu(const char *path, int threads, const struct backend_limits *lim
 		err_set(e, EX_OSERR, "out of memory for the CPU backend");
 		return NULL;
 	}
-	c->base = (struct backend){ .ops = &cpu_ops, .path = context_paths[picked], .threads = threads > 0 ? threads : count_processors(),
+	c->base = (struct backend){ .ops = &cpu_ops, .path = context_paths[picked],
+		.threads = threads > 0 ? threads : count_processors(),
 		.chunk = limits->chunk > 0 ? limits->chunk : CHUNK_DEFAULT,
 		.kv = p->kernels->product_bf16 != NULL ? KV_BF16 : KV_F32 };
 	c->k = p->kernels;
