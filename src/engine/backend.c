@@ -67,6 +67,7 @@ struct backend *
 backend_open(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e)
 {
 	const char *device = choice->device != NULL ? choice->device : "auto";
+	const char *path = choice->path != NULL ? choice->path : "auto";
 	struct backend *b;
 
 	if (strcmp(device, "cuda") == 0)
@@ -76,10 +77,10 @@ backend_open(const struct backend_choice *choice, const struct backend_limits *l
 		return NULL;
 	}
 	/* Whoever names a code path means the CPU. */
-	if (strcmp(device, "auto") == 0 && (choice->path == NULL || strcmp(choice->path, "auto") == 0)) {
+	if (strcmp(device, "auto") == 0 && strcmp(path, "auto") == 0) {
 		b = open_cuda(choice, limits, e);
 		if (b != NULL)
 			return b;
 	}
-	return backend_open_cpu(choice->path, choice->threads, limits, e);
+	return backend_open_cpu(path, choice->threads, limits, e);
 }

@@ -231,8 +231,8 @@ struct backend_module {
 struct backend *backend_open(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);
 
 /*
- * The CPU backend. threads: 0 = one per processor; path: as in struct
- * context_options. Returns NULL with *e set (EX_USAGE: no such path here).
+ * The CPU backend. threads: 0 = one per processor; path: one of
+ * context_paths. Returns NULL with *e set (EX_USAGE: no such path here).
  */
 struct backend *backend_open_cpu(const char *path, int threads, const struct backend_limits *limits, struct err *e);
 

@@ -100,7 +100,7 @@ static const struct path {
 static int
 pick_path(const char *name, struct err *e)
 {
-	bool any = name == NULL || strcmp(name, context_paths[AUTO]) == 0;
+	bool any = strcmp(name, context_paths[AUTO]) == 0;
 
 	for (int i = any ? BEST : PATHS - 1; i > AUTO; i--)
 		if ((any || strcmp(name, context_paths[i]) == 0) && paths[i].kernels != NULL && paths[i].usable())
