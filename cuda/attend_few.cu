@@ -1,63 +1,13 @@
 /*
  * Attention of a few tokens over a cache in halves or 8 bits, at the speed of
  * memory: the slots are split among blocks and their warps, which take 16 at a
- * time straight into the operands of tensor core products, and the last block
- * of a head joins the parts. Queries and keys may be rotated, and keys and
- * values stored, on the way. The order of sums depends on positions alone.
+ * time straight into the operands of tensor core products. The blocks of a head
+ * join their parts as a cluster, or the last of them does. Queries and keys may
+ * be rotated, and keys and values stored, on the way. The order of sums depends
+ * on positions alone.
  */
-#include "rows.cuh"
-
-enum { WARPS = 4, ROWS = 16, COLUMNS = 16, SPLIT_COLUMNS = 64, SPLITS_MAX = 64 };
-
-struct few_job {
-	struct attend_call a;
-	struct rotation r;
-	bool fused;            /* q_window, keys and values are raw */
-	const float *q_window, *q_sink, *k, *values;
-	int rows_used;         /* rows of a tile that can be in use */
-	float *parts;          /* [head_kv][tile][split][rows_used][d_v + 2] */
-	unsigned *counters;    /* [head_kv][tile] */
-};
-
-/* Which columns a block has: steps of 16 slots, the sinks' first, then the ring's in stream order. */
-struct range {
-	int64_t sink_steps, ring_first; /* ring blocks counted along the stream */
-	int64_t ring_start;             /* where the first of them lies in the ring */
-	int64_t begin, end;             /* steps of this split */
-};
-
-static __device__ struct range
-range_of(const struct cache_view &v, int64_t low, int64_t high)
-{
-	struct range r = {};
-	int64_t sinks = v.sinks < high + 1 ? v.sinks : high + 1;
-	int steps, each;
-
-	r.sink_steps = (sinks + COLUMNS - 1) / COLUMNS;
-	steps = (int)r.sink_steps;
-	if (high >= v.sinks) {
-		r.ring_first = (sight_of(v, low).begin - v.sinks) / COLUMNS;
-		r.ring_start = remainder_of(r.ring_first, v.ring / COLUMNS);
-		steps += (int)((high - v.sinks) / COLUMNS - r.ring_first) + 1;
-	}
-	each = (steps + (int)gridDim.x - 1) / (int)gridDim.x;
-	r.begin = min(each * (int)blockIdx.x, steps);
-	r.end = min((int)r.begin + each, steps);
-	return r;
-}
-
-/* The token of a step's first column: a sink, or one of the ring, counted from `origin`; sinks: whether it is theirs. */
-static __device__ __forceinline__ int
-base_of_step(const struct cache_view &v, const struct range &range, int64_t step, bool sinks, int64_t origin)
-{
-	return sinks ? (int)step * COLUMNS : (int)(v.sinks + (step - range.sink_steps + range.ring_first) * COLUMNS - origin);
-}
-
-static __device__ __forceinline__ int
-clip(int x)
-{
-	return x < 0 ? 0 : x > COLUMNS ? COLUMNS : x;
-}
+#include "few_join.cuh"
+#include "few_queries.cuh"
 
 /* Eight elements of a key or value, as halves; nothing beyond the row's end. */
 template <bool BYTES>
@@ -81,147 +31,6 @@ load_eight(const void *base, const __half *scales, int64_t row, int ld, int d)
 	h.z = bits_of(__hmul2(biased_pair(b.y, 0, 1), s));
 	h.w = bits_of(__hmul2(biased_pair(b.y, 2, 3), s));
 	return h;
-}
-
-/* Shared memory of a block, in floats and halves. */
-template <int DK, int DV>
-struct layout {
-	/* Halves from query to query: rows begin in banks that do not meet. */
-	static const int q_ld = DK % 64 == 0 ? DK + 32 : DK;
-	static const int q_bytes = 2 * ROWS * q_ld * 2;
-	static const int stage_bytes = WARPS * (DK > DV ? DK : DV) * 4;
-
-	static __host__ __device__ size_t
-	bytes(int rows_used)
-	{
-		size_t first = q_bytes + stage_bytes, last = (size_t)WARPS * rows_used * (DV + 2) * 4;
-		size_t factors = (size_t)SPLITS_MAX * rows_used * 4;
-
-		first = first > last ? first : last;
-		return first > factors ? first : factors;
-	}
-};
-
-/* A query of the tile in shared memory, in one of its two forms: [window, sink][ROWS][q_ld]; a warp's work. */
-template <int DK, int DV>
-static __device__ __forceinline__ void
-fetch_query(const few_job &j, int tile, int head_kv, int group, int form, int i, __half *queries, float *row)
-{
-	int lane = threadIdx.x % 32, d = j.a.v.d_k, r = tile * ROWS + i, token = r / group;
-	__half *to = queries + (form * ROWS + i) * layout<DK, DV>::q_ld;
-	bool there = token < j.a.n && (form == 0 || j.a.v.sinks > 0);
-	const float *x = form == 0 || j.fused ? j.q_window : j.q_sink;
-
-	if (there)
-		x += ((int64_t)token * j.a.n_head + head_kv * group + r % group) * d;
-	if (there && j.fused) {
-		rotate_row(j.r, form == 0 ? j.r.window : j.r.sink, j.r.q_norm, x, token, d, row, lane);
-		x = row;
-	}
-	for (int k = lane; k < DK; k += 32)
-		to[k] = there && k < d ? to_half(x[k]) : __float2half_rn(0);
-	__syncwarp();
-}
-
-/* A new key (even i) or value, if it lies within this block's range; a warp's work. */
-static __device__ __forceinline__ void
-store_new(const few_job &j, const struct range &range, int head_kv, int64_t first, int i, float *row)
-{
-	const struct cache_view &v = j.a.v;
-	int lane = threadIdx.x % 32, token = i / 2;
-	int64_t t = first + token;
-	int64_t step = t < v.sinks ? t / COLUMNS : range.sink_steps + (t - v.sinks) / COLUMNS - range.ring_first;
-
-	if (step < range.begin || step >= range.end)
-		return;
-	if (i % 2 == 0) {
-		rotate_row(j.r, j.r.window, j.r.k_norm, j.k + ((int64_t)token * v.n_head_kv + head_kv) * v.d_k, token, v.d_k, row,
-		    lane);
-	} else {
-		for (int d = lane; d < v.d_v; d += 32)
-			row[d] = j.values[((int64_t)token * v.n_head_kv + head_kv) * v.d_v + d];
-		__syncwarp();
-	}
-	store_row(v, i % 2 == 0, head_kv, t, row, lane);
-	__syncwarp();
-}
-
-/* All of the tile's queries, and the new keys and values: a warp takes one after the other. */
-template <int DK, int DV>
-static __device__ __forceinline__ void
-prepare(const few_job &j, const struct range &range, int tile, int head_kv, int group, int64_t first, __half *queries,
-    float *stage)
-{
-	int warp = threadIdx.x / 32, used = 2 * j.rows_used, all = used + (j.fused ? 2 * j.a.n : 0);
-	float *row = stage + warp * (DK > DV ? DK : DV);
-
-	for (int i = warp; i < all; i += WARPS)
-		if (i < used)
-			fetch_query<DK, DV>(j, tile, head_kv, group, i % 2, i / 2, queries, row);
-		else
-			store_new(j, range, head_kv, first, i - used, row);
-	for (int form = 0; form < 2; form++)
-		for (int i = j.rows_used * layout<DK, DV>::q_ld + threadIdx.x; i < ROWS * layout<DK, DV>::q_ld; i += WARPS * 32)
-			queries[form * ROWS * layout<DK, DV>::q_ld + i] = __float2half_rn(0);
-}
-
-/* A result: element d of row r. */
-static __device__ __forceinline__ void
-put(const few_job &j, int tile, int head_kv, int group, int row, int d, float x)
-{
-	int r = tile * ROWS + row, token = r / group, head = head_kv * group + r % group;
-
-	if (token >= j.a.n || d >= j.a.v.d_v)
-		return;
-	if (j.a.out32 != NULL)
-		j.a.out32[((int64_t)token * j.a.n_head + head) * j.a.v.d_v + d] = x;
-	if (j.a.out16 != NULL)
-		j.a.out16[token * j.a.ld16 + head * j.a.v.d_v + d] = to_half(x);
-}
-
-/*
- * The splits' parts of a tile's rows joined. A part is a sum of values with its
- * largest score and its sum of weights behind it; factors: shared memory.
- */
-template <int DV>
-static __device__ __forceinline__ void
-join_parts(const few_job &j, int tile, int head_kv, int group, const float *parts, float *factors)
-{
-	int warp = threadIdx.x / 32, lane = threadIdx.x % 32, splits = gridDim.x, width = DV + 2;
-	int64_t stride = (int64_t)j.rows_used * width;
-
-	for (int row = warp; row < j.rows_used; row += WARPS) {
-		float top[2], weight[2], m, total;
-
-#pragma unroll
-		for (int k = 0; k < 2; k++) {
-			const float *part = parts + (lane + 32 * k) * stride + row * width + DV;
-			bool there = lane + 32 * k < splits;
-
-			top[k] = there ? __ldcg(part) : -INFINITY;
-			weight[k] = there ? __ldcg(part + 1) : 0;
-		}
-		m = max_lanes<1, 16>(fmaxf(top[0], top[1]));
-#pragma unroll
-		for (int k = 0; k < 2; k++)
-			top[k] = top[k] == -INFINITY ? 0 : __expf(top[k] - m);
-		total = sum_lanes<1, 16>(top[0] * weight[0] + top[1] * weight[1]);
-#pragma unroll
-		for (int k = 0; k < 2; k++)
-			if (lane + 32 * k < splits)
-				factors[row * SPLITS_MAX + lane + 32 * k] = top[k] / total;
-	}
-	__syncthreads();
-	for (int i = threadIdx.x; i < j.rows_used * DV; i += WARPS * 32) {
-		int row = i / DV, d = i % DV;
-		const float *part = parts + row * width + d;
-		float x = 0;
-
-#pragma unroll 8
-		for (int k = 0; k < splits; k++)
-			x += factors[row * SPLITS_MAX + k] * __ldcg(part + k * stride);
-		put(j, tile, head_kv, group, row, d, x);
-	}
 }
 
 /* What a lane knows of its queries, rows g and g + 8: see struct sight; tokens of the ring are counted from an origin. */
@@ -335,7 +144,7 @@ static __global__ void __launch_bounds__(WARPS * 32, blocks_at_once(DK))
 few_kernel(const __grid_constant__ few_job j)
 {
 	extern __shared__ __align__(16) unsigned char shared[];
-	__shared__ bool last;
+	__shared__ uint64_t barrier;
 	const int q_ld = layout<DK, DV>::q_ld;
 	__half *queries = reinterpret_cast<__half *>(shared);
 	float *stage = reinterpret_cast<float *>(shared + layout<DK, DV>::q_bytes);
@@ -375,7 +184,12 @@ few_kernel(const __grid_constant__ few_job j)
 					    64 * k + 8 * g);
 	};
 
-	wait_for_predecessor();
+	if (j.cluster) {
+		if (threadIdx.x == 0)
+			mail_expect(&barrier, mail_bytes(j, j.rows_used * DV));
+		__syncwarp();
+		cluster_arrive();
+	}
 	first = *j.a.first;
 	low = first + row_low;
 	high = first + row_high;
@@ -391,8 +205,7 @@ few_kernel(const __grid_constant__ few_job j)
 			load_values(row_of(step));
 		}
 	}
-	if (range.begin < range.end)
-		prepare<DK, DV>(j, range, tile, head_kv, group, first, queries, stage);
+	clear_queries<DK, DV>(j, queries);
 	for (int i = 0; i < 2; i++) {
 		int r = tile * ROWS + g + 8 * i;
 
@@ -404,6 +217,9 @@ few_kernel(const __grid_constant__ few_job j)
 #pragma unroll
 		for (int i = 0; i < 8; i++)
 			sum[jj][i][0] = sum[jj][i][1] = sum[jj][i][2] = sum[jj][i][3] = 0;
+	wait_for_predecessor();
+	if (range.begin < range.end)
+		prepare<DK, DV>(j, range, tile, head_kv, group, first, queries, stage);
 	__syncthreads();
 	if (range.begin + warp < range.end && !early) {
 		load_keys(row_of(range.begin + warp));
@@ -476,61 +292,85 @@ few_kernel(const __grid_constant__ few_job j)
 		}
 	}
 	__syncthreads();
-	{
-		int64_t unit = (int64_t)head_kv * gridDim.y + tile, width = DV + 2, size = j.rows_used * width;
-		float *mine = j.parts + (unit * gridDim.x + blockIdx.x) * size, top;
+	finish_block<DV>(j, tile, head_kv, group, merge, mail_of(j, reinterpret_cast<float *>(shared + j.mail)), &barrier);
+}
 
-		for (int i = threadIdx.x; i < j.rows_used * DV; i += WARPS * 32) {
-			int row = i / DV, d = i % DV;
-			float x = 0, y = 0;
+/* Bytes of a key and its value in a cache. */
+static int64_t
+slot_bytes(const struct cache_view *v)
+{
+	int n = v->k_ld + v->v_ld;
 
-			top = -INFINITY;
-			for (int w = 0; w < WARPS; w++)
-				top = fmaxf(top, merge[(w * j.rows_used + row) * width + DV]);
-			for (int w = 0; w < WARPS; w++) {
-				const float *part = merge + (w * j.rows_used + row) * width;
-				float f = part[DV] == -INFINITY ? 0 : __expf(part[DV] - top);
+	return v->type == KV_F16 ? 2 * n : n + n / 16;
+}
 
-				x += f * part[d];
-				y += f * part[DV + 1];
-			}
-			if (gridDim.x == 1) {
-				put(j, tile, head_kv, group, row, d, x / y);
-				continue;
-			}
-			__stcg(mine + row * width + d, x);
-			if (d == 0) {
-				__stcg(mine + row * width + DV, top);
-				__stcg(mine + row * width + DV + 1, y);
-			}
-		}
-		if (gridDim.x == 1)
-			return;
-		__threadfence();
-		__syncthreads();
-		if (threadIdx.x == 0) {
-			last = atomicAdd(&j.counters[unit], 1) == gridDim.x - 1;
-			if (last)
-				j.counters[unit] = 0;
-		}
-		__syncthreads();
-		if (!last)
-			return;
-		__threadfence();
-		join_parts<DV>(j, tile, head_kv, group, j.parts + unit * gridDim.x * size, merge);
+/* Shared memory for what the splits of a cluster send each other, and how it is cut. */
+template <int DK, int DV>
+static size_t
+place_mail(struct few_job *j, int cluster)
+{
+	j->mail = (layout<DK, DV>::bytes(j->rows_used) + 15) / 16 * 16;
+	for (j->piece = 0; cluster << j->piece < j->rows_used * DV;)
+		j->piece++;
+	return j->mail + (size_t)cluster * ((4u << j->piece) + (size_t)j->rows_used * 8);
+}
+
+/* Blocks that read more than so many bytes are no clusters. */
+enum { CLUSTER_BYTES = 256 * 1024 };
+
+/*
+ * The splits that are to be a cluster, or 0: as many as have a multiprocessor
+ * each. Parts are joined sooner then, but a cluster begins only where there is
+ * room for all of it, which costs more where there is much to read.
+ */
+template <int DK, int DV>
+static int
+choose_cluster(struct cuda *c, struct few_job *j, const void *kernel, int units, int splits, int64_t bytes)
+{
+	for (int n = splits < CLUSTER_MAX ? splits : (int)CLUSTER_MAX; n > 1 && bytes / n <= CLUSTER_BYTES; n--)
+		if (units * n <= c->sms && cuda_clusters_at_once(c, kernel, n, WARPS * 32, place_mail<DK, DV>(j, n)) >= units)
+			return n;
+	return 0;
+}
+
+/* One form of caches. */
+template <int DK, int DV, bool BYTES>
+static void
+start(struct cuda *c, struct few_job *j, int tiles, int splits, int64_t seen)
+{
+	void (*kernel)(few_job) = few_kernel<DK, DV, BYTES>;
+	int units = tiles * j->a.v.n_head_kv, cluster;
+	size_t shared;
+
+	allow_shared(c, kernel, place_mail<DK, DV>(j, CLUSTER_MAX));
+	cluster = choose_cluster<DK, DV>(c, j, reinterpret_cast<const void *>(kernel), units, splits, seen * slot_bytes(&j->a.v));
+	j->cluster = cluster > 0;
+	if (j->cluster) {
+		splits = cluster;
+		shared = place_mail<DK, DV>(j, cluster);
+	} else {
+		shared = layout<DK, DV>::bytes(j->rows_used);
 	}
+	if (splits > 1 && !j->cluster) {
+		j->counters = c->counters;
+		j->parts = static_cast<float *>(cuda_scratch(c, SCRATCH_PARTS,
+		    (size_t)units * splits * j->rows_used * (DV + 2) * sizeof(float)));
+		if (j->parts == NULL)
+			return;
+	}
+	launch_clusters(c, true, j->cluster ? (unsigned)splits : 1, kernel, dim3(splits, tiles, j->a.v.n_head_kv), WARPS * 32,
+	    shared, *j);
 }
 
 template <int DK, int DV>
 static void
-start(struct cuda *c, struct few_job *j)
+start_form(struct cuda *c, struct few_job *j)
 {
 	const struct cache_view *v = &j->a.v;
 	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + ROWS - 1) / ROWS, splits;
 	int64_t seen = v->window < v->slots ? v->window + v->sinks + j->a.n : v->slots;
 	/* The first and the last step of the ring may be in use in part. */
 	int64_t useful = (seen + 2 * COLUMNS + SPLIT_COLUMNS - 1) / SPLIT_COLUMNS, units = (int64_t)tiles * v->n_head_kv;
-	size_t shared;
 
 	splits = (int)(blocks_at_once(DK) * c->sms / units);
 	splits = splits > useful ? (int)useful : splits;
@@ -538,21 +378,10 @@ start(struct cuda *c, struct few_job *j)
 	if (units > COUNTERS || splits < 1)
 		splits = 1;
 	j->rows_used = rows < ROWS ? rows : ROWS;
-	shared = layout<DK, DV>::bytes(j->rows_used);
-	j->counters = c->counters;
-	if (splits > 1) {
-		j->parts = static_cast<float *>(cuda_scratch(c, SCRATCH_PARTS,
-		    (size_t)(units * splits * j->rows_used * (DV + 2)) * sizeof(float)));
-		if (j->parts == NULL)
-			return;
-	}
-	if (v->type == KV_F16) {
-		allow_shared(c, few_kernel<DK, DV, false>, shared);
-		launch(c, true, few_kernel<DK, DV, false>, dim3(splits, tiles, v->n_head_kv), WARPS * 32, shared, *j);
-	} else {
-		allow_shared(c, few_kernel<DK, DV, true>, shared);
-		launch(c, true, few_kernel<DK, DV, true>, dim3(splits, tiles, v->n_head_kv), WARPS * 32, shared, *j);
-	}
+	if (v->type == KV_F16)
+		start<DK, DV, false>(c, j, tiles, splits, seen);
+	else
+		start<DK, DV, true>(c, j, tiles, splits, seen);
 }
 
 void
@@ -571,9 +400,9 @@ attend_few(struct cuda *c, const struct attend_call *a, const struct rotation *r
 	j.k = k;
 	j.values = values;
 	if (longest <= 64)
-		start<64, 64>(c, &j);
+		start_form<64, 64>(c, &j);
 	else if (longest <= 128)
-		start<128, 128>(c, &j);
+		start_form<128, 128>(c, &j);
 	else
-		start<256, 256>(c, &j);
+		start_form<256, 256>(c, &j);
 }

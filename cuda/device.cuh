@@ -22,6 +22,7 @@ extern "C" {
 enum {
 	SMALL = 8,             /* rows up to which weights are read as they are packed; more go through cuBLAS */
 	HEAD_MAX = 1024,       /* elements of a key or value */
+	CLUSTERS_KNOWN = 64,
 };
 
 /* A matrix in device memory. It has one of f32, half, packed, and besides packed it may have half. */
@@ -67,6 +68,12 @@ struct cuda {
 		void *p;
 		size_t size;
 	} scratch[SCRATCH_COUNT];
+	struct {
+		const void *kernel;
+		int cluster, threads, at_once;
+		size_t shared;
+	} clusters[CLUSTERS_KNOWN]; /* what was asked of the driver */
+	int n_clusters;
 	struct arena *arena;
 	struct plan *plan;
 	unsigned *counters;    /* of split attention, zero between launches */
@@ -93,6 +100,9 @@ int cuda_report(const struct cuda *c, struct err *e);
 
 /* The backend's close. */
 void cuda_close(struct backend *b);
+
+/* How many clusters of so many blocks of a kernel are on the device at once; 0 where it has no such clusters. */
+int cuda_clusters_at_once(struct cuda *c, const void *kernel, int cluster, int threads, size_t shared);
 
 /* The device of this thread becomes c's. */
 void cuda_use(const struct cuda *c);

@@ -4,6 +4,35 @@
 
 #include "device.cuh"
 
+/* The same as launch, where `cluster` neighbours along x form a cluster. */
+template <typename... Parameters, typename... Arguments>
+static void
+launch_clusters(struct cuda *c, bool overlap, unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+    size_t shared, Arguments... arguments)
+{
+	cudaLaunchConfig_t config = {};
+	cudaLaunchAttribute attributes[2] = {};
+
+	if (c->failure.code != 0)
+		return;
+	config.gridDim = grid;
+	config.blockDim = block;
+	config.dynamicSmemBytes = shared;
+	config.stream = c->stream;
+	config.attrs = attributes;
+	if (overlap && c->overlap) {
+		attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+		attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+	}
+	if (cluster > 1) {
+		attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+		attributes[config.numAttrs].val.clusterDim.x = cluster;
+		attributes[config.numAttrs].val.clusterDim.y = attributes[config.numAttrs].val.clusterDim.z = 1;
+		config.numAttrs++;
+	}
+	CHECK(c, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+}
+
 /*
  * Start a kernel. overlap: it may begin while its predecessor still runs; it
  * then calls wait_for_predecessor before it reads what any kernel wrote.
@@ -13,22 +42,7 @@ static void
 launch(struct cuda *c, bool overlap, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
     Arguments... arguments)
 {
-	cudaLaunchConfig_t config = {};
-	cudaLaunchAttribute attribute = {};
-
-	if (c->failure.code != 0)
-		return;
-	config.gridDim = grid;
-	config.blockDim = block;
-	config.dynamicSmemBytes = shared;
-	config.stream = c->stream;
-	if (overlap && c->overlap) {
-		attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-		attribute.val.programmaticStreamSerializationAllowed = 1;
-		config.attrs = &attribute;
-		config.numAttrs = 1;
-	}
-	CHECK(c, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+	launch_clusters(c, overlap, 1, kernel, grid, block, shared, arguments...);
 }
 
 /* More shared memory than a kernel gets by itself. */

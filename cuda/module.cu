@@ -49,6 +49,46 @@ cuda_scratch(struct cuda *c, enum scratch_slot slot, size_t bytes)
 	return c->scratch[slot].p;
 }
 
+int
+cuda_clusters_at_once(struct cuda *c, const void *kernel, int cluster, int threads, size_t shared)
+{
+	cudaLaunchConfig_t config = {};
+	cudaLaunchAttribute attribute = {};
+	int n = 0, i;
+
+	if (!c->overlap)
+		return 0;
+	for (i = 0; i < c->n_clusters; i++)
+		if (c->clusters[i].kernel == kernel && c->clusters[i].cluster == cluster && c->clusters[i].threads == threads &&
+		    c->clusters[i].shared == shared)
+			return c->clusters[i].at_once;
+	attribute.id = cudaLaunchAttributeClusterDimension;
+	attribute.val.clusterDim.x = (unsigned)cluster;
+	attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+	config.gridDim = dim3((unsigned)cluster);
+	config.blockDim = dim3((unsigned)threads);
+	config.dynamicSmemBytes = shared;
+	config.attrs = &attribute;
+	config.numAttrs = 1;
+	/* More than eight are a device's own affair; what it refuses is no failure. */
+	if ((cluster > 8 &&
+	        cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1) != cudaSuccess) ||
+	    cudaOccupancyMaxActiveClusters(&n, kernel, &config) != cudaSuccess) {
+		cudaGetLastError();
+		n = 0;
+	}
+	if (i == CLUSTERS_KNOWN)
+		i = 0;
+	else
+		c->n_clusters++;
+	c->clusters[i].kernel = kernel;
+	c->clusters[i].cluster = cluster;
+	c->clusters[i].threads = threads;
+	c->clusters[i].shared = shared;
+	c->clusters[i].at_once = n;
+	return n;
+}
+
 void
 cuda_close(struct backend *b)
 {
