@@ -120,6 +120,9 @@ void weights_unload(struct backend *b, struct weight *w);
 int vector_load(struct backend *b, struct vector *v, struct err *e);
 void vector_unload(struct backend *b, struct vector *v);
 
+/* Bytes of the planes of a packed type for one step of one tile; d is for four steps. */
+void weights_plane_sizes(uint32_t type, size_t *q, size_t *h, size_t *s, size_t *d);
+
 /* y[rows, ld] = rows [first, first + rows) of a packed matrix, as halves. */
 void weights_unpack(struct cuda *c, const struct matrix *m, int64_t first, int64_t rows, __half *y);
 
@@ -174,6 +177,21 @@ void rows_likeliest(struct cuda *c, const float *z, int64_t width, int32_t *id);
 void rows_score(struct cuda *c, const float *z, int64_t n, int64_t width, const float *bias, float softcap,
     const int32_t *targets, float *nll);
 
+/*
+ * Memory that the kernels after this one will read, to be brought into the
+ * second cache while this one runs. A kernel cuts it into as many parts as its
+ * work has: each of them asks for `each` bytes of every range.
+ */
+enum { PREFETCH_RANGES = 24 };
+
+struct prefetch {
+	int count;
+	struct {
+		const char *from;      /* on a boundary of 16 bytes, as bytes is */
+		uint32_t bytes, each;
+	} range[PREFETCH_RANGES];
+};
+
 /* ---- matvec.cu: products of up to SMALL rows with weights as they are stored */
 
 enum matvec_mode { MATVEC_STORE, MATVEC_ADD, MATVEC_ACTIVATE };
@@ -201,6 +219,7 @@ struct matvec_call {
 	__half *y16;
 	int64_t y16_ld;
 	float y16_scale;
+	struct prefetch ahead;
 };
 
 /* Whether a call fits this kernel: types alike, small enough. */

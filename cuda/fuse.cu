@@ -28,6 +28,7 @@ struct fuse {
 	int n;
 	struct value values[VALUES];
 	int n_values;
+	struct prefetcher ahead;
 };
 
 static int64_t
@@ -446,6 +447,26 @@ match_addition(const struct fuse *f, int i, float **to, const float **extra)
 	return dead_after(f, i + 2, b->x) ? 2 : 0;
 }
 
+/* The matrices from `from` on that are of one type go together: where the next ones begin. */
+static int
+end_of_type(const struct node *x, int from)
+{
+	int i = from;
+
+	while (i < x->count && x->w[i]->type == x->w[from]->type)
+		i++;
+	return i;
+}
+
+static void
+run_matvec(struct fuse *f, struct matvec_call *m)
+{
+	m->ahead.count = 0;
+	if (m->out[0].m->type != QUANT_F32)
+		prefetcher_next(&f->ahead, &m->ahead);
+	matvec_run(f->c, m);
+}
+
 /* Up to SMALL rows: weights as they are stored. Matrices of one type go together. */
 static int
 run_few(struct fuse *f, int i)
@@ -495,14 +516,15 @@ run_few(struct fuse *f, int i)
 				set_floats(f, x->out[j]);
 		}
 	}
-	for (int from = 0, j; from < x->count; from = j) {
+	for (int from = 0, end; from < x->count; from = end) {
+		end = end_of_type(x, from);
 		m.count = 0;
-		for (j = from; j < x->count && x->w[j]->type == x->w[from]->type; j++) {
+		for (int j = from; j < end; j++) {
 			m.out[m.count].m = x->w[j];
 			m.out[m.count].bias = x->bias[j];
 			m.out[m.count++].y = to != NULL ? to : x->out[j];
 		}
-		matvec_run(f->c, &m);
+		run_matvec(f, &m);
 	}
 	return done;
 }
@@ -701,7 +723,7 @@ compute_logits(struct fuse *f, const struct node *node, const float *x, int n)
 		m.count = 1;
 		m.out[0].m = w;
 		m.out[0].y = z;
-		matvec_run(f->c, &m);
+		run_matvec(f, &m);
 	} else if (w->type == QUANT_F32) {
 		product_f32(f->c, w, x, n, false, z, w->rows);
 	} else {
@@ -815,6 +837,27 @@ run_node(struct fuse *f, int i)
 	return 1;
 }
 
+/* The weights that products of a few rows will read; of many rows there is nothing to gain. */
+static void
+list_weights(struct fuse *f)
+{
+	for (int i = 0; i < f->n; i++) {
+		const struct node *x = &f->nodes[i];
+
+		if (x->kind == NODE_LINEAR && is_small(f, x)) {
+			bool gated = x->count == 2 && match_activation(f, i);
+
+			for (int from = 0, end; from < x->count; from = end) {
+				end = end_of_type(x, from);
+				prefetcher_add(&f->ahead, x->w + from, end - from, gated);
+			}
+		} else if (x->kind == NODE_SCORE || x->kind == NODE_LOGITS || x->kind == NODE_LIKELIEST) {
+			if (matvec_can(f->c, x->w[0], x->kind == NODE_LIKELIEST ? 1 : x->n))
+				prefetcher_add(&f->ahead, x->w, 1, false);
+		}
+	}
+}
+
 void
 fuse_run(struct cuda *c)
 {
@@ -823,6 +866,8 @@ fuse_run(struct cuda *c)
 	f.c = c;
 	f.nodes = c->plan->nodes;
 	f.n = c->plan->n;
+	list_weights(&f);
 	for (int i = 0; i < f.n;)
 		i += run_node(&f, i);
+	prefetcher_free(&f.ahead);
 }

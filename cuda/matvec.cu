@@ -37,6 +37,7 @@ struct matvec_job {
 	__half *y16;
 	int64_t y16_ld;
 	float y16_scale;
+	struct prefetch ahead;
 };
 
 /* Row-major halves, the same way: the 16 weights of a lane are columns 8t .. 8t+7 of both halves of a step. */
@@ -216,13 +217,15 @@ fetch_halves(const matvec_job &j, int row, __half *to)
 	const __half *x = j.x16 + row * j.ld16;
 
 	for (int64_t i = threadIdx.x * 8; i < j.steps * STEP; i += THREADS * 8) {
-		if (i + 8 <= j.cols) {
-			*(uint4 *)(to + i) = *(const uint4 *)(x + i);
+		if (i + 8 <= j.cols || i >= j.cols) {
+			copy_async(shared_address(to + i), x + (i < j.cols ? i : 0), i < j.cols);
 			continue;
 		}
 		for (int k = 0; k < 8; k++)
 			to[i + k] = i + k < j.cols ? x[i + k] : __float2half_rn(0);
 	}
+	copy_commit();
+	copy_wait<0>();
 }
 
 /* A place in a block's work: unit, gate or up matrix of it, and batch of steps. */
@@ -392,6 +395,8 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 
 	load_batch<ROWS, BATCH>(j, ahead, buffer[0]);
 	advance(j, &ahead, batches);
+	if (warp == 0)
+		prefetch_part(j.ahead, here.unit);
 	if (keep && j.norm_weight != NULL)
 #pragma unroll
 		for (int k = 0; k < KEPT; k++)
@@ -414,6 +419,8 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 	while (here.unit < j.units) {
 #pragma unroll
 		for (int k = 0; k < 2; k++) {
+			struct place next = ahead;
+
 			if (here.unit >= j.units)
 				break;
 			load_batch<ROWS, BATCH>(j, ahead, buffer[1 - k]);
@@ -431,9 +438,12 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 				finish_tile(j, here, part[phase], &held);
 				phase ^= 1;
 			}
-			advance(j, &here, batches);
-			if (here.batch == 0 && here.unit < j.units)
-				fetch_residual(j, here, &held);
+			here = next;
+			if (here.batch > 0 || here.sub > 0 || here.unit >= j.units)
+				continue;
+			fetch_residual(j, here, &held);
+			if (warp == 0)
+				prefetch_part(j.ahead, here.unit);
 		}
 	}
 }
@@ -535,6 +545,7 @@ matvec_run(struct cuda *c, const struct matvec_call *m)
 	j.y16 = m->y16;
 	j.y16_ld = m->y16_ld;
 	j.y16_scale = m->y16_scale;
+	j.ahead = m->ahead;
 	for (int i = 0; i < m->count; i++) {
 		const struct matrix *w = m->out[i].m;
 
@@ -557,5 +568,6 @@ matvec_run(struct cuda *c, const struct matvec_call *m)
 	}
 	if (j.gated)
 		j.units = (int)first->tiles;
+	prefetch_cut(&j.ahead, j.units);
 	start_type(c, first->type, &j);
 }

@@ -286,9 +286,8 @@ pack_kernel(struct pack_job j)
 		((uint2 *)j.p.d)[super_entry(at, lane)] = make_uint2(d[0] | d[1] << 16, dmin[0] | dmin[1] << 16);
 }
 
-/* Bytes of the planes for one step of one tile; d is for four steps. */
-static void
-plane_sizes(uint32_t type, size_t *q, size_t *h, size_t *s, size_t *d)
+void
+weights_plane_sizes(uint32_t type, size_t *q, size_t *h, size_t *s, size_t *d)
 {
 	*q = type == QUANT_Q8_0 ? 1024 : type == QUANT_Q2_K || type == QUANT_Q3_K ? 256 : 512;
 	*h = type == QUANT_Q6_K ? 256
@@ -509,7 +508,7 @@ load_packed(struct cuda *c, const struct weight *w, struct matrix *m, struct err
 	size_t q, h, s, d, count;
 	char *p;
 
-	plane_sizes(w->type, &q, &h, &s, &d);
+	weights_plane_sizes(w->type, &q, &h, &s, &d);
 	m->ld = m->steps * STEP;
 	count = (size_t)(m->tiles * m->steps);
 	p = static_cast<char *>(arena_get(c, ARENA_STORED, count * (q + h + s) + count / 4 * d));
