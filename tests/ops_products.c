@@ -86,6 +86,15 @@ test_product(struct ops *o, const struct product *p)
 	    (long long)p->w[0].rows, p->count, p->bias != NULL ? ", bias" : "", p->clamp > 0 ? ", clamp" : "");
 }
 
+/* A type that comes with another one in the matrices of one product. */
+static uint32_t
+companion_of(uint32_t type)
+{
+	int block = quant_get_info(type)->block;
+
+	return block == 1 ? type : block < 256 ? QUANT_Q8_0 : type == QUANT_Q6_K ? QUANT_Q4_K : QUANT_Q6_K;
+}
+
 static void
 test_linear(struct ops *o, uint32_t type)
 {
@@ -103,8 +112,7 @@ test_linear(struct ops *o, uint32_t type)
 
 		/* The matrices of one product differ in rows, and of a quantised type the last one in type. */
 		for (int j = 0; j < p.count; j++)
-			p.w[j] = make_weight(o, j == 2 && quant_get_info(type)->block > 1 ? QUANT_Q8_0 : type,
-			    shapes[i].rows + 5 * j, cols);
+			p.w[j] = make_weight(o, j == 2 ? companion_of(type) : type, shapes[i].rows + 5 * j, cols);
 		p.x = x;
 		p.bias = i % 3 == 1 ? bias : NULL;
 		o->typical = sqrt((double)cols);
