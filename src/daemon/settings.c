@@ -14,11 +14,6 @@ enum { ASIDE_TOKENS = 1024 }; /* room for a question and its answer */
 
 #define AT(member) offsetof(struct settings, member)
 
-/* In the order of enum policy. */
-static const char *const policy_names[] = {"sink", "window", "dense", "recompute", NULL};
-
-static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
-
 /* In the order of enum from. */
 static const char *const from_names[] = {"end", "start", NULL};
 
@@ -30,7 +25,7 @@ static const struct option_row rows[] = {
 	},
 	{
 		.name = "policy", .type = OPTION_CHOICE, .offset = AT(policy), .fallback = "sink",
-		.choices = policy_names,
+		.choices = context_policies,
 		.help = "Which earlier tokens a token may see. sink: the first ones of the stream and the "
 		    "most recent ones; window: only the most recent ones; dense: all, so that memory "
 		    "grows with the stream; recompute: the most recent ones, computed afresh for every "
@@ -65,7 +60,7 @@ static const struct option_row rows[] = {
 	},
 	{
 		.name = "device", .type = OPTION_CHOICE, .offset = AT(device), .fallback = "auto",
-		.choices = device_names,
+		.choices = context_devices,
 		.help = "What computes. auto: a GPU where the CUDA module and its driver find one with enough "
 		    "memory, unless --path is given, else the CPU.",
 	},
@@ -348,7 +343,7 @@ fill_worker(struct settings *s)
 	c->sinks = (int32_t)s->sinks;
 	c->window = (int32_t)s->window;
 	c->threads = (int32_t)s->threads;
-	c->device = device_names[s->device];
+	c->device = context_devices[s->device];
 	c->path = context_paths[s->path];
 	c->gpu = (int32_t)s->gpu;
 	c->fork_tokens = ASIDE_TOKENS;
@@ -404,9 +399,9 @@ settings_complete(struct settings *s, struct err *e)
 		return err_set(e, EX_USAGE, "--text-field and --source-field must not be the same, %s", s->text_field);
 	if (s->pin != NULL && s->policy != POLICY_SINK && s->policy != POLICY_DENSE)
 		return err_set(e, EX_USAGE, "--pin needs the policy sink: %s keeps nothing for ever",
-		    policy_names[s->policy]);
+		    context_policies[s->policy]);
 	if (s->rolling && s->policy != POLICY_SINK)
-		return err_set(e, EX_USAGE, "--rolling needs the policy sink: %s pins no block", policy_names[s->policy]);
+		return err_set(e, EX_USAGE, "--rolling needs the policy sink: %s pins no block", context_policies[s->policy]);
 	if (s->model == NULL && model_path_find(s->model_path, sizeof s->model_path, e) < 0)
 		return -1;
 	if (s->pin != NULL && s->system != NULL)

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+const char *const context_devices[] = { "auto", "cpu", "cuda", NULL };
+
 static const char module_name[] = "sinkd-cuda.so";
 
 /* The path of the module to load. */

@@ -16,6 +16,8 @@ enum { CHUNK_MAX = 65536, DENSE_SLOTS = 1024 };
 /* No cache is anywhere near; keeps sums of sinks, window and spare slots inside 32 bits. */
 static const int32_t window_max = 1 << 28;
 
+const char *const context_policies[] = { "sink", "window", "dense", "recompute", NULL };
+
 void
 context_options_init(struct context_options *o)
 {

@@ -135,6 +135,9 @@ struct context_options {
  */
 extern const char *const context_paths[];
 
+/* The names of enum policy, in its order, and of devices. Both end with NULL. */
+extern const char *const context_policies[], *const context_devices[];
+
 /* The default options: sink 4 + 1020, one thread per processor. */
 void context_options_init(struct context_options *o);
 

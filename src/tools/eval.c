@@ -12,9 +12,7 @@
 #include "base/random.h"
 #include "base/utf8.h"
 
-const char *const eval_policies[] = { "sink", "window", "dense", "recompute", NULL };
 const char *const eval_kv_types[] = { "auto", "f32", "f16", "bf16", "q8_0", NULL };
-const char *const eval_devices[] = { "auto", "cpu", "cuda", NULL };
 
 struct model *
 eval_open_model(const struct eval_context *o, unsigned flags, struct err *e)
@@ -43,7 +41,7 @@ eval_new_context(struct model *m, const struct eval_context *o, int32_t fork_tok
 	c.start = o->start;
 	c.kv = (enum kv_type)o->kv;
 	c.path = context_paths[o->path];
-	c.device = eval_devices[o->device];
+	c.device = context_devices[o->device];
 	c.gpu = (int32_t)o->gpu;
 	return context_new(m, &c, e);
 }
@@ -165,7 +163,7 @@ eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, 
 	fputs("\"model\":", out);
 	eval_print_string(out, info->path);
 	fprintf(out, ",\"architecture\":\"%s\",\"weights\":\"%s\",\"policy\":\"%s\",", info->architecture, info->weight_type,
-	    eval_policies[o->policy]);
+	    context_policies[o->policy]);
 	if (o->policy != POLICY_DENSE)
 		fprintf(out, "\"sinks\":%d,\"window\":%lld,", (int)(ci.capacity - o->window), (long long)o->window);
 	fprintf(out, "\"kv\":\"%s\",\"path\":\"%s\",\"threads\":%d,", eval_kv_types[ci.kv], ci.path, ci.threads);

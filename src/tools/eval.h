@@ -37,7 +37,7 @@ struct eval_context {
 	    "No progress line on the terminal." }
 #define EVAL_CONTEXT_ROWS \
 	EVAL_MODEL_ROWS, \
-	{ "policy", 'p', OPTION_CHOICE, "policy", offsetof(struct eval_context, policy), "sink", 0, 0, eval_policies, 0, \
+	{ "policy", 'p', OPTION_CHOICE, "policy", offsetof(struct eval_context, policy), "sink", 0, 0, context_policies, 0, \
 	    "What a token attends to: the sinks and the window, the window only, all tokens, or a window whose keys " \
 	    "and values are computed afresh for every token." }, \
 	{ "sinks", 's', OPTION_INT, "tokens", offsetof(struct eval_context, sinks), "-1", -1, INT32_MAX, NULL, 0, \
@@ -55,7 +55,7 @@ struct eval_context {
 	{ "path", 0, OPTION_CHOICE, "path", offsetof(struct eval_context, path), "auto", 0, 0, context_paths, 0, \
 	    "Code path of the CPU. Auto: the fastest that the processor runs, but not onednn, bfloat16 products by that " \
 	    "library, which uses AMX." }, \
-	{ "device", 0, OPTION_CHOICE, "device", offsetof(struct eval_context, device), "auto", 0, 0, eval_devices, 0, \
+	{ "device", 0, OPTION_CHOICE, "device", offsetof(struct eval_context, device), "auto", 0, 0, context_devices, 0, \
 	    "What computes. Auto: a GPU where the CUDA module and its driver find one with enough memory, unless --path is " \
 	    "given, else the CPU." }, \
 	{ "gpu", 0, OPTION_INT, "number", offsetof(struct eval_context, gpu), "0", 0, 1024, NULL, 0, \
@@ -63,7 +63,7 @@ struct eval_context {
 	{ "start", 0, OPTION_INT, "position", offsetof(struct eval_context, start), "0", 0, INT64_MAX / 2, NULL, 0, \
 	    "Stream position of the first token; for tests of far positions." }
 
-extern const char *const eval_policies[], *const eval_kv_types[], *const eval_devices[];
+extern const char *const eval_kv_types[];
 
 /* Open the model that the options name, or the default one. NULL with *e set. */
 struct model *eval_open_model(const struct eval_context *o, unsigned flags, struct err *e);

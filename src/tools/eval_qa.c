@@ -243,7 +243,7 @@ print_table(FILE *out, const struct qa *a, const struct result *results, int n)
 	double low, high;
 
 	fprintf(out, "policy %s, answers by %s, %s answers join\n\n%-8s %8s %8s %9s  %-16s %8s\n",
-	    eval_policies[a->v->c.policy], a->v->exact ? "exact match" : "likelihood per byte",
+	    context_policies[a->v->c.policy], a->v->exact ? "exact match" : "likelihood per byte",
 	    a->v->own ? "the model's" : "the right", "", "asked", "correct", "accuracy", "95 % interval", "tokens");
 	for (int i = 0; i < n; i++) {
 		const struct result *r = &results[i];

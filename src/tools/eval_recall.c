@@ -186,7 +186,7 @@ static void
 print_table(FILE *out, const struct recall *r)
 {
 	fprintf(out, "policy %s, window %lld, %lld lines\n\n%8s %8s %8s %8s %9s %8s\n",
-	    eval_policies[r->v->c.policy], (long long)r->v->c.window, (long long)r->v->lines, "lines", "tokens", "asked",
+	    context_policies[r->v->c.policy], (long long)r->v->c.window, (long long)r->v->lines, "lines", "tokens", "asked",
 	    "correct", "accuracy", "reached");
 	for (int i = 0; i < r->n_buckets; i++) {
 		const struct bucket *b = &r->buckets[i];
