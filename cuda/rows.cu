@@ -315,44 +315,50 @@ rows_halve(struct cuda *c, const float *x, int64_t n, int64_t width, float scale
 	launch(c, false, halve_kernel, blocks_for(n * ld16, THREADS), THREADS, 0, x, n, width, scale, y16, ld16);
 }
 
-static __global__ void
-finish_kernel(float *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp)
+static __device__ __forceinline__ void
+store_one(float *y, float x)
 {
-	int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, at = i / width * ld + i % width;
-	float v;
-
-	if (i >= n * width)
-		return;
-	v = y[at] + (bias != NULL ? bias[i % width] : 0);
-	y[at] = clamp > 0 ? fminf(fmaxf(v, -clamp), clamp) : v;
+	*y = x;
 }
 
+static __device__ __forceinline__ void
+store_one(__half *y, float x)
+{
+	*y = to_half(x);
+}
+
+template <typename T>
 static __global__ void
-finish_half_kernel(__half *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp, float scale)
+finish_kernel(T *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp, float scale)
 {
 	int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, at = i / width * ld + i % width;
 	float v;
 
 	if (i >= n * width)
 		return;
-	v = __half2float(y[at]) / scale + (bias != NULL ? bias[i % width] : 0);
-	y[at] = to_half((clamp > 0 ? fminf(fmaxf(v, -clamp), clamp) : v) * scale);
+	v = load_one(y + at) / scale + (bias != NULL ? bias[i % width] : 0);
+	store_one(y + at, (clamp > 0 ? fminf(fmaxf(v, -clamp), clamp) : v) * scale);
+}
+
+template <typename T>
+static void
+finish(struct cuda *c, T *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp, float scale)
+{
+	if (bias != NULL || clamp > 0)
+		launch(c, false, finish_kernel<T>, blocks_for(n * width, THREADS), THREADS, 0, y, n, width, ld, bias, clamp, scale);
 }
 
 void
 rows_finish_half(struct cuda *c, __half *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp,
     float scale)
 {
-	if (bias != NULL || clamp > 0)
-		launch(c, false, finish_half_kernel, blocks_for(n * width, THREADS), THREADS, 0, y, n, width, ld, bias, clamp,
-		    scale);
+	finish(c, y, n, width, ld, bias, clamp, scale);
 }
 
 void
 rows_finish(struct cuda *c, float *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp)
 {
-	if (bias != NULL || clamp > 0)
-		launch(c, false, finish_kernel, blocks_for(n * width, THREADS), THREADS, 0, y, n, width, ld, bias, clamp);
+	finish(c, y, n, width, ld, bias, clamp, 1);
 }
 
 static __device__ __forceinline__ float
