@@ -2,7 +2,7 @@
 #ifndef SINKD_CUDA_FEW_JOIN_CUH
 #define SINKD_CUDA_FEW_JOIN_CUH
 
-#include "cluster.cuh"
+#include "mail.cuh"
 #include "few.cuh"
 
 /*

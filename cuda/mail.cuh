@@ -3,8 +3,8 @@
  * where a barrier counts the bytes that came. Compute capability 9.0 and later;
  * before it there are no clusters, and nothing calls this.
  */
-#ifndef SINKD_CUDA_CLUSTER_CUH
-#define SINKD_CUDA_CLUSTER_CUH
+#ifndef SINKD_CUDA_MAIL_CUH
+#define SINKD_CUDA_MAIL_CUH
 
 #include "launch.cuh"
 
