@@ -76,7 +76,7 @@ struct cuda {
 	int n_clusters;
 	struct arena *arena;
 	struct plan *plan;
-	unsigned *counters;    /* of split attention, zero between launches */
+	unsigned *counters;    /* zero between launches: of split attention, then four of rows_likeliest */
 	float *results;        /* pinned host memory for nll, or a token */
 	float *results_device;
 };

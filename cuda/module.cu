@@ -161,8 +161,8 @@ prepare_device(struct cuda *c, struct err *e)
 	size_t results = (size_t)c->limits.chunk * sizeof(float);
 
 	if (CHECK(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking)) ||
-	    CHECK(c, cudaMalloc(&c->counters, COUNTERS * sizeof *c->counters)) ||
-	    CHECK(c, cudaMemsetAsync(c->counters, 0, COUNTERS * sizeof *c->counters, c->stream)) ||
+	    CHECK(c, cudaMalloc(&c->counters, (COUNTERS + 4) * sizeof *c->counters)) ||
+	    CHECK(c, cudaMemsetAsync(c->counters, 0, (COUNTERS + 4) * sizeof *c->counters, c->stream)) ||
 	    CHECK(c, cudaMalloc(&c->results_device, results)) || CHECK(c, cudaMallocHost(&c->results, results)))
 		return err_set(e, EX_OSERR, "%s", c->failure.text);
 	if (cublasCreate(&c->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(c->blas, c->stream) != CUBLAS_STATUS_SUCCESS)

@@ -384,53 +384,62 @@ rows_cap(struct cuda *c, float *z, int64_t n, int64_t width, const float *bias, 
 		launch(c, false, cap_kernel, blocks_for(n * width, THREADS), THREADS, 0, z, n, width, bias, softcap);
 }
 
-enum { WIDE_THREADS = 1024 };
+/* What the blocks of likeliest_kernel agree on; zero between launches. */
+struct agreement {
+	unsigned long long best;
+	unsigned count;
+};
 
-static __global__ void __launch_bounds__(WIDE_THREADS)
-likeliest_kernel(const float *z, int64_t width, int32_t *id)
+/* A place and its value as one number, which is the larger the better: the larger value, or the earlier of equals. */
+static __device__ __forceinline__ unsigned long long
+rank_of(float y, int at)
 {
-	__shared__ float largest[32];
-	__shared__ int places[32];
+	uint32_t bits = __float_as_uint(y + 0.0f); /* -0 is 0 */
+
+	bits = bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+	return (unsigned long long)bits << 32 | ~(uint32_t)at;
+}
+
+static __global__ void __launch_bounds__(THREADS)
+likeliest_kernel(const float *z, int64_t width, int32_t *id, struct agreement *all)
+{
+	__shared__ unsigned long long ranks[THREADS / 32];
 	float best = -INFINITY;
+	unsigned long long rank;
 	int at = 0;
 
-	/* The earlier of equals is kept, within a thread and between them. */
-	auto take = [&](float y, int i) {
-		if (y > best || (y == best && i < at)) {
-			best = y;
-			at = i;
-		}
-	};
-
 	wait_for_predecessor();
+	/* NaN is never the likeliest. */
 #pragma unroll 8
-	for (int i = threadIdx.x; i < width; i += WIDE_THREADS)
-		take(z[i], i);
-	for (int step = 0; step < 2; step++) {
+	for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < width; i += gridDim.x * THREADS)
+		if (z[i] > best) {
+			best = z[i];
+			at = (int)i;
+		}
+	rank = rank_of(best, at);
 #pragma unroll
-		for (int i = 16; i > 0; i /= 2) {
-			float y = __shfl_xor_sync(0xffffffffu, best, i);
-
-			take(y, __shfl_xor_sync(0xffffffffu, at, i));
-		}
-		if (step == 1)
-			break;
-		if (threadIdx.x % 32 == 0) {
-			largest[threadIdx.x / 32] = best;
-			places[threadIdx.x / 32] = at;
-		}
-		__syncthreads();
-		best = largest[threadIdx.x % 32];
-		at = places[threadIdx.x % 32];
-	}
-	if (threadIdx.x == 0)
-		*id = at;
+	for (int i = 16; i > 0; i /= 2)
+		rank = max(rank, __shfl_xor_sync(0xffffffffu, rank, i));
+	if (threadIdx.x % 32 == 0)
+		ranks[threadIdx.x / 32] = rank;
+	__syncthreads();
+	if (threadIdx.x > 0)
+		return;
+	for (int i = 1; i < THREADS / 32; i++)
+		rank = max(rank, ranks[i]);
+	atomicMax(&all->best, rank);
+	__threadfence();
+	if (atomicInc(&all->count, gridDim.x - 1) == gridDim.x - 1)
+		*id = (int32_t)~(uint32_t)atomicExch(&all->best, 0);
 }
 
 void
 rows_likeliest(struct cuda *c, const float *z, int64_t width, int32_t *id)
 {
-	launch(c, true, likeliest_kernel, 1, WIDE_THREADS, 0, z, width, id);
+	unsigned blocks = blocks_for(width, 8 * THREADS);
+
+	launch(c, true, likeliest_kernel, blocks < (unsigned)c->sms ? blocks : (unsigned)c->sms, THREADS, 0, z, width, id,
+	    reinterpret_cast<struct agreement *>(c->counters + COUNTERS));
 }
 
 /*

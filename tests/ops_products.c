@@ -283,6 +283,73 @@ test_output(struct ops *o, uint32_t type, bool score)
 	ops_end(o);
 }
 
+/* The first of the largest. */
+static float *
+first_largest(float *logits, int64_t n)
+{
+	float *place = ops_allocate(sizeof *place);
+	int64_t best = 0;
+
+	for (int64_t i = 1; i < n; i++)
+		if (logits[i] > logits[best])
+			best = i;
+	*place = (float)best;
+	free(logits);
+	return place;
+}
+
+static float *
+run_likeliest(struct backend *b, const struct output *t)
+{
+	struct weight w = t->w;
+	struct vector bias = { .data = t->bias, .n = w.rows };
+	float *x = ops_upload(b, t->x, w.cols), *place = ops_allocate(sizeof *place);
+	struct err e;
+	int32_t id;
+
+	ops_must(b->ops->load_weight(b, &w, &e), &e);
+	if (t->bias != NULL)
+		ops_must(b->ops->load_vector(b, &bias, &e), &e);
+	ops_must(b->ops->likeliest(b, &w, &bias, t->softcap, x, &id, &e), &e);
+	*place = (float)id;
+	b->ops->unload_vector(b, &bias);
+	b->ops->unload_weight(b, &w);
+	b->ops->free(b, x);
+	return place;
+}
+
+/* Logits are small whole numbers, so that they are exact and many are equal; of x = 0 all are, zeros of either sign. */
+static void
+test_likeliest(struct ops *o)
+{
+	static const int64_t rows[] = { 1, 31, 577, 2048, 2049, 49153, 300001 };
+	const int64_t cols = 8;
+
+	ops_begin(o, 0, "likeliest");
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct weight w = { .type = QUANT_F32, .rows = rows[i], .cols = cols };
+		float *data = ops_random(o, rows[i] * cols), *bias = ops_random(o, rows[i]), *x = ops_random(o, cols);
+
+		for (int64_t j = 0; j < rows[i] * cols; j++)
+			data[j] = roundf(data[j]);
+		for (int64_t j = 0; j < rows[i]; j++)
+			bias[j] = roundf(bias[j]) - 3;
+		w.data = data;
+		for (int k = 0; k < 3; k++) {
+			struct output t = { .w = w, .x = x, .n = 1, .bias = k == 1 ? bias : NULL };
+
+			for (int64_t j = 0; j < cols; j++)
+				x[j] = k == 2 ? 0 : roundf(2 * x[j]);
+			ops_compare(o, first_largest(run_output(o->plain, &t), rows[i]), run_likeliest(o->tested, &t), 1,
+			    "%lld logits%s", (long long)rows[i], k == 1 ? ", bias" : k == 2 ? ", all zero" : "");
+		}
+		free(data);
+		free(bias);
+		free(x);
+	}
+	ops_end(o);
+}
+
 void
 ops_products(struct ops *o)
 {
@@ -298,4 +365,6 @@ ops_products(struct ops *o)
 		test_output(o, types[i], true);
 		test_output(o, types[i], false);
 	}
+	if (o->tested->ops->likeliest != NULL)
+		test_likeliest(o);
 }
