@@ -219,7 +219,6 @@ struct matvec_call {
 	__half *y16;
 	int64_t y16_ld;
 	float y16_scale;
-	bool sibling;                  /* the call before is for the same operand, and writes nothing that this one reads */
 	struct prefetch ahead;
 };
 

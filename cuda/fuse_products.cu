@@ -120,7 +120,6 @@ run_few(struct fuse *f, int i)
 	for (int from = 0, end; from < x->count; from = end) {
 		end = end_of_type(x, from);
 		m.count = 0;
-		m.sibling = from > 0;
 		for (int j = from; j < end; j++) {
 			m.out[m.count].m = x->w[j];
 			m.out[m.count].bias = x->bias[j];

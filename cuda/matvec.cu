@@ -37,7 +37,6 @@ struct matvec_job {
 	__half *y16;
 	int64_t y16_ld;
 	float y16_scale;
-	bool sibling;
 	struct prefetch ahead;
 };
 
@@ -403,8 +402,7 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 		for (int k = 0; k < KEPT; k++)
 			if ((threadIdx.x + k * THREADS) * 4 < j.cols)
 				weights[k] = ((const float4 *)j.norm_weight)[threadIdx.x + k * THREADS];
-	if (!j.sibling)
-		wait_for_predecessor();
+	wait_for_predecessor();
 	fetch_residual(j, here, &held);
 	for (int i = 0; i < j.n; i++) {
 		/* Two rows in turn use sums of their own. */
@@ -448,9 +446,6 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 				prefetch_part(j.ahead, here.unit);
 		}
 	}
-	/* Who waits for this kernel waits for its sibling too. */
-	if (j.sibling)
-		wait_for_predecessor();
 }
 
 /* Plain float32 weights: a warp takes a row. */
@@ -550,7 +545,6 @@ matvec_run(struct cuda *c, const struct matvec_call *m)
 	j.y16 = m->y16;
 	j.y16_ld = m->y16_ld;
 	j.y16_scale = m->y16_scale;
-	j.sibling = m->sibling;
 	j.ahead = m->ahead;
 	for (int i = 0; i < m->count; i++) {
 		const struct matrix *w = m->out[i].m;
