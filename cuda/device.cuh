@@ -81,7 +81,8 @@ struct cuda {
 	float *results_device;
 };
 
-enum { COUNTERS = 1 << 16 };
+/* Those of split attention, and all. */
+enum { COUNTERS = 1 << 16, COUNTERS_ALL = COUNTERS + 4 };
 
 static inline struct cuda *
 cuda_of(struct backend *b)

@@ -2,8 +2,8 @@
 #ifndef SINKD_CUDA_FEW_JOIN_CUH
 #define SINKD_CUDA_FEW_JOIN_CUH
 
-#include "mail.cuh"
 #include "few.cuh"
+#include "mail.cuh"
 
 /*
  * The splits' parts of a tile's rows joined: sums of values with their largest

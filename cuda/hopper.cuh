@@ -1,11 +1,12 @@
 /*
  * Instructions that only compute capability 9.0 has, for attend_hopper.cu:
- * products of a warpgroup (four warps) straight from shared memory, and
- * barriers there that count arrivals.
+ * products of a warpgroup (four warps) straight from shared memory, and copies
+ * of boxes to there.
  */
 #ifndef SINKD_CUDA_HOPPER_CUH
 #define SINKD_CUDA_HOPPER_CUH
 
+#include "barrier.cuh"
 #include "launch.cuh"
 
 template <int N> struct integer { };
@@ -152,27 +153,6 @@ publish_shared(void)
 	asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* ---- barriers in shared memory: a phase ends when so many have arrived */
-
-static __device__ __forceinline__ void
-barrier_init(uint32_t barrier, int arrivals)
-{
-	asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(barrier), "r"(arrivals) : "memory");
-}
-
-static __device__ __forceinline__ void
-barrier_arrive(uint32_t barrier)
-{
-	asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(barrier) : "memory");
-}
-
-/* Arrive; the phase ends only when so many bytes have been copied, too. */
-static __device__ __forceinline__ void
-barrier_arrive_expecting(uint32_t barrier, int bytes)
-{
-	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
-}
-
 /* Copy a box of a tensor of three dimensions to shared memory, the first dimension's element x first. */
 static __device__ __forceinline__ void
 copy_box(uint32_t to, const void *tensor_map, int x, int y, int z, uint32_t barrier)
@@ -180,15 +160,6 @@ copy_box(uint32_t to, const void *tensor_map, int x, int y, int z, uint32_t barr
 	asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
 	             "[%0], [%1, {%2, %3, %4}], [%5];"
 	             :: "r"(to), "l"(tensor_map), "r"(x), "r"(y), "r"(z), "r"(barrier) : "memory");
-}
-
-/* Wait until phase `phase` has ended; -1, before the first, has. */
-static __device__ __forceinline__ void
-barrier_wait(uint32_t barrier, int phase)
-{
-	asm volatile("{\n.reg .pred p;\nagain:\n"
-	             "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
-	             "@p bra done;\nbra again;\ndone:\n}\n" :: "r"(barrier), "r"(phase & 1) : "memory");
 }
 
 /* A barrier among some warps of a block, by number: all of them arrive, and those that sync wait for the others. */

@@ -4,6 +4,18 @@
 
 #include "device.cuh"
 
+/* What makes `n` neighbours along x a cluster. */
+static inline cudaLaunchAttribute
+cluster_of(unsigned n)
+{
+	cudaLaunchAttribute attribute = {};
+
+	attribute.id = cudaLaunchAttributeClusterDimension;
+	attribute.val.clusterDim.x = n;
+	attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+	return attribute;
+}
+
 /* The same as launch, where `cluster` neighbours along x form a cluster. */
 template <typename... Parameters, typename... Arguments>
 static void
@@ -24,12 +36,8 @@ launch_clusters(struct cuda *c, bool overlap, unsigned cluster, void (*kernel)(P
 		attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
 		attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
 	}
-	if (cluster > 1) {
-		attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
-		attributes[config.numAttrs].val.clusterDim.x = cluster;
-		attributes[config.numAttrs].val.clusterDim.y = attributes[config.numAttrs].val.clusterDim.z = 1;
-		config.numAttrs++;
-	}
+	if (cluster > 1)
+		attributes[config.numAttrs++] = cluster_of(cluster);
 	CHECK(c, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
 }
 

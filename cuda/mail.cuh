@@ -6,6 +6,7 @@
 #ifndef SINKD_CUDA_MAIL_CUH
 #define SINKD_CUDA_MAIL_CUH
 
+#include "barrier.cuh"
 #include "launch.cuh"
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -19,10 +20,9 @@ static __device__ __forceinline__ void
 mail_expect(uint64_t *barrier, uint32_t bytes)
 {
 #if HAS_CLUSTERS
-	asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n"
-	             "fence.mbarrier_init.release.cluster;\n"
-	             "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n"
-	             :: "r"(shared_address(barrier)), "r"(bytes) : "memory");
+	barrier_init(shared_address(barrier), 1);
+	asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+	barrier_arrive_expecting(shared_address(barrier), (int)bytes);
 #endif
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device.cuh"
+#include "launch.cuh"
 
 bool
 cuda_failed(struct cuda *c, cudaError_t r, const char *what)
@@ -53,7 +53,7 @@ int
 cuda_clusters_at_once(struct cuda *c, const void *kernel, int cluster, int threads, size_t shared)
 {
 	cudaLaunchConfig_t config = {};
-	cudaLaunchAttribute attribute = {};
+	cudaLaunchAttribute attribute = cluster_of((unsigned)cluster);
 	int n = 0, i;
 
 	if (!c->overlap)
@@ -62,9 +62,6 @@ cuda_clusters_at_once(struct cuda *c, const void *kernel, int cluster, int threa
 		if (c->clusters[i].kernel == kernel && c->clusters[i].cluster == cluster && c->clusters[i].threads == threads &&
 		    c->clusters[i].shared == shared)
 			return c->clusters[i].at_once;
-	attribute.id = cudaLaunchAttributeClusterDimension;
-	attribute.val.clusterDim.x = (unsigned)cluster;
-	attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
 	config.gridDim = dim3((unsigned)cluster);
 	config.blockDim = dim3((unsigned)threads);
 	config.dynamicSmemBytes = shared;
@@ -161,8 +158,8 @@ prepare_device(struct cuda *c, struct err *e)
 	size_t results = (size_t)c->limits.chunk * sizeof(float);
 
 	if (CHECK(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking)) ||
-	    CHECK(c, cudaMalloc(&c->counters, (COUNTERS + 4) * sizeof *c->counters)) ||
-	    CHECK(c, cudaMemsetAsync(c->counters, 0, (COUNTERS + 4) * sizeof *c->counters, c->stream)) ||
+	    CHECK(c, cudaMalloc(&c->counters, COUNTERS_ALL * sizeof *c->counters)) ||
+	    CHECK(c, cudaMemsetAsync(c->counters, 0, COUNTERS_ALL * sizeof *c->counters, c->stream)) ||
 	    CHECK(c, cudaMalloc(&c->results_device, results)) || CHECK(c, cudaMallocHost(&c->results, results)))
 		return err_set(e, EX_OSERR, "%s", c->failure.text);
 	if (cublasCreate(&c->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(c->blas, c->stream) != CUBLAS_STATUS_SUCCESS)

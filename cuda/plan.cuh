@@ -86,6 +86,9 @@ struct plan {
 /* Launch the plan's nodes, fused where that is possible. */
 void fuse_run(struct cuda *c);
 
+/* Rows of logits that are computed at a time. */
+int fuse_logits_rows(int64_t vocabulary);
+
 /* ---- prefetch.cu */
 
 struct reading;
@@ -107,8 +110,5 @@ void prefetcher_free(struct prefetcher *p);
 
 /* What the kernel of the next product asks for. */
 void prefetcher_next(struct prefetcher *p, struct prefetch *out);
-
-/* Rows of logits that are computed at a time. */
-int fuse_logits_rows(int64_t vocabulary);
 
 #endif

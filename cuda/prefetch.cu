@@ -152,10 +152,11 @@ go_on(struct prefetcher *p, struct prefetch *out)
 void
 prefetcher_next(struct prefetcher *p, struct prefetch *out)
 {
-	const struct reading *r = &p->readings[p->at];
+	const struct reading *r;
 
 	if (!is_worth_it(p))
 		return;
+	r = &p->readings[p->at];
 	p->at = (p->at + 1) % p->n;
 	p->ahead -= ((int64_t)r->bytes / r->units + 1) * r->units;
 	go_on(p, out);

@@ -390,6 +390,8 @@ struct agreement {
 	unsigned count;
 };
 
+static_assert(sizeof(struct agreement) <= (COUNTERS_ALL - COUNTERS) * sizeof(unsigned), "they share their memory");
+
 /* A place and its value as one number, which is the larger the better: the larger value, or the earlier of equals. */
 static __device__ __forceinline__ unsigned long long
 rank_of(float y, int at)

@@ -26,7 +26,7 @@ slot_of(const struct cache_view &v, int64_t t)
 template <typename T>
 static __device__ __forceinline__ void
 rotate_row(const struct rotation &r, const float *table, const float *norm, const T *x, int token, int d, float *row,
-    int lane, float scale = 1)
+    int lane, float scale)
 {
 	int half = r.style == ROPE_NONE ? 0 : r.n_rot / 2;
 	const float *t = table + (int64_t)token * half * 2;
