@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/engine.h"
 #include "engine/quant.h"
 #include "ops.h"
 #include "random_data.h"
@@ -226,7 +227,8 @@ struct output {
 	const float *bias, *x;
 	float softcap;
 	int n;
-	const int32_t *targets; /* NULL: logits */
+	const int32_t *targets; /* NULL: logits, */
+	bool likeliest;         /* or the place of the largest */
 };
 
 static float *
@@ -235,6 +237,7 @@ run_output(struct backend *b, const struct output *t)
 	struct weight w = t->w;
 	struct vector bias = { .data = t->bias, .n = w.rows };
 	float *x = ops_upload(b, t->x, t->n * w.cols), *results;
+	int32_t place = 0;
 	struct err e;
 
 	ops_must(b->ops->load_weight(b, &w, &e), &e);
@@ -243,8 +246,12 @@ run_output(struct backend *b, const struct output *t)
 	results = ops_allocate((size_t)t->n * (size_t)w.rows * sizeof *results);
 	if (t->targets != NULL)
 		ops_must(b->ops->score(b, &w, &bias, t->softcap, x, t->n, t->targets, results, &e), &e);
+	else if (t->likeliest && b->ops->likeliest != NULL)
+		ops_must(b->ops->likeliest(b, &w, &bias, t->softcap, x, &place, &e), &e);
 	else
 		ops_must(b->ops->logits(b, &w, &bias, t->softcap, x, t->n, results, &e), &e);
+	if (t->likeliest)
+		results[0] = (float)(b->ops->likeliest != NULL ? place : logits_get_likeliest(results, (int32_t)w.rows));
 	b->ops->unload_vector(b, &bias);
 	b->ops->unload_weight(b, &w);
 	b->ops->free(b, x);
@@ -283,41 +290,6 @@ test_output(struct ops *o, uint32_t type, bool score)
 	ops_end(o);
 }
 
-/* The first of the largest. */
-static float *
-first_largest(float *logits, int64_t n)
-{
-	float *place = ops_allocate(sizeof *place);
-	int64_t best = 0;
-
-	for (int64_t i = 1; i < n; i++)
-		if (logits[i] > logits[best])
-			best = i;
-	*place = (float)best;
-	free(logits);
-	return place;
-}
-
-static float *
-run_likeliest(struct backend *b, const struct output *t)
-{
-	struct weight w = t->w;
-	struct vector bias = { .data = t->bias, .n = w.rows };
-	float *x = ops_upload(b, t->x, w.cols), *place = ops_allocate(sizeof *place);
-	struct err e;
-	int32_t id;
-
-	ops_must(b->ops->load_weight(b, &w, &e), &e);
-	if (t->bias != NULL)
-		ops_must(b->ops->load_vector(b, &bias, &e), &e);
-	ops_must(b->ops->likeliest(b, &w, &bias, t->softcap, x, &id, &e), &e);
-	*place = (float)id;
-	b->ops->unload_vector(b, &bias);
-	b->ops->unload_weight(b, &w);
-	b->ops->free(b, x);
-	return place;
-}
-
 /* Logits are small whole numbers, so that they are exact and many are equal; of x = 0 all are, zeros of either sign. */
 static void
 test_likeliest(struct ops *o)
@@ -336,11 +308,11 @@ test_likeliest(struct ops *o)
 			bias[j] = roundf(bias[j]) - 3;
 		w.data = data;
 		for (int k = 0; k < 3; k++) {
-			struct output t = { .w = w, .x = x, .n = 1, .bias = k == 1 ? bias : NULL };
+			struct output t = { .w = w, .x = x, .n = 1, .bias = k == 1 ? bias : NULL, .likeliest = true };
 
 			for (int64_t j = 0; j < cols; j++)
 				x[j] = k == 2 ? 0 : roundf(2 * x[j]);
-			ops_compare(o, first_largest(run_output(o->plain, &t), rows[i]), run_likeliest(o->tested, &t), 1,
+			ops_compare(o, run_output(o->plain, &t), run_output(o->tested, &t), 1,
 			    "%lld logits%s", (long long)rows[i], k == 1 ? ", bias" : k == 2 ? ", all zero" : "");
 		}
 		free(data);
