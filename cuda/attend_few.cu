@@ -325,11 +325,18 @@ enum { CLUSTER_BYTES = 256 * 1024 };
  */
 template <int DK, int DV>
 static int
-choose_cluster(struct cuda *c, struct few_job *j, const void *kernel, int units, int splits, int64_t bytes)
+choose_cluster(struct cuda *c, struct few_job *j, void (*kernel)(few_job), int units, int splits, int64_t bytes)
 {
-	for (int n = splits < CLUSTER_MAX ? splits : (int)CLUSTER_MAX; n > 1 && bytes / n <= CLUSTER_BYTES; n--)
-		if (units * n <= c->sms && cuda_clusters_at_once(c, kernel, n, WARPS * 32, place_mail<DK, DV>(j, n)) >= units)
+	for (int n = splits < CLUSTER_MAX ? splits : (int)CLUSTER_MAX; n > 1 && bytes / n <= CLUSTER_BYTES; n--) {
+		size_t shared = place_mail<DK, DV>(j, n);
+
+		if (units * n > c->sms)
+			continue;
+		/* Fewer pieces may be larger ones, and take more. */
+		allow_shared(c, kernel, shared);
+		if (cuda_clusters_at_once(c, reinterpret_cast<const void *>(kernel), n, WARPS * 32, shared) >= units)
 			return n;
+	}
 	return 0;
 }
 
@@ -342,14 +349,14 @@ start(struct cuda *c, struct few_job *j, int tiles, int splits, int64_t seen)
 	int units = tiles * j->a.v.n_head_kv, cluster;
 	size_t shared;
 
-	allow_shared(c, kernel, place_mail<DK, DV>(j, CLUSTER_MAX));
-	cluster = choose_cluster<DK, DV>(c, j, reinterpret_cast<const void *>(kernel), units, splits, seen * slot_bytes(&j->a.v));
+	cluster = choose_cluster<DK, DV>(c, j, kernel, units, splits, seen * slot_bytes(&j->a.v));
 	j->cluster = cluster > 0;
 	if (j->cluster) {
 		splits = cluster;
 		shared = place_mail<DK, DV>(j, cluster);
 	} else {
 		shared = layout<DK, DV>::bytes(j->rows_used);
+		allow_shared(c, kernel, shared);
 	}
 	if (splits > 1 && !j->cluster) {
 		j->counters = c->counters;
