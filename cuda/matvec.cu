@@ -399,9 +399,12 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 		prefetch_part(j.ahead, here.unit);
 	if (keep && j.norm_weight != NULL)
 #pragma unroll
-		for (int k = 0; k < KEPT; k++)
-			if ((threadIdx.x + k * THREADS) * 4 < j.cols)
-				weights[k] = ((const float4 *)j.norm_weight)[threadIdx.x + k * THREADS];
+		for (int k = 0; k < KEPT; k++) {
+			int i = threadIdx.x + k * THREADS;
+
+			/* Padding is multiplied too, and has to stay zero. */
+			weights[k] = i * 4 < j.cols ? ((const float4 *)j.norm_weight)[i] : make_float4(0, 0, 0, 0);
+		}
 	wait_for_predecessor();
 	fetch_residual(j, here, &held);
 	for (int i = 0; i < j.n; i++) {
