@@ -25,6 +25,7 @@ struct ops {
 void ops_rows(struct ops *o);
 void ops_products(struct ops *o);
 void ops_attention(struct ops *o);
+void ops_layers(struct ops *o);
 
 /* A case begins and ends; the error of a shape is the length of the difference over that of the expected vector. */
 void ops_begin(struct ops *o, double tolerance, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
