@@ -53,6 +53,36 @@ ops_random(struct ops *o, int64_t n)
 	return x;
 }
 
+int64_t
+ops_fit_columns(uint32_t type, int64_t wanted)
+{
+	int64_t block = quant_get_info(type)->block;
+
+	return (wanted + block - 1) / block * block;
+}
+
+struct weight
+ops_make_weight(struct ops *o, uint32_t type, int64_t rows, int64_t cols, float deviation)
+{
+	struct weight w = { .type = type, .rows = rows, .cols = cols };
+	void *data = ops_allocate(quant_row_size(type, cols) * (size_t)rows);
+
+	random_weights(&o->seed, type, rows * cols, deviation, data);
+	w.data = data;
+	return w;
+}
+
+struct vector
+ops_load_vector(struct backend *b, const float *data, int64_t n)
+{
+	struct vector v = { .data = data, .n = n };
+	struct err e;
+
+	if (data != NULL)
+		ops_must(b->ops->load_vector(b, &v, &e), &e);
+	return v;
+}
+
 static void
 check(int result, const struct err *e)
 {

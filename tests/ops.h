@@ -53,6 +53,15 @@ void ops_must(int result, const struct err *e);
 /* n random numbers, to be freed. */
 float *ops_random(struct ops *o, int64_t n);
 
+/* Columns that a type can have, near the number wanted: odd ones where they may be. */
+int64_t ops_fit_columns(uint32_t type, int64_t wanted);
+
+/* Random weights of about a standard deviation, not loaded; their data is to be freed. */
+struct weight ops_make_weight(struct ops *o, uint32_t type, int64_t rows, int64_t cols, float deviation);
+
+/* A vector of the model, loaded where there is any. */
+struct vector ops_load_vector(struct backend *b, const float *data, int64_t n);
+
 /* A copy in backend memory; n NaNs there; and back again, which releases p. */
 float *ops_upload(struct backend *b, const float *x, int64_t n);
 float *ops_poisoned(struct backend *b, int64_t n);

@@ -8,7 +8,6 @@
 #include "engine/engine.h"
 #include "engine/quant.h"
 #include "ops.h"
-#include "random_data.h"
 
 /* x += down(act(gate(norm(x))) * up(norm(x))), or without up. */
 struct feed_forward {
@@ -19,23 +18,13 @@ struct feed_forward {
 	int n;
 };
 
-static struct weight
-make_weight(struct ops *o, uint32_t type, int64_t rows, int64_t cols)
-{
-	struct weight w = { .type = type, .rows = rows, .cols = cols };
-	void *data = ops_allocate(quant_row_size(type, cols) * (size_t)rows);
-
-	random_weights(&o->seed, type, rows * cols, 1 / sqrtf((float)cols), data);
-	w.data = data;
-	return w;
-}
-
 static float *
 run_feed_forward(struct backend *b, const struct feed_forward *f)
 {
 	struct weight gate = f->gate, up = f->up, down = f->down;
 	int64_t width = down.rows, inner = gate.rows;
-	struct vector weight = { .data = f->norm_weight, .n = width }, bias = { .data = f->norm_bias, .n = width }, none = { 0 };
+	struct vector weight = ops_load_vector(b, f->norm_weight, width), bias = ops_load_vector(b, f->norm_bias, width);
+	struct vector none = { 0 };
 	float *x = ops_upload(b, f->x, f->n * width), *h = ops_poisoned(b, f->n * width), *y = ops_poisoned(b, f->n * width);
 	float *g = ops_poisoned(b, f->n * inner), *u = up.data != NULL ? ops_poisoned(b, f->n * inner) : NULL;
 	struct linear in = { .x = h, .n = f->n, .count = u != NULL ? 2 : 1, .out = { { &gate, &none, g }, { &up, &none, u } } };
@@ -46,9 +35,6 @@ run_feed_forward(struct backend *b, const struct feed_forward *f)
 	if (u != NULL)
 		ops_must(b->ops->load_weight(b, &up, &e), &e);
 	ops_must(b->ops->load_weight(b, &down, &e), &e);
-	ops_must(b->ops->load_vector(b, &weight, &e), &e);
-	if (f->norm_bias != NULL)
-		ops_must(b->ops->load_vector(b, &bias, &e), &e);
 	b->ops->norm(b, f->norm, 1e-5f, &weight, &bias, x, f->n, width, h);
 	b->ops->linear(b, &in);
 	b->ops->activate(b, f->act, g, u, f->n * inner, g);
@@ -62,22 +48,13 @@ run_feed_forward(struct backend *b, const struct feed_forward *f)
 		b->ops->unload_weight(b, &up);
 	b->ops->unload_weight(b, &down);
 	b->ops->unload_vector(b, &weight);
-	if (f->norm_bias != NULL)
-		b->ops->unload_vector(b, &bias);
+	b->ops->unload_vector(b, &bias);
 	b->ops->free(b, h);
 	b->ops->free(b, y);
 	b->ops->free(b, g);
 	if (u != NULL)
 		b->ops->free(b, u);
 	return x;
-}
-
-static int64_t
-fit(uint32_t type, int64_t wanted)
-{
-	int64_t block = quant_get_info(type)->block;
-
-	return (wanted + block - 1) / block * block;
 }
 
 static void
@@ -98,16 +75,18 @@ test_feed_forward(struct ops *o, uint32_t type)
 	/* Activations between the products may be rounded as those before them are. */
 	ops_begin(o, 2 * ops_tolerance(o, type), "feed forward %s", quant_get_name(type));
 	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-		int64_t width = fit(type, shapes[i].width), inner = fit(type, shapes[i].inner);
+		int64_t width = ops_fit_columns(type, shapes[i].width), inner = ops_fit_columns(type, shapes[i].inner);
+		/* Results of products are about as large as what they are made of. */
+		float in = 1 / sqrtf((float)width), out = 1 / sqrtf((float)inner);
 		float *x = ops_random(o, shapes[i].n * width), *weight = ops_random(o, width), *bias = ops_random(o, width);
 		struct feed_forward f = {
-			.gate = make_weight(o, type, inner, width), .down = make_weight(o, type, width, inner), .x = x,
+			.gate = ops_make_weight(o, type, inner, width, in), .down = ops_make_weight(o, type, width, inner, out), .x = x,
 			.norm_weight = weight, .norm_bias = shapes[i].layer ? bias : NULL,
 			.norm = shapes[i].layer ? NORM_LAYER : NORM_RMS, .act = shapes[i].act, .n = shapes[i].n,
 		};
 
 		if (shapes[i].gated)
-			f.up = make_weight(o, type, inner, width);
+			f.up = ops_make_weight(o, type, inner, width, in);
 		ops_compare(o, run_feed_forward(o->plain, &f), run_feed_forward(o->tested, &f), f.n * width, "%d x %lld, %lld%s%s",
 		    f.n, (long long)width, (long long)inner, shapes[i].gated ? ", gated" : "", shapes[i].layer ? ", bias" : "");
 		free((void *)(uintptr_t)f.gate.data);

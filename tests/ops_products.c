@@ -14,26 +14,6 @@ static const uint32_t types[] = {
 };
 enum { N_TYPES = sizeof types / sizeof types[0] };
 
-static struct weight
-make_weight(struct ops *o, uint32_t type, int64_t rows, int64_t cols)
-{
-	struct weight w = { .type = type, .rows = rows, .cols = cols };
-	void *data = ops_allocate(quant_row_size(type, cols) * (size_t)rows);
-
-	random_weights(&o->seed, type, rows * cols, 1, data);
-	w.data = data;
-	return w;
-}
-
-/* Columns that a type can have, near the number wanted: odd ones where they may be. */
-static int64_t
-fit_columns(uint32_t type, int64_t wanted)
-{
-	int64_t block = quant_get_info(type)->block;
-
-	return block == 1 ? wanted : (wanted + block - 1) / block * block;
-}
-
 struct product {
 	struct weight w[LINEAR_MAX];  /* not loaded */
 	int count, n;
@@ -47,14 +27,12 @@ static float *
 run_linear(struct backend *b, const struct product *p, int64_t *n_results)
 {
 	struct weight w[LINEAR_MAX];
-	struct vector bias = { .data = p->bias, .n = p->w[0].rows }, none = { 0 };
+	struct vector bias = ops_load_vector(b, p->bias, p->w[0].rows), none = { 0 };
 	struct linear l = { .n = p->n, .count = p->count, .clamp = p->clamp };
 	float *x = ops_upload(b, p->x, p->n * p->w[0].cols), *results, *part;
 	struct err e;
 
 	l.x = x;
-	if (p->bias != NULL)
-		ops_must(b->ops->load_vector(b, &bias, &e), &e);
 	*n_results = 0;
 	for (int i = 0; i < p->count; i++) {
 		w[i] = p->w[i];
@@ -108,12 +86,12 @@ test_linear(struct ops *o, uint32_t type)
 	ops_begin(o, ops_tolerance(o, type), "linear %s", quant_get_name(type));
 	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
 		struct product p = { .n = shapes[i].n, .count = shapes[i].count };
-		int64_t cols = fit_columns(type, shapes[i].cols);
+		int64_t cols = ops_fit_columns(type, shapes[i].cols);
 		float *x = ops_random(o, p.n * cols), *bias = ops_random(o, shapes[i].rows);
 
 		/* The matrices of one product differ in rows, and of a quantised type the last one in type. */
 		for (int j = 0; j < p.count; j++)
-			p.w[j] = make_weight(o, j == 2 ? companion_of(type) : type, shapes[i].rows + 5 * j, cols);
+			p.w[j] = ops_make_weight(o, j == 2 ? companion_of(type) : type, shapes[i].rows + 5 * j, cols, 1);
 		p.x = x;
 		p.bias = i % 3 == 1 ? bias : NULL;
 		o->typical = sqrt((double)cols);
@@ -137,8 +115,8 @@ test_exact(struct ops *o, uint32_t type)
 
 	ops_begin(o, ops_exact_tolerance(o, type), "linear %s, whole numbers", quant_get_name(type));
 	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-		int64_t cols = fit_columns(type, shapes[i].cols);
-		struct product p = { .w = { make_weight(o, type, shapes[i].rows, cols) }, .count = 1, .n = shapes[i].n };
+		int64_t cols = ops_fit_columns(type, shapes[i].cols);
+		struct product p = { .w = { ops_make_weight(o, type, shapes[i].rows, cols, 1) }, .count = 1, .n = shapes[i].n };
 		float *x = ops_random(o, p.n * cols);
 
 		for (int64_t j = 0; j < p.n * cols; j++)
@@ -157,8 +135,8 @@ static void
 test_rows(struct ops *o, uint32_t type)
 {
 	static const int counts[] = { 1, 2, 3, 4, 7, 9, 33, 257 };
-	int64_t cols = fit_columns(type, 1601), rows = 70, n;
-	struct product p = { .w = { make_weight(o, type, rows, cols) }, .count = 1 };
+	int64_t cols = ops_fit_columns(type, 1601), rows = 70, n;
+	struct product p = { .w = { ops_make_weight(o, type, rows, cols, 1) }, .count = 1 };
 
 	ops_begin(o, ops_same(o), "linear %s, row by row", quant_get_name(type));
 	for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
@@ -209,7 +187,7 @@ test_embed(struct ops *o, uint32_t type)
 	/* Half precision is what a device may keep weights in. */
 	ops_begin(o, type == QUANT_F32 ? 1e-6 : 1e-3, "embed %s", quant_get_name(type));
 	for (int i = 0; i < 3; i++) {
-		struct weight w = make_weight(o, type, shapes[i].rows, fit_columns(type, shapes[i].cols));
+		struct weight w = ops_make_weight(o, type, shapes[i].rows, ops_fit_columns(type, shapes[i].cols), 1);
 		int32_t ids[257];
 
 		for (int j = 0; j < shapes[i].n; j++)
@@ -235,14 +213,12 @@ static float *
 run_output(struct backend *b, const struct output *t)
 {
 	struct weight w = t->w;
-	struct vector bias = { .data = t->bias, .n = w.rows };
+	struct vector bias = ops_load_vector(b, t->bias, w.rows);
 	float *x = ops_upload(b, t->x, t->n * w.cols), *results;
 	int32_t place = 0;
 	struct err e;
 
 	ops_must(b->ops->load_weight(b, &w, &e), &e);
-	if (t->bias != NULL)
-		ops_must(b->ops->load_vector(b, &bias, &e), &e);
 	results = ops_allocate((size_t)t->n * (size_t)w.rows * sizeof *results);
 	if (t->targets != NULL)
 		ops_must(b->ops->score(b, &w, &bias, t->softcap, x, t->n, t->targets, results, &e), &e);
@@ -268,7 +244,7 @@ test_output(struct ops *o, uint32_t type, bool score)
 	ops_begin(o, ops_tolerance(o, type), "%s %s", score ? "score" : "logits", quant_get_name(type));
 	o->typical = 3;
 	for (int i = 0; i < 5; i++) {
-		struct output t = { .w = make_weight(o, type, shapes[i].rows, fit_columns(type, shapes[i].cols)),
+		struct output t = { .w = ops_make_weight(o, type, shapes[i].rows, ops_fit_columns(type, shapes[i].cols), 1),
 			.n = shapes[i].n, .softcap = i == 2 ? 5 : 0 };
 		float *x = ops_random(o, t.n * t.w.cols), *bias = ops_random(o, t.w.rows);
 		int32_t targets[257];

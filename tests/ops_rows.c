@@ -7,23 +7,11 @@
 static const int counts[] = { 1, 2, 7, 33, 257 };
 enum { N_COUNTS = sizeof counts / sizeof counts[0] };
 
-/* A vector of the model, loaded where there is any. */
-static struct vector
-load(struct backend *b, const float *data, int64_t n)
-{
-	struct vector v = { .data = data, .n = n };
-	struct err e;
-
-	if (data != NULL)
-		ops_must(b->ops->load_vector(b, &v, &e), &e);
-	return v;
-}
-
 static float *
 run_norm(struct backend *b, enum norm_kind kind, const float *weight, const float *bias, const float *x, int64_t n,
     int64_t width, bool in_place)
 {
-	struct vector w = load(b, weight, width), v = load(b, bias, width);
+	struct vector w = ops_load_vector(b, weight, width), v = ops_load_vector(b, bias, width);
 	float *in = ops_upload(b, x, n * width), *out = in_place ? in : ops_poisoned(b, n * width), *y;
 
 	b->ops->norm(b, kind, 1e-5f, &w, &v, in, n, width, out);
