@@ -1,4 +1,4 @@
-/* Barriers in shared memory that count arrivals and bytes: a phase ends when so many have come. Compute capability 9.0. */
+/* Barriers in shared memory that count arrivals and bytes: a phase ends when so many have come. Bytes only since compute capability 9.0. */
 #ifndef SINKD_CUDA_BARRIER_CUH
 #define SINKD_CUDA_BARRIER_CUH
 
@@ -27,9 +27,22 @@ barrier_arrive_expecting(uint32_t barrier, int bytes)
 static __device__ __forceinline__ void
 barrier_wait(uint32_t barrier, int phase)
 {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define TRY "mbarrier.test_wait"
+#else
+#define TRY "mbarrier.try_wait" /* may sleep */
+#endif
 	asm volatile("{\n.reg .pred p;\nagain:\n"
-	             "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
+	             TRY ".parity.shared::cta.b64 p, [%0], %1;\n"
 	             "@p bra done;\nbra again;\ndone:\n}\n" :: "r"(barrier), "r"(phase & 1) : "memory");
+#undef TRY
+}
+
+/* What this thread knows to be in shared memory is there for products and bulk copies too. */
+static __device__ __forceinline__ void
+publish_shared(void)
+{
+	asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 #endif

@@ -56,6 +56,8 @@ struct cuda {
 	struct backend base;
 	int device;
 	int sms;
+	size_t shared;         /* memory that a block may have, bytes */
+	size_t shared_all;     /* and a multiprocessor's */
 	size_t memory;         /* of the device, bytes */
 	bool hopper;           /* compute capability 9.0 */
 	bool overlap;          /* kernels may begin before their predecessors end (compute capability 9.0) */
@@ -178,21 +180,6 @@ void rows_likeliest(struct cuda *c, const float *z, int64_t width, int32_t *id);
 void rows_score(struct cuda *c, const float *z, int64_t n, int64_t width, const float *bias, float softcap,
     const int32_t *targets, float *nll);
 
-/*
- * Memory that the kernels after this one will read, to be brought into the
- * second cache while this one runs. A kernel cuts it into as many parts as its
- * work has: each of them asks for `each` bytes of every range.
- */
-enum { PREFETCH_RANGES = 24 };
-
-struct prefetch {
-	int count;
-	struct {
-		const char *from;      /* on a boundary of 16 bytes, as bytes is */
-		uint32_t bytes, each;
-	} range[PREFETCH_RANGES];
-};
-
 /* ---- matvec.cu: products of up to SMALL rows with weights as they are stored */
 
 enum matvec_mode { MATVEC_STORE, MATVEC_ADD, MATVEC_ACTIVATE };
@@ -220,7 +207,6 @@ struct matvec_call {
 	__half *y16;
 	int64_t y16_ld;
 	float y16_scale;
-	struct prefetch ahead;
 };
 
 /* Whether a call fits this kernel: types alike, small enough. */

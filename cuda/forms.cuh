@@ -3,7 +3,8 @@
  * A matrix is cut into tiles of 16 rows and steps of 64 columns; in a step,
  * lane (g, t) = (lane / 4, lane % 4) of a warp holds the 16 weights at columns
  * 16t .. 16t+15 of the rows g and g + 8: the operand of a tensor core product.
- * Everything that a warp loads for a step is contiguous.
+ * Everything that a warp loads for a step is contiguous. What scales it belongs
+ * to blocks of 32 or 16 columns, two or four of them in a step.
  */
 #ifndef SINKD_CUDA_FORMS_CUH
 #define SINKD_CUDA_FORMS_CUH
@@ -31,8 +32,8 @@ bits_of(__half2 h)
 	return *reinterpret_cast<const uint32_t *>(&h);
 }
 
-/* The magic: 0x6400 | q is the half 1024 + q, for q below 1024. */
-static const uint32_t magic = 0x64006400;
+/* The magic: 0x6400 | q is the half 1024 + q, for q below 1024; 0x5400 | q << 4 is the half 64 + q, for q below 64. */
+static const uint32_t magic = 0x64006400, magic_16 = 0x54005400;
 
 /* (v & mask) | x in one instruction, which the compiler makes two of where both are constants. */
 static __device__ __forceinline__ uint32_t
@@ -44,77 +45,101 @@ and_or(uint32_t v, uint32_t mask, uint32_t x)
 	return y;
 }
 
-/* x, a half 1024 + q in both places, minus 1024 + zero. */
-static __device__ __forceinline__ __half2
-minus_magic(uint32_t x, uint32_t zero)
+static __device__ __forceinline__ uint32_t
+moved(uint32_t v, int left)
 {
-	return __hsub2(pair(x), pair(magic + zero * 0x10001));
+	return left < 0 ? v >> -left : v << left;
 }
 
-/* The pair of 4-bit numbers p = 0..3 of v as halves 1024 + q (p even) or 1024 + 16 q (p odd). */
+/* The pair of 4-bit numbers p = 0..3 of v as halves 1024 + q (p even) or 64 + q (p odd). */
 static __device__ __forceinline__ uint32_t
 nibbles(uint32_t v, int p)
 {
 	uint32_t shifted = p < 2 ? v : v >> 8;
 
-	return and_or(shifted, p % 2 == 0 ? 0x000f000f : 0x00f000f0, magic);
+	return p % 2 == 0 ? and_or(shifted, 0x000f000f, magic) : and_or(shifted, 0x00f000f0, magic_16);
 }
 
-/* The same pair as halves q - zero. */
-static __device__ __forceinline__ __half2
-nibbles_minus(uint32_t v, int p, uint32_t zero)
+/* To such halves of pair p further bits, which lie `bits` times p and 16 more above bit `from` of h: mask, above 4 bits. */
+static __device__ __forceinline__ uint32_t
+and_higher(uint32_t low, uint32_t h, int p, int bits, int from, uint32_t mask)
 {
-	if (p % 2 == 0)
-		return minus_magic(nibbles(v, p), zero);
-	/* times 1/16, minus 64 + zero, whose last place is 1/16 */
-	return __hfma2(pair(nibbles(v, p)), pair(0x2c002c00), pair(0xd400d400 + zero * 0x00100010));
+	int place = p % 2 == 0 ? 4 : 8;
+
+	return and_or(moved(h, place - bits * p - from), mask << place, low);
 }
 
-/* Bytes i and j of v as halves (0 .. 255). */
-static __device__ __forceinline__ __half2
+/* Bytes i and j of v as halves 1024 + byte. */
+static __device__ __forceinline__ uint32_t
 bytes_pair(uint32_t v, int i, int j)
 {
-	return minus_magic(__byte_perm(v, 0x64646464, 0x4040 | i | j << 8), 0);
+	return __byte_perm(v, magic | magic >> 8, 0x4040 | i | j << 8);
 }
 
 /* Signed bytes that were stored with 128 added. */
 static __device__ __forceinline__ __half2
 biased_pair(uint32_t v, int i, int j)
 {
-	return minus_magic(__byte_perm(v, 0x64646464, 0x4040 | i | j << 8), 128);
+	return __hsub2(pair(bytes_pair(v, i, j)), pair(magic + 0x00800080));
 }
 
-static __device__ __forceinline__ __half2
-low_twice(uint32_t v)
+/* Byte i of v, less zero. */
+static __device__ __forceinline__ float
+byte_float(uint32_t v, int i, float zero)
 {
-	return __low2half2(pair(v));
+	/* 0x4b000000 | q is the float 2^23 + q */
+	return __uint_as_float(__byte_perm(v, 0x4b000000, 0x7440 | i)) - (8388608 + zero);
 }
 
-static __device__ __forceinline__ __half2
-high_twice(uint32_t v)
+/* Pieces of what a form wants come from global memory, */
+struct direct {
+	template <typename T>
+	__device__ __forceinline__ T
+	get(const char *p)
+	{
+		return __ldg(reinterpret_cast<const T *>(p));
+	}
+};
+
+static __device__ __forceinline__ void
+from_shared(uint32_t address, uint32_t *v)
 {
-	return __high2half2(pair(v));
+	asm volatile("ld.shared.u32 %0, [%1];" : "=r"(*v) : "r"(address));
 }
 
-/* Streamed once: past the first cache. */
-template <typename T>
-static __device__ __forceinline__ T
-load_once(const char *p, int offset)
+static __device__ __forceinline__ void
+from_shared(uint32_t address, uint2 *v)
 {
-	return __ldcs(reinterpret_cast<const T *>(p + offset));
+	asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v->x), "=r"(v->y) : "r"(address));
 }
 
-/* Shared by lanes, or by the next steps. */
-template <typename T>
-static __device__ __forceinline__ T
-load_shared(const char *p, int offset)
+static __device__ __forceinline__ void
+from_shared(uint32_t address, uint4 *v)
 {
-	return __ldg(reinterpret_cast<const T *>(p + offset));
+	asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v->x), "=r"(v->y), "=r"(v->z), "=r"(v->w) : "r"(address));
 }
 
-/* Where a lane reads the planes of a step; those of later steps lie at constant distances. */
+/* or from shared memory, where they lie as they do there. */
+struct copied {
+	template <typename T>
+	__device__ __forceinline__ T
+	get(uint32_t address)
+	{
+		T v;
+
+		from_shared(address, &v);
+		return v;
+	}
+};
+
+/*
+ * Where a lane reads numbers (q, h), and scales of rows g and g + 8 and of two
+ * neighbouring blocks (s, d); those of later steps lie at constant distances.
+ * P: a pointer, or an address in shared memory.
+ */
+template <typename P>
 struct cursor {
-	const char *q, *h, *s, *d;
+	P q, h, s, d;
 };
 
 /* Scales of 32 weights: entry [at][t / 2][g]. */
@@ -133,318 +158,345 @@ super_entry(int64_t at, int lane)
 
 /*
  * struct form<TYPE>, TYPE of enum quant_type: the bytes that a step takes in
- * the planes (d: those of four steps), what of it a lane loads, and halves(),
- * which makes w[2][8] of that: for rows g and g + 8, the 16 weights as pairs.
- * Padding has scale and minimum 0.
+ * the planes (d: those of four steps); the blocks of a step; what a lane loads
+ * of a step, and numbers(), which makes w[2][8] of that: for rows g and g + 8,
+ * the 16 numbers q as pairs of halves, of which even and odd pairs are `even`
+ * and `odd` too large. With those taken away a weight is scale * q, plus a
+ * minimum where the type has any: scales() of what load_scales() got, for both
+ * rows and both blocks. Padding has scale and minimum 0.
  */
 template <int TYPE> struct form;
 
-/* A lane's place in step `at`, counted over all tiles. Q_LANE ... are bytes of a lane in a plane that lanes do not share. */
-template <int TYPE>
-static __device__ __forceinline__ cursor
-cursor_at(const packed &p, int64_t at, int lane)
+/* A lane's place behind `at`, where a step begins; two: which two blocks of the step, of those that have four. */
+template <int TYPE, typename P>
+static __device__ __forceinline__ cursor<P>
+lane_place(const cursor<P> &at, int lane, int two)
 {
 	typedef form<TYPE> F;
-	cursor c = {};
+	int g = lane / 4;
 
-	c.q = static_cast<const char *>(p.q) + at * F::q_bytes + lane * (F::q_bytes == 1024 ? 16 : F::q_bytes / 32);
-	if (F::h_bytes > 0)
-		c.h = static_cast<const char *>(p.h) + at * F::h_bytes + lane * (F::h_bytes / 32);
-	c.s = static_cast<const char *>(p.s) + at * F::s_bytes + (F::s_shared ? block_entry(0, lane) * (F::s_bytes / 16)
-	                                                                      : lane * (F::s_bytes / 32));
-	if (F::d_bytes > 0)
-		c.d = static_cast<const char *>(p.d) + super_entry(at, lane) * (F::d_bytes / 8);
-	return c;
+	return { at.q + lane * (F::q_bytes == 1024 ? 16 : F::q_bytes / 32), at.h + lane * (F::h_bytes / 32),
+		at.s + (F::blocks == 2 ? g * (F::s_bytes / 16) : (g * 4 + two * 2) * (F::s_bytes / 32)), at.d + g * (F::d_bytes / 8) };
 }
 
-/* q: 4-bit numbers, uint4 a lane: rows g (x, y) and g + 8 (z, w); s: the scales of both rows. */
-template <> struct form<QUANT_Q4_0> {
-	static const int q_bytes = 512, h_bytes = 0, s_bytes = 64, d_bytes = 0;
-	static const bool s_shared = true;
-	struct raw { uint4 q; uint32_t s; };
-
-	static __device__ __forceinline__ raw
-	load(const cursor &c, int ahead)
-	{
-		return { load_once<uint4>(c.q, ahead * q_bytes), load_shared<uint32_t>(c.s, ahead * s_bytes) };
-	}
-
-	static __device__ __forceinline__ void
-	halves(const raw &r, __half2 (*w)[8])
-	{
-		__half2 a = low_twice(r.s), b = high_twice(r.s);
-
-#pragma unroll
-		for (int p = 0; p < 8; p++) {
-			w[0][p] = __hmul2(nibbles_minus(p < 4 ? r.q.x : r.q.y, p % 4, 8), a);
-			w[1][p] = __hmul2(nibbles_minus(p < 4 ? r.q.z : r.q.w, p % 4, 8), b);
-		}
-	}
-};
-
-/* As Q4_0, s: scales of both rows, minima of both rows. */
-template <> struct form<QUANT_Q4_1> {
-	static const int q_bytes = 512, h_bytes = 0, s_bytes = 128, d_bytes = 0;
-	static const bool s_shared = true;
-	struct raw { uint4 q; uint2 s; };
-
-	static __device__ __forceinline__ raw
-	load(const cursor &c, int ahead)
-	{
-		return { load_once<uint4>(c.q, ahead * q_bytes), load_shared<uint2>(c.s, ahead * s_bytes) };
-	}
-
-	static __device__ __forceinline__ void
-	halves(const raw &r, __half2 (*w)[8])
-	{
-		__half2 a = low_twice(r.s.x), b = high_twice(r.s.x), ma = low_twice(r.s.y), mb = high_twice(r.s.y);
-
-#pragma unroll
-		for (int p = 0; p < 8; p++) {
-			w[0][p] = __hfma2(nibbles_minus(p < 4 ? r.q.x : r.q.y, p % 4, 0), a, ma);
-			w[1][p] = __hfma2(nibbles_minus(p < 4 ? r.q.z : r.q.w, p % 4, 0), b, mb);
-		}
-	}
-};
-
-/* The fifth bits of 16 weights: pair p in bits p and 16 + p of h. */
-static __device__ __forceinline__ __half2
-five_bits(uint32_t v, uint32_t h, int p, uint32_t zero)
+/* Where step `at`, counted over all tiles, begins. */
+template <int TYPE>
+static __device__ __forceinline__ cursor<const char *>
+step_place(const packed &p, int64_t at)
 {
-	uint32_t low = and_or(v >> (4 * (p % 4)), 0x000f000f, magic);
+	typedef form<TYPE> F;
 
-	return minus_magic(and_or(p < 4 ? h << (4 - p) : h >> (p - 4), 0x00100010, low), zero);
+	return { static_cast<const char *>(p.q) + at * F::q_bytes, static_cast<const char *>(p.h) + at * F::h_bytes,
+		static_cast<const char *>(p.s) + at * F::s_bytes, static_cast<const char *>(p.d) + (at >> 2) * F::d_bytes };
 }
 
-/* As Q4_0, h: fifth bits, row g in the low bytes of both halves of the word, row g + 8 in the high ones. */
-template <> struct form<QUANT_Q5_0> {
-	static const int q_bytes = 512, h_bytes = 128, s_bytes = 64, d_bytes = 0;
-	static const bool s_shared = true;
-	struct raw { uint4 q; uint32_t h, s; };
+/* ---- scales */
 
-	static __device__ __forceinline__ raw
-	load(const cursor &c, int ahead)
+struct scales {
+	float scale[2][2], min[2][2]; /* [row][block] */
+};
+
+/* Halves, a word of both rows for each block. */
+struct half_scales {
+	static const int blocks = 2, s_bytes = 64, d_bytes = 0;
+	static const bool minima = false;
+	struct raw_scales { uint32_t s[2]; };
+
+	template <typename L, typename P>
+	static __device__ __forceinline__ raw_scales
+	load_scales(L &l, const cursor<P> &c, int ahead)
 	{
-		return { load_once<uint4>(c.q, ahead * q_bytes), load_once<uint32_t>(c.h, ahead * h_bytes),
-			load_shared<uint32_t>(c.s, ahead * s_bytes) };
+		return { { l.template get<uint32_t>(c.s + ahead * s_bytes), l.template get<uint32_t>(c.s + ahead * s_bytes + s_bytes / 2) } };
+	}
+
+	static __device__ __forceinline__ scales
+	expand(const raw_scales &r)
+	{
+		scales k = {};
+
+#pragma unroll
+		for (int b = 0; b < 2; b++) {
+			k.scale[0][b] = __low2float(pair(r.s[b]));
+			k.scale[1][b] = __high2float(pair(r.s[b]));
+		}
+		return k;
+	}
+};
+
+/* The same, and a word of minima. */
+struct half_minima {
+	static const int blocks = 2, s_bytes = 128, d_bytes = 0;
+	static const bool minima = true;
+	struct raw_scales { uint2 s[2]; };
+
+	template <typename L, typename P>
+	static __device__ __forceinline__ raw_scales
+	load_scales(L &l, const cursor<P> &c, int ahead)
+	{
+		return { { l.template get<uint2>(c.s + ahead * s_bytes), l.template get<uint2>(c.s + ahead * s_bytes + s_bytes / 2) } };
+	}
+
+	static __device__ __forceinline__ scales
+	expand(const raw_scales &r)
+	{
+		scales k;
+
+#pragma unroll
+		for (int b = 0; b < 2; b++) {
+			k.scale[0][b] = __low2float(pair(r.s[b].x));
+			k.scale[1][b] = __high2float(pair(r.s[b].x));
+			k.min[0][b] = __low2float(pair(r.s[b].y));
+			k.min[1][b] = __high2float(pair(r.s[b].y));
+		}
+		return k;
+	}
+};
+
+/* Scales of both rows, minima of both rows, a byte each; d: scales, minima of both rows, for 256 columns. */
+struct super_minima {
+	static const int blocks = 2, s_bytes = 64, d_bytes = 64;
+	static const bool minima = true;
+	struct raw_scales { uint32_t s[2]; uint2 d; };
+
+	template <typename L, typename P>
+	static __device__ __forceinline__ raw_scales
+	load_scales(L &l, const cursor<P> &c, int ahead)
+	{
+		return { { l.template get<uint32_t>(c.s + ahead * s_bytes), l.template get<uint32_t>(c.s + ahead * s_bytes + s_bytes / 2) },
+			l.template get<uint2>(c.d + ahead / 4 * d_bytes) };
+	}
+
+	static __device__ __forceinline__ scales
+	expand(const raw_scales &r)
+	{
+		float d[2] = { __low2float(pair(r.d.x)), __high2float(pair(r.d.x)) };
+		float m[2] = { __low2float(pair(r.d.y)), __high2float(pair(r.d.y)) };
+		scales k;
+
+#pragma unroll
+		for (int row = 0; row < 2; row++)
+#pragma unroll
+			for (int b = 0; b < 2; b++) {
+				k.scale[row][b] = byte_float(r.s[b], row, 0) * d[row];
+				k.min[row][b] = byte_float(r.s[b], 2 + row, 0) * -m[row];
+			}
+		return k;
+	}
+};
+
+/* Blocks of 16, a signed byte of both rows for each, stored with 128 added; d: scales of both rows, for 256 columns. */
+struct super_bytes {
+	static const int blocks = 4, s_bytes = 64, d_bytes = 32;
+	static const bool minima = false;
+	struct raw_scales { uint32_t s, d; };
+
+	template <typename L, typename P>
+	static __device__ __forceinline__ raw_scales
+	load_scales(L &l, const cursor<P> &c, int ahead)
+	{
+		return { l.template get<uint32_t>(c.s + ahead * s_bytes), l.template get<uint32_t>(c.d + ahead / 4 * d_bytes) };
+	}
+
+	static __device__ __forceinline__ scales
+	expand(const raw_scales &r)
+	{
+		float d[2] = { __low2float(pair(r.d)), __high2float(pair(r.d)) };
+		scales k = {};
+
+#pragma unroll
+		for (int row = 0; row < 2; row++)
+#pragma unroll
+			for (int b = 0; b < 2; b++)
+				k.scale[row][b] = byte_float(r.s, 2 * b + row, 128) * d[row];
+		return k;
+	}
+};
+
+/* Blocks of 16, a byte of 4-bit scale and minimum of both rows for each; d: scales, minima of both rows. */
+struct super_nibbles {
+	static const int blocks = 4, s_bytes = 64, d_bytes = 64;
+	static const bool minima = true;
+	struct raw_scales { uint32_t s; uint2 d; };
+
+	template <typename L, typename P>
+	static __device__ __forceinline__ raw_scales
+	load_scales(L &l, const cursor<P> &c, int ahead)
+	{
+		return { l.template get<uint32_t>(c.s + ahead * s_bytes), l.template get<uint2>(c.d + ahead / 4 * d_bytes) };
+	}
+
+	static __device__ __forceinline__ scales
+	expand(const raw_scales &r)
+	{
+		float d[2] = { __low2float(pair(r.d.x)), __high2float(pair(r.d.x)) };
+		float m[2] = { __low2float(pair(r.d.y)), __high2float(pair(r.d.y)) };
+		scales k;
+
+#pragma unroll
+		for (int row = 0; row < 2; row++)
+#pragma unroll
+			for (int b = 0; b < 2; b++) {
+				k.scale[row][b] = byte_float(r.s & 0x0f0f0f0f, 2 * b + row, 0) * d[row];
+				k.min[row][b] = byte_float(r.s >> 4 & 0x0f0f0f0f, 2 * b + row, 0) * -m[row];
+			}
+		return k;
+	}
+};
+
+/* ---- numbers */
+
+/* q: 4-bit numbers, uint4 a lane: rows g (x, y) and g + 8 (z, w). */
+template <int ZERO>
+struct four_bits {
+	static const int q_bytes = 512, h_bytes = 0, even = 1024 + ZERO, odd = 64 + ZERO;
+	struct raw { uint4 q; };
+
+	template <typename L, typename P>
+	static __device__ __forceinline__ raw
+	load(L &l, const cursor<P> &c, int ahead)
+	{
+		return { l.template get<uint4>(c.q + ahead * q_bytes) };
 	}
 
 	static __device__ __forceinline__ void
-	halves(const raw &r, __half2 (*w)[8])
+	numbers(const raw &r, uint32_t (*w)[8])
 	{
-		__half2 a = low_twice(r.s), b = high_twice(r.s);
-
 #pragma unroll
 		for (int p = 0; p < 8; p++) {
-			w[0][p] = __hmul2(five_bits(p < 4 ? r.q.x : r.q.y, r.h, p, 16), a);
-			w[1][p] = __hmul2(five_bits(p < 4 ? r.q.z : r.q.w, r.h >> 8, p, 16), b);
+			w[0][p] = nibbles(p < 4 ? r.q.x : r.q.y, p % 4);
+			w[1][p] = nibbles(p < 4 ? r.q.z : r.q.w, p % 4);
 		}
 	}
 };
 
-/* As Q5_0, s as in Q4_1. */
-template <> struct form<QUANT_Q5_1> {
-	static const int q_bytes = 512, h_bytes = 128, s_bytes = 128, d_bytes = 0;
-	static const bool s_shared = true;
-	struct raw { uint4 q; uint32_t h; uint2 s; };
+/* The same; h: fifth bits, pair p in bits p and 16 + p, row g + 8 in bits 8 + p and 24 + p. */
+template <int ZERO>
+struct five_bits {
+	static const int q_bytes = 512, h_bytes = 128, even = 1024 + ZERO, odd = 64 + ZERO;
+	struct raw { uint4 q; uint32_t h; };
 
+	template <typename L, typename P>
 	static __device__ __forceinline__ raw
-	load(const cursor &c, int ahead)
+	load(L &l, const cursor<P> &c, int ahead)
 	{
-		return { load_once<uint4>(c.q, ahead * q_bytes), load_once<uint32_t>(c.h, ahead * h_bytes),
-			load_shared<uint2>(c.s, ahead * s_bytes) };
+		return { l.template get<uint4>(c.q + ahead * q_bytes), l.template get<uint32_t>(c.h + ahead * h_bytes) };
 	}
 
 	static __device__ __forceinline__ void
-	halves(const raw &r, __half2 (*w)[8])
+	numbers(const raw &r, uint32_t (*w)[8])
 	{
-		__half2 a = low_twice(r.s.x), b = high_twice(r.s.x), ma = low_twice(r.s.y), mb = high_twice(r.s.y);
-
 #pragma unroll
 		for (int p = 0; p < 8; p++) {
-			w[0][p] = __hfma2(five_bits(p < 4 ? r.q.x : r.q.y, r.h, p, 0), a, ma);
-			w[1][p] = __hfma2(five_bits(p < 4 ? r.q.z : r.q.w, r.h >> 8, p, 0), b, mb);
+			w[0][p] = and_higher(nibbles(p < 4 ? r.q.x : r.q.y, p % 4), r.h, p, 1, 0, 0x00010001);
+			w[1][p] = and_higher(nibbles(p < 4 ? r.q.z : r.q.w, p % 4), r.h, p, 1, 8, 0x00010001);
 		}
 	}
 };
 
-/* q: bytes with 128 added, uint4 a lane and row: [at][row][lane]; s as in Q4_0. */
-template <> struct form<QUANT_Q8_0> {
-	static const int q_bytes = 1024, h_bytes = 0, s_bytes = 64, d_bytes = 0;
-	static const bool s_shared = true;
-	struct raw { uint4 q[2]; uint32_t s; };
+/* The same; h: the two higher bits of pair p in bits 2p and 16 + 2p, uint2 a lane: rows g and g + 8. */
+struct six_bits {
+	static const int q_bytes = 512, h_bytes = 256, even = 1024 + 32, odd = 64 + 32;
+	struct raw { uint4 q; uint2 h; };
 
+	template <typename L, typename P>
 	static __device__ __forceinline__ raw
-	load(const cursor &c, int ahead)
+	load(L &l, const cursor<P> &c, int ahead)
 	{
-		return { { load_once<uint4>(c.q, ahead * q_bytes), load_once<uint4>(c.q, ahead * q_bytes + 512) },
-			load_shared<uint32_t>(c.s, ahead * s_bytes) };
+		return { l.template get<uint4>(c.q + ahead * q_bytes), l.template get<uint2>(c.h + ahead * h_bytes) };
 	}
 
 	static __device__ __forceinline__ void
-	halves(const raw &r, __half2 (*w)[8])
+	numbers(const raw &r, uint32_t (*w)[8])
+	{
+#pragma unroll
+		for (int p = 0; p < 8; p++) {
+			w[0][p] = and_higher(nibbles(p < 4 ? r.q.x : r.q.y, p % 4), r.h.x, p, 2, 0, 0x00030003);
+			w[1][p] = and_higher(nibbles(p < 4 ? r.q.z : r.q.w, p % 4), r.h.y, p, 2, 0, 0x00030003);
+		}
+	}
+};
+
+/* q: bytes with 128 added, uint4 a lane and row: [at][row][lane]. */
+struct eight_bits {
+	static const int q_bytes = 1024, h_bytes = 0, even = 1024 + 128, odd = 1024 + 128;
+	struct raw { uint4 q[2]; };
+
+	template <typename L, typename P>
+	static __device__ __forceinline__ raw
+	load(L &l, const cursor<P> &c, int ahead)
+	{
+		return { { l.template get<uint4>(c.q + ahead * q_bytes), l.template get<uint4>(c.q + ahead * q_bytes + 512) } };
+	}
+
+	static __device__ __forceinline__ void
+	numbers(const raw &r, uint32_t (*w)[8])
 	{
 #pragma unroll
 		for (int row = 0; row < 2; row++) {
-			__half2 d = row == 0 ? low_twice(r.s) : high_twice(r.s);
 			uint32_t v[4] = { r.q[row].x, r.q[row].y, r.q[row].z, r.q[row].w };
 
 #pragma unroll
 			for (int p = 0; p < 8; p++)
-				w[row][p] = __hmul2(biased_pair(v[p / 2], p % 2 * 2, p % 2 * 2 + 1), d);
+				w[row][p] = bytes_pair(v[p / 2], p % 2 * 2, p % 2 * 2 + 1);
 		}
 	}
 };
 
-/* 2-bit numbers: pair p in bits 2p and 16 + 2p, with further bits and the magic in extra, as halves q - zero. */
-static __device__ __forceinline__ __half2
-two_bits(uint32_t v, uint32_t extra, int p, uint32_t zero)
-{
-	return minus_magic(and_or(v >> (2 * p), 0x00030003, extra), zero);
-}
+/* q: 2-bit numbers, pair p in bits 2p and 16 + 2p, uint2 a lane: rows g and g + 8. */
+struct two_bits {
+	static const int q_bytes = 256, h_bytes = 0, even = 1024, odd = 1024;
+	struct raw { uint2 q; };
 
-/* q: 2-bit numbers, uint2 a lane; s: 4-bit scale and minimum of both rows a lane; d: scales, minima of both rows. */
-template <> struct form<QUANT_Q2_K> {
-	static const int q_bytes = 256, h_bytes = 0, s_bytes = 64, d_bytes = 64;
-	static const bool s_shared = false;
-	struct raw { uint2 q; uint32_t s; uint2 d; };
-
+	template <typename L, typename P>
 	static __device__ __forceinline__ raw
-	load(const cursor &c, int ahead)
+	load(L &l, const cursor<P> &c, int ahead)
 	{
-		return { load_once<uint2>(c.q, ahead * q_bytes), load_once<uint16_t>(c.s, ahead * s_bytes),
-			load_shared<uint2>(c.d, ahead / 4 * d_bytes) };
+		return { l.template get<uint2>(c.q + ahead * q_bytes) };
 	}
 
 	static __device__ __forceinline__ void
-	halves(const raw &r, __half2 (*w)[8])
+	numbers(const raw &r, uint32_t (*w)[8])
 	{
-		__half2 s = __hmul2(bytes_pair(r.s & 0x0f0f, 0, 1), pair(r.d.x));
-		__half2 m = __hneg2(__hmul2(bytes_pair(r.s >> 4 & 0x0f0f, 0, 1), pair(r.d.y)));
-
 #pragma unroll
 		for (int p = 0; p < 8; p++) {
-			w[0][p] = __hfma2(two_bits(r.q.x, magic, p, 0), __low2half2(s), __low2half2(m));
-			w[1][p] = __hfma2(two_bits(r.q.y, magic, p, 0), __high2half2(s), __high2half2(m));
+			w[0][p] = and_or(r.q.x >> (2 * p), 0x00030003, magic);
+			w[1][p] = and_or(r.q.y >> (2 * p), 0x00030003, magic);
 		}
 	}
 };
 
-/* q as in Q2_K; h: third bits as the fifth ones of Q5_0; s: scales + 128 of both rows a lane; d: scales of both rows. */
-template <> struct form<QUANT_Q3_K> {
-	static const int q_bytes = 256, h_bytes = 128, s_bytes = 64, d_bytes = 32;
-	static const bool s_shared = false;
-	struct raw { uint2 q; uint32_t h, s, d; };
+/* The same; h: third bits, as the fifth ones above. */
+struct three_bits {
+	static const int q_bytes = 256, h_bytes = 128, even = 1024 + 4, odd = 1024 + 4;
+	struct raw { uint2 q; uint32_t h; };
 
+	template <typename L, typename P>
 	static __device__ __forceinline__ raw
-	load(const cursor &c, int ahead)
+	load(L &l, const cursor<P> &c, int ahead)
 	{
-		return { load_once<uint2>(c.q, ahead * q_bytes), load_once<uint32_t>(c.h, ahead * h_bytes),
-			load_once<uint16_t>(c.s, ahead * s_bytes), load_shared<uint32_t>(c.d, ahead / 4 * d_bytes) };
+		return { l.template get<uint2>(c.q + ahead * q_bytes), l.template get<uint32_t>(c.h + ahead * h_bytes) };
 	}
 
 	static __device__ __forceinline__ void
-	halves(const raw &r, __half2 (*w)[8])
+	numbers(const raw &r, uint32_t (*w)[8])
 	{
-		__half2 s = __hmul2(biased_pair(r.s, 0, 1), pair(r.d));
-
 #pragma unroll
 		for (int p = 0; p < 8; p++) {
-			uint32_t a = and_or(p < 2 ? r.h << (2 - p) : r.h >> (p - 2), 0x00040004, magic);
-			uint32_t b = and_or(r.h >> (6 + p), 0x00040004, magic);
-
-			w[0][p] = __hmul2(two_bits(r.q.x, a, p, 4), __low2half2(s));
-			w[1][p] = __hmul2(two_bits(r.q.y, b, p, 4), __high2half2(s));
+			w[0][p] = and_or(r.q.x >> (2 * p), 0x00030003, and_or(moved(r.h, 2 - p), 0x00040004, magic));
+			w[1][p] = and_or(r.q.y >> (2 * p), 0x00030003, and_or(moved(r.h, -6 - p), 0x00040004, magic));
 		}
 	}
 };
 
-/* q as in Q4_0; s: scales of both rows, minima of both rows, a byte each; d: scales, minima of both rows. */
-template <> struct form<QUANT_Q4_K> {
-	static const int q_bytes = 512, h_bytes = 0, s_bytes = 64, d_bytes = 64;
-	static const bool s_shared = true;
-	struct raw { uint4 q; uint32_t s; uint2 d; };
-
-	static __device__ __forceinline__ raw
-	load(const cursor &c, int ahead)
-	{
-		return { load_once<uint4>(c.q, ahead * q_bytes), load_shared<uint32_t>(c.s, ahead * s_bytes),
-			load_shared<uint2>(c.d, ahead / 4 * d_bytes) };
-	}
-
-	static __device__ __forceinline__ void
-	halves(const raw &r, __half2 (*w)[8])
-	{
-		__half2 s = __hmul2(bytes_pair(r.s, 0, 1), pair(r.d.x));
-		__half2 m = __hneg2(__hmul2(bytes_pair(r.s, 2, 3), pair(r.d.y)));
-
-#pragma unroll
-		for (int p = 0; p < 8; p++) {
-			w[0][p] = __hfma2(nibbles_minus(p < 4 ? r.q.x : r.q.y, p % 4, 0), __low2half2(s), __low2half2(m));
-			w[1][p] = __hfma2(nibbles_minus(p < 4 ? r.q.z : r.q.w, p % 4, 0), __high2half2(s), __high2half2(m));
-		}
-	}
-};
-
-/* As Q4_K, with h as in Q5_0. */
-template <> struct form<QUANT_Q5_K> {
-	static const int q_bytes = 512, h_bytes = 128, s_bytes = 64, d_bytes = 64;
-	static const bool s_shared = true;
-	struct raw { uint4 q; uint32_t h, s; uint2 d; };
-
-	static __device__ __forceinline__ raw
-	load(const cursor &c, int ahead)
-	{
-		return { load_once<uint4>(c.q, ahead * q_bytes), load_once<uint32_t>(c.h, ahead * h_bytes),
-			load_shared<uint32_t>(c.s, ahead * s_bytes), load_shared<uint2>(c.d, ahead / 4 * d_bytes) };
-	}
-
-	static __device__ __forceinline__ void
-	halves(const raw &r, __half2 (*w)[8])
-	{
-		__half2 s = __hmul2(bytes_pair(r.s, 0, 1), pair(r.d.x));
-		__half2 m = __hneg2(__hmul2(bytes_pair(r.s, 2, 3), pair(r.d.y)));
-
-#pragma unroll
-		for (int p = 0; p < 8; p++) {
-			w[0][p] = __hfma2(five_bits(p < 4 ? r.q.x : r.q.y, r.h, p, 0), __low2half2(s), __low2half2(m));
-			w[1][p] = __hfma2(five_bits(p < 4 ? r.q.z : r.q.w, r.h >> 8, p, 0), __high2half2(s), __high2half2(m));
-		}
-	}
-};
-
-/* q: low four bits as in Q4_0; h: high two bits as the numbers of Q2_K; s, d as in Q3_K. */
-template <> struct form<QUANT_Q6_K> {
-	static const int q_bytes = 512, h_bytes = 256, s_bytes = 64, d_bytes = 32;
-	static const bool s_shared = false;
-	struct raw { uint4 q; uint2 h; uint32_t s, d; };
-
-	static __device__ __forceinline__ raw
-	load(const cursor &c, int ahead)
-	{
-		return { load_once<uint4>(c.q, ahead * q_bytes), load_once<uint2>(c.h, ahead * h_bytes),
-			load_once<uint16_t>(c.s, ahead * s_bytes), load_shared<uint32_t>(c.d, ahead / 4 * d_bytes) };
-	}
-
-	static __device__ __forceinline__ __half2
-	six_bits(uint32_t v, uint32_t h, int p)
-	{
-		uint32_t low = and_or(v >> (4 * (p % 4)), 0x000f000f, magic);
-
-		return minus_magic(and_or(p < 2 ? h << (4 - 2 * p) : h >> (2 * p - 4), 0x00300030, low), 32);
-	}
-
-	static __device__ __forceinline__ void
-	halves(const raw &r, __half2 (*w)[8])
-	{
-		__half2 s = __hmul2(biased_pair(r.s, 0, 1), pair(r.d));
-
-#pragma unroll
-		for (int p = 0; p < 8; p++) {
-			w[0][p] = __hmul2(six_bits(p < 4 ? r.q.x : r.q.y, r.h.x, p), __low2half2(s));
-			w[1][p] = __hmul2(six_bits(p < 4 ? r.q.z : r.q.w, r.h.y, p), __high2half2(s));
-		}
-	}
-};
+template <> struct form<QUANT_Q4_0> : four_bits<8>, half_scales { };
+template <> struct form<QUANT_Q4_1> : four_bits<0>, half_minima { };
+template <> struct form<QUANT_Q5_0> : five_bits<16>, half_scales { };
+template <> struct form<QUANT_Q5_1> : five_bits<0>, half_minima { };
+template <> struct form<QUANT_Q8_0> : eight_bits, half_scales { };
+template <> struct form<QUANT_Q2_K> : two_bits, super_nibbles { };
+template <> struct form<QUANT_Q3_K> : three_bits, super_bytes { };
+template <> struct form<QUANT_Q4_K> : four_bits<0>, super_minima { };
+template <> struct form<QUANT_Q5_K> : five_bits<0>, super_minima { };
+template <> struct form<QUANT_Q6_K> : six_bits, super_bytes { };
 
 #endif

@@ -124,8 +124,6 @@ fuse_run(struct cuda *c)
 	f.c = c;
 	f.nodes = c->plan->nodes;
 	f.n = c->plan->n;
-	fuse_list_weights(&f);
 	for (int i = 0; i < f.n;)
 		i += run_node(&f, i);
-	prefetcher_free(&f.ahead);
 }

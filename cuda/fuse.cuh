@@ -23,7 +23,6 @@ struct fuse {
 	int n;
 	struct value values[VALUES];
 	int n_values;
-	struct prefetcher ahead;
 };
 
 static inline int64_t
@@ -95,8 +94,5 @@ void fuse_run_likeliest(struct fuse *f, const struct node *x);
 
 /* An activation on its own: gate, up, halves, unscale, ld, n and width of a are set. */
 void fuse_run_activation(struct fuse *f, int i, struct activation_call *a);
-
-/* The weights that products of a few rows will read; of many rows there is nothing to gain. */
-void fuse_list_weights(struct fuse *f);
 
 #endif

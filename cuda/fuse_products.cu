@@ -59,15 +59,6 @@ end_of_type(const struct node *x, int from)
 	return i;
 }
 
-static void
-run_matvec(struct fuse *f, struct matvec_call *m)
-{
-	m->ahead.count = 0;
-	if (m->out[0].m->type != QUANT_F32)
-		prefetcher_next(&f->ahead, &m->ahead);
-	matvec_run(f->c, m);
-}
-
 /* Up to SMALL rows: weights as they are stored. Matrices of one type go together. */
 static int
 run_few(struct fuse *f, int i)
@@ -125,7 +116,7 @@ run_few(struct fuse *f, int i)
 			m.out[m.count].bias = x->bias[j];
 			m.out[m.count++].y = to != NULL ? to : x->out[j];
 		}
-		run_matvec(f, &m);
+		matvec_run(f->c, &m);
 	}
 	return done;
 }
@@ -323,7 +314,7 @@ compute_logits(struct fuse *f, const struct node *node, const float *x, int n)
 		m.count = 1;
 		m.out[0].m = w;
 		m.out[0].y = z;
-		run_matvec(f, &m);
+		matvec_run(f->c, &m);
 	} else if (w->type == QUANT_F32) {
 		product_f32(f->c, w, x, n, false, z, w->rows);
 	} else {
@@ -371,26 +362,4 @@ fuse_run_likeliest(struct fuse *f, const struct node *x)
 		return;
 	rows_cap(f->c, z, 1, x->w[0]->rows, x->bias[0], x->softcap);
 	rows_likeliest(f->c, z, x->w[0]->rows, reinterpret_cast<int32_t *>(f->c->results));
-}
-
-/* ---- what comes next */
-
-void
-fuse_list_weights(struct fuse *f)
-{
-	for (int i = 0; i < f->n; i++) {
-		const struct node *x = &f->nodes[i];
-
-		if (x->kind == NODE_LINEAR && fuse_is_small(f, x)) {
-			bool gated = x->count == 2 && match_activation(f, i);
-
-			for (int from = 0, end; from < x->count; from = end) {
-				end = end_of_type(x, from);
-				prefetcher_add(&f->ahead, x->w + from, end - from, gated);
-			}
-		} else if (x->kind == NODE_SCORE || x->kind == NODE_LOGITS || x->kind == NODE_LIKELIEST) {
-			if (matvec_can(f->c, x->w[0], x->kind == NODE_LIKELIEST ? 1 : x->n))
-				prefetcher_add(&f->ahead, x->w, 1, false);
-		}
-	}
 }

@@ -146,13 +146,6 @@ take_registers(void)
 	asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" :: "n"(N));
 }
 
-/* What this thread knows to be in shared memory is there for products and bulk copies too. */
-static __device__ __forceinline__ void
-publish_shared(void)
-{
-	asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
 /* Copy a box of a tensor of three dimensions to shared memory, the first dimension's element x first. */
 static __device__ __forceinline__ void
 copy_box(uint32_t to, const void *tensor_map, int x, int y, int z, uint32_t barrier)

@@ -82,34 +82,6 @@ wait_for_predecessor(void)
 #endif
 }
 
-/* Cut what is to be prefetched into equal parts. */
-static inline void
-prefetch_cut(struct prefetch *p, int64_t parts)
-{
-	const int64_t line = 128;
-
-	for (int i = 0; i < p->count; i++)
-		p->range[i].each = (uint32_t)((p->range[i].bytes / parts + line) / line * line);
-}
-
-/* A warp asks for part `part` of what later kernels will read. */
-static __device__ __forceinline__ void
-prefetch_part(const struct prefetch &p, int part)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-	int i = threadIdx.x % 32;
-	uint32_t at, n;
-
-	if (i >= p.count)
-		return;
-	at = (uint32_t)part * p.range[i].each;
-	if (at >= p.range[i].bytes)
-		return;
-	n = min(p.range[i].each, p.range[i].bytes - at);
-	asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(p.range[i].from + at), "r"(n) : "memory");
-#endif
-}
-
 /* c[16, 8] += a[16, 16] b[16, 8]: halves in, floats out; operands spread over the warp as PTX says. */
 static __device__ __forceinline__ void
 multiply(float *c, const uint32_t *a, uint32_t b0, uint32_t b1)

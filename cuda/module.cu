@@ -133,6 +133,8 @@ choose_device(struct cuda *c, int gpu, struct err *e)
 		    gpu, p.name, p.major, p.minor);
 	c->device = gpu;
 	c->sms = p.multiProcessorCount;
+	c->shared = p.sharedMemPerBlockOptin;
+	c->shared_all = p.sharedMemPerMultiprocessor;
 	c->memory = p.totalGlobalMem;
 	c->hopper = p.major == 9 && p.minor == 0;
 	c->overlap = p.major >= 9;

@@ -89,26 +89,4 @@ void fuse_run(struct cuda *c);
 /* Rows of logits that are computed at a time. */
 int fuse_logits_rows(int64_t vocabulary);
 
-/* ---- prefetch.cu */
-
-struct reading;
-
-struct prefetcher {
-	struct reading *readings; /* of the pass, in order; after the last one the first one comes again */
-	int n, capacity;
-	size_t bytes;          /* all of them */
-	bool lost;             /* there was no memory for the list */
-	int at;                /* the reading that is next to be used, */
-	int next;              /* and the one that is next to be asked for: */
-	int64_t next_unit;
-	int64_t ahead;         /* bytes between them */
-};
-
-/* One more product of a few rows: the matrices that its kernel reads. gated: side by side. */
-void prefetcher_add(struct prefetcher *p, const struct matrix *const *w, int count, bool gated);
-void prefetcher_free(struct prefetcher *p);
-
-/* What the kernel of the next product asks for. */
-void prefetcher_next(struct prefetcher *p, struct prefetch *out);
-
 #endif

@@ -315,11 +315,14 @@ template <int TYPE>
 static __global__ void
 unpack_kernel(struct unpack_job j)
 {
+	typedef form<TYPE> F;
 	int64_t warp = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / 32, step = warp % j.steps, group = warp / j.steps;
-	int lane = threadIdx.x % 32;
-	int64_t i = group * 8 + lane / 4, row, at, k = step * STEP + lane % 4 * 16;
-	__half2 w[2][8];
-	int r;
+	int t = threadIdx.x % 4, block = t * F::blocks / 4, lane, r;
+	int64_t i = group * 8 + threadIdx.x % 32 / 4, row, at, k = step * STEP + t * 16;
+	uint32_t w[2][8];
+	scales s;
+	cursor<const char *> from;
+	direct l;
 
 	wait_for_predecessor();
 	if (i >= j.rows)
@@ -327,16 +330,22 @@ unpack_kernel(struct unpack_job j)
 	row = j.ids != NULL ? j.ids[i] : j.first + i;
 	at = row / TILE_ROWS * j.steps + step;
 	r = (int)(row % TILE_ROWS / 8);
-	form<TYPE>::halves(form<TYPE>::load(cursor_at<TYPE>(j.p, at, (int)(row % 8) * 4 + lane % 4), 0), w);
+	lane = (int)(row % 8) * 4 + t;
+	from = lane_place<TYPE>(step_place<TYPE>(j.p, at), lane, block / 2);
+	F::numbers(F::load(l, from, 0), w);
+	s = F::expand(F::load_scales(l, from, 0));
 #pragma unroll
 	for (int p = 0; p < 8; p++) {
-		__half2 v = r == 0 ? w[0][p] : w[1][p];
+		const float excess = p % 2 == 0 ? F::even : F::odd;
+		float2 v = __half22float2(pair(r == 0 ? w[0][p] : w[1][p]));
+		float scale = s.scale[r][block % 2], min = F::minima ? s.min[r][block % 2] : 0;
 
+		v = make_float2((v.x - excess) * scale + min, (v.y - excess) * scale + min);
 		if (j.y16 != NULL)
-			*(__half2 *)(j.y16 + i * j.ld + k + 2 * p) = v;
+			*(__half2 *)(j.y16 + i * j.ld + k + 2 * p) = __floats2half2_rn(v.x, v.y);
 		if (j.y32 != NULL && k + 2 * p < j.cols) {
-			j.y32[i * j.cols + k + 2 * p] = j.scale * __low2float(v);
-			j.y32[i * j.cols + k + 2 * p + 1] = j.scale * __high2float(v);
+			j.y32[i * j.cols + k + 2 * p] = j.scale * v.x;
+			j.y32[i * j.cols + k + 2 * p + 1] = j.scale * v.y;
 		}
 	}
 }

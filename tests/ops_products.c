@@ -130,7 +130,11 @@ test_exact(struct ops *o, uint32_t type)
 	ops_end(o);
 }
 
-/* The rows of one product, each computed alone, and with weights as they lie in a file: the same numbers. */
+/*
+ * The rows of one product, each computed alone, and with weights as they lie in
+ * a file: the same numbers. A device rounds quantised weights to halves for
+ * dense products only.
+ */
 static void
 test_rows(struct ops *o, uint32_t type)
 {
@@ -138,7 +142,8 @@ test_rows(struct ops *o, uint32_t type)
 	int64_t cols = ops_fit_columns(type, 1601), rows = 70, n;
 	struct product p = { .w = { ops_make_weight(o, type, rows, cols, 1) }, .count = 1 };
 
-	ops_begin(o, ops_same(o), "linear %s, row by row", quant_get_name(type));
+	ops_begin(o, o->tested->device && quant_get_info(type)->block > 1 ? 5e-4 : ops_same(o), "linear %s, row by row",
+	    quant_get_name(type));
 	for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
 		float *x = ops_random(o, counts[i] * cols);
 		float *alone = ops_allocate((size_t)(counts[i] * rows) * sizeof *alone);
