@@ -12,6 +12,8 @@
 #include <cuda_fp16.h>
 #include <stdint.h>
 
+#include <type_traits>
+
 enum { TILE_ROWS = 16, STEP = 64 };
 
 /* The planes of a packed matrix; what each form keeps where is told below. */
@@ -119,16 +121,35 @@ from_shared(uint32_t address, uint4 *v)
 	asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v->x), "=r"(v->y), "=r"(v->z), "=r"(v->w) : "r"(address));
 }
 
+static __device__ __forceinline__ void
+from_shared(uint32_t address, float2 *v)
+{
+	asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v->x), "=f"(v->y) : "r"(address));
+}
+
+static __device__ __forceinline__ void
+from_shared(uint32_t address, float4 *v)
+{
+	asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v->x), "=f"(v->y), "=f"(v->z), "=f"(v->w) : "r"(address));
+}
+
+template <typename T>
+static __device__ __forceinline__ T
+load_shared(uint32_t address)
+{
+	T v;
+
+	from_shared(address, &v);
+	return v;
+}
+
 /* or from shared memory, where they lie as they do there. */
 struct copied {
 	template <typename T>
 	__device__ __forceinline__ T
 	get(uint32_t address)
 	{
-		T v;
-
-		from_shared(address, &v);
-		return v;
+		return load_shared<T>(address);
 	}
 };
 
@@ -196,18 +217,23 @@ struct scales {
 	float scale[2][2], min[2][2]; /* [row][block] */
 };
 
-/* Halves, a word of both rows for each block. */
-struct half_scales {
-	static const int blocks = 2, s_bytes = 64, d_bytes = 0;
-	static const bool minima = false;
-	struct raw_scales { uint32_t s[2]; };
+/* Two blocks of 32, with a WORD for both rows of each. */
+template <typename WORD>
+struct block_words {
+	static const int blocks = 2, s_bytes = 16 * (int)sizeof(WORD), d_bytes = 0;
+	struct raw_scales { WORD s[2]; };
 
 	template <typename L, typename P>
 	static __device__ __forceinline__ raw_scales
 	load_scales(L &l, const cursor<P> &c, int ahead)
 	{
-		return { { l.template get<uint32_t>(c.s + ahead * s_bytes), l.template get<uint32_t>(c.s + ahead * s_bytes + s_bytes / 2) } };
+		return { { l.template get<WORD>(c.s + ahead * s_bytes), l.template get<WORD>(c.s + ahead * s_bytes + s_bytes / 2) } };
 	}
+};
+
+/* Halves. */
+struct half_scales : block_words<uint32_t> {
+	static const bool minima = false;
 
 	static __device__ __forceinline__ scales
 	expand(const raw_scales &r)
@@ -223,18 +249,9 @@ struct half_scales {
 	}
 };
 
-/* The same, and a word of minima. */
-struct half_minima {
-	static const int blocks = 2, s_bytes = 128, d_bytes = 0;
+/* The same, and halves of minima. */
+struct half_minima : block_words<uint2> {
 	static const bool minima = true;
-	struct raw_scales { uint2 s[2]; };
-
-	template <typename L, typename P>
-	static __device__ __forceinline__ raw_scales
-	load_scales(L &l, const cursor<P> &c, int ahead)
-	{
-		return { { l.template get<uint2>(c.s + ahead * s_bytes), l.template get<uint2>(c.s + ahead * s_bytes + s_bytes / 2) } };
-	}
 
 	static __device__ __forceinline__ scales
 	expand(const raw_scales &r)
@@ -345,7 +362,14 @@ struct super_nibbles {
 
 /* ---- numbers */
 
-/* q: 4-bit numbers, uint4 a lane: rows g (x, y) and g + 8 (z, w). */
+/* 4-bit numbers, uint4 a lane: pair p of row g (x, y) or, row = 1, g + 8 (z, w). */
+static __device__ __forceinline__ uint32_t
+nibbles_of(const uint4 &q, int row, int p)
+{
+	return nibbles(row == 0 ? p < 4 ? q.x : q.y : p < 4 ? q.z : q.w, p % 4);
+}
+
+/* q: 4-bit numbers. */
 template <int ZERO>
 struct four_bits {
 	static const int q_bytes = 512, h_bytes = 0, even = 1024 + ZERO, odd = 64 + ZERO;
@@ -363,8 +387,8 @@ struct four_bits {
 	{
 #pragma unroll
 		for (int p = 0; p < 8; p++) {
-			w[0][p] = nibbles(p < 4 ? r.q.x : r.q.y, p % 4);
-			w[1][p] = nibbles(p < 4 ? r.q.z : r.q.w, p % 4);
+			w[0][p] = nibbles_of(r.q, 0, p);
+			w[1][p] = nibbles_of(r.q, 1, p);
 		}
 	}
 };
@@ -387,8 +411,8 @@ struct five_bits {
 	{
 #pragma unroll
 		for (int p = 0; p < 8; p++) {
-			w[0][p] = and_higher(nibbles(p < 4 ? r.q.x : r.q.y, p % 4), r.h, p, 1, 0, 0x00010001);
-			w[1][p] = and_higher(nibbles(p < 4 ? r.q.z : r.q.w, p % 4), r.h, p, 1, 8, 0x00010001);
+			w[0][p] = and_higher(nibbles_of(r.q, 0, p), r.h, p, 1, 0, 0x00010001);
+			w[1][p] = and_higher(nibbles_of(r.q, 1, p), r.h, p, 1, 8, 0x00010001);
 		}
 	}
 };
@@ -410,8 +434,8 @@ struct six_bits {
 	{
 #pragma unroll
 		for (int p = 0; p < 8; p++) {
-			w[0][p] = and_higher(nibbles(p < 4 ? r.q.x : r.q.y, p % 4), r.h.x, p, 2, 0, 0x00030003);
-			w[1][p] = and_higher(nibbles(p < 4 ? r.q.z : r.q.w, p % 4), r.h.y, p, 2, 0, 0x00030003);
+			w[0][p] = and_higher(nibbles_of(r.q, 0, p), r.h.x, p, 2, 0, 0x00030003);
+			w[1][p] = and_higher(nibbles_of(r.q, 1, p), r.h.y, p, 2, 0, 0x00030003);
 		}
 	}
 };
@@ -498,5 +522,24 @@ template <> struct form<QUANT_Q3_K> : three_bits, super_bytes { };
 template <> struct form<QUANT_Q4_K> : four_bits<0>, super_minima { };
 template <> struct form<QUANT_Q5_K> : five_bits<0>, super_minima { };
 template <> struct form<QUANT_Q6_K> : six_bits, super_bytes { };
+
+/* action(std::integral_constant of the type) for a type that has a form. */
+template <typename Action>
+static void
+with_form(uint32_t type, Action action)
+{
+	switch (type) {
+	case QUANT_Q4_0: action(std::integral_constant<int, QUANT_Q4_0>()); break;
+	case QUANT_Q4_1: action(std::integral_constant<int, QUANT_Q4_1>()); break;
+	case QUANT_Q5_0: action(std::integral_constant<int, QUANT_Q5_0>()); break;
+	case QUANT_Q5_1: action(std::integral_constant<int, QUANT_Q5_1>()); break;
+	case QUANT_Q8_0: action(std::integral_constant<int, QUANT_Q8_0>()); break;
+	case QUANT_Q2_K: action(std::integral_constant<int, QUANT_Q2_K>()); break;
+	case QUANT_Q3_K: action(std::integral_constant<int, QUANT_Q3_K>()); break;
+	case QUANT_Q4_K: action(std::integral_constant<int, QUANT_Q4_K>()); break;
+	case QUANT_Q5_K: action(std::integral_constant<int, QUANT_Q5_K>()); break;
+	case QUANT_Q6_K: action(std::integral_constant<int, QUANT_Q6_K>()); break;
+	}
+}
 
 #endif

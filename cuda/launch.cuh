@@ -92,20 +92,11 @@ multiply(float *c, const uint32_t *a, uint32_t b0, uint32_t b1)
 	             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* The address of shared memory as instructions take it, and 16 bytes from one. */
+/* The address of shared memory as instructions take it. */
 static __device__ __forceinline__ uint32_t
 shared_address(const void *p)
 {
 	return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-static __device__ __forceinline__ uint4
-load_16(uint32_t address)
-{
-	uint4 v;
-
-	asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
-	return v;
 }
 
 /* Four 8 x 8 matrices of halves from shared memory; lane i gives the address of row i % 8 of matrix i / 8. */

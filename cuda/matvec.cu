@@ -307,34 +307,20 @@ struct sizer {
 	}
 };
 
-template <int TYPE, typename Action>
-static void
-with_packed(int n, Action *action)
-{
-	if (n == 1)
-		action->template run<packed_rows<TYPE, true>>();
-	else
-		action->template run<packed_rows<TYPE, false>>();
-}
-
-/* What is done with the rows of a type. */
+/* What is done with n rows and weights of a type. */
 template <typename Action>
 static void
 with_rows(uint32_t type, int n, Action *action)
 {
-	switch (type) {
-	case QUANT_F16: action->template run<half_rows>(); break;
-	case QUANT_Q4_0: with_packed<QUANT_Q4_0>(n, action); break;
-	case QUANT_Q4_1: with_packed<QUANT_Q4_1>(n, action); break;
-	case QUANT_Q5_0: with_packed<QUANT_Q5_0>(n, action); break;
-	case QUANT_Q5_1: with_packed<QUANT_Q5_1>(n, action); break;
-	case QUANT_Q8_0: with_packed<QUANT_Q8_0>(n, action); break;
-	case QUANT_Q2_K: with_packed<QUANT_Q2_K>(n, action); break;
-	case QUANT_Q3_K: with_packed<QUANT_Q3_K>(n, action); break;
-	case QUANT_Q4_K: with_packed<QUANT_Q4_K>(n, action); break;
-	case QUANT_Q5_K: with_packed<QUANT_Q5_K>(n, action); break;
-	case QUANT_Q6_K: with_packed<QUANT_Q6_K>(n, action); break;
-	}
+	if (type == QUANT_F16)
+		action->template run<half_rows>();
+	else
+		with_form(type, [=](auto t) {
+			if (n == 1)
+				action->template run<packed_rows<decltype(t)::value, true>>();
+			else
+				action->template run<packed_rows<decltype(t)::value, false>>();
+		});
 }
 
 bool

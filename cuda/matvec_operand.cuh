@@ -217,13 +217,12 @@ fetch_operand(const matvec_job &j, const struct operand &to, float *part, const 
 		/* Two rows in turn use sums of their own. */
 		float *mine = part + i % 2 * 2 * WARPS;
 
-		if (j.x16 != NULL) {
+		if (j.x16 != NULL)
 			fetch_halves<ROWS>(j, i, x, sums);
-		} else if (can_keep(j)) {
+		else if (can_keep(j))
 			fetch_kept<ROWS>(j, i, x, sums, mine, weights);
-		} else {
+		else
 			fetch_floats<ROWS>(j, i, x, sums, mine);
-		}
 	}
 	if (ROWS::blocks > 0 && threadIdx.x < 16)
 		to.x[j.n * j.ldx + threadIdx.x] = __float2half_rn(0);

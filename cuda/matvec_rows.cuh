@@ -52,25 +52,6 @@ multiply_step(float (*c)[4], const uint32_t (*w)[8], uint4 low, uint4 high)
 	}
 }
 
-/* Two or four floats from shared memory. */
-static __device__ __forceinline__ float4
-load_floats_2(uint32_t address)
-{
-	float4 v = make_float4(0, 0, 0, 0);
-
-	asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(address));
-	return v;
-}
-
-static __device__ __forceinline__ float4
-load_floats_4(uint32_t address)
-{
-	float4 v;
-
-	asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(address));
-	return v;
-}
-
 /* Row-major halves: the 16 weights of a lane are columns 8t .. 8t+7 of both halves of a step. */
 struct half_rows {
 	static const int blocks = 0, even = 0, odd = 0, steps = 2, columns = COLUMNS, parts = 4;
@@ -116,14 +97,15 @@ struct half_rows {
 			for (int r = 0; r < 2; r++)
 #pragma unroll
 				for (int i = 0; i < 2; i++) {
-					uint4 q = load_16(at + r * 8 * pitch + i * 64);
+					uint4 q = load_shared<uint4>(at + r * 8 * pitch + i * 64);
 
 					w[r][4 * i] = q.x;
 					w[r][4 * i + 1] = q.y;
 					w[r][4 * i + 2] = q.z;
 					w[r][4 * i + 3] = q.w;
 				}
-			multiply_step(sum->c, w, load_16(x + s * STEP * (int)sizeof(__half)), load_16(x + s * STEP * (int)sizeof(__half) + 64));
+			multiply_step(sum->c, w, load_shared<uint4>(x), load_shared<uint4>(x + 64));
+			x += STEP * (int)sizeof(__half);
 		}
 	}
 
@@ -211,8 +193,14 @@ struct packed_rows {
 		uint32_t at = v.sums + (row * j.steps + step) * (blocks * (minima ? 2 : 1) * (int)sizeof(float));
 		float4 x = make_float4(0, 0, 0, 0);
 
-		if (there)
-			x = minima ? load_floats_4(at) : load_floats_2(at);
+		if (there && minima) {
+			x = load_shared<float4>(at);
+		} else if (there) {
+			float2 excess = load_shared<float2>(at);
+
+			x.x = excess.x;
+			x.y = excess.y;
+		}
 		c[0][0] = c[0][2] = x.x;
 		c[0][1] = c[0][3] = minima ? x.z : x.y;
 		c[1][0] = c[1][1] = c[1][2] = c[1][3] = 0;
@@ -271,7 +259,7 @@ struct packed_rows {
 				F::numbers(F::load(l, at, s), w);
 				if constexpr (ONE) {
 					x = v.given == i ? mine + s * x_bytes : v.zeros;
-					multiply_step(c, w, load_16(x), load_16(x + 16));
+					multiply_step(c, w, load_shared<uint4>(x), load_shared<uint4>(x + 16));
 				} else {
 #pragma unroll
 					for (int p = 0; p < passes; p++) {
@@ -283,7 +271,7 @@ struct packed_rows {
 						x = v.zeros;
 						if (v.given >= 0 && row < j.n)
 							x = mine + s * x_bytes + row * (int)j.ldx * (int)sizeof(__half);
-						multiply_step(c, w, load_16(x), load_16(x + 16));
+						multiply_step(c, w, load_shared<uint4>(x), load_shared<uint4>(x + 16));
 						end_product(scales_of(at, s), c, all, sum->y[p]);
 					}
 				}

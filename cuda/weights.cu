@@ -350,30 +350,12 @@ unpack_kernel(struct unpack_job j)
 	}
 }
 
-template <int TYPE>
-static void
-start_unpack(struct cuda *c, const struct unpack_job *j)
-{
-	int64_t warps = (j->rows + 7) / 8 * j->steps;
-
-	launch(c, true, unpack_kernel<TYPE>, blocks_for(warps, 8), 256, 0, *j);
-}
-
 static void
 unpack(struct cuda *c, uint32_t type, const struct unpack_job *j)
 {
-	switch (type) {
-	case QUANT_Q4_0: start_unpack<QUANT_Q4_0>(c, j); break;
-	case QUANT_Q4_1: start_unpack<QUANT_Q4_1>(c, j); break;
-	case QUANT_Q5_0: start_unpack<QUANT_Q5_0>(c, j); break;
-	case QUANT_Q5_1: start_unpack<QUANT_Q5_1>(c, j); break;
-	case QUANT_Q8_0: start_unpack<QUANT_Q8_0>(c, j); break;
-	case QUANT_Q2_K: start_unpack<QUANT_Q2_K>(c, j); break;
-	case QUANT_Q3_K: start_unpack<QUANT_Q3_K>(c, j); break;
-	case QUANT_Q4_K: start_unpack<QUANT_Q4_K>(c, j); break;
-	case QUANT_Q5_K: start_unpack<QUANT_Q5_K>(c, j); break;
-	case QUANT_Q6_K: start_unpack<QUANT_Q6_K>(c, j); break;
-	}
+	int64_t warps = (j->rows + 7) / 8 * j->steps;
+
+	with_form(type, [=](auto t) { launch(c, true, unpack_kernel<decltype(t)::value>, blocks_for(warps, 8), 256, 0, *j); });
 }
 
 void
