@@ -156,7 +156,7 @@ load_batch(const matvec_job &j, int warp, struct reader *r, uint32_t to, uint32_
  * the partial sums meet in shared memory, where one warp after the other joins
  * those of a tile: no warp waits for another, unless it is some tiles ahead.
  * While one batch of a warp is multiplied the next ones are on their way,
- * across tiles too, and from before the predecessor's end.
+ * across tiles too, and the first one from before the predecessor's end.
  */
 template <typename ROWS>
 static __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -186,13 +186,16 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 			barrier_init(met + warp * 8, WARPS);
 	}
 	__syncwarp();
-	for (int i = 0; i < j.depth; i++)
-		load_batch<ROWS>(j, warp, &r, ring + i * ROWS::batch_bytes, barriers + i * 8);
+	auto fill_ring = [&](int from, int to) {
+		for (int i = from; i < to; i++)
+			load_batch<ROWS>(j, warp, &r, ring + i * ROWS::batch_bytes, barriers + i * 8);
+	};
+	fill_ring(0, j.early);
 	typename ROWS::view view = ROWS::look(j, x);
 	wait_for_predecessor();
 	if (warp == 0)
 		fetch_residual(j, blockIdx.x, held);
-	fetch_operand<ROWS>(j, x, reinterpret_cast<float *>(behind), weights);
+	fetch_operand<ROWS>(j, x, reinterpret_cast<float *>(behind), weights, [&]() { fill_ring(j.early, j.depth); });
 	__syncthreads();
 	for (int unit = blockIdx.x, count = 0; unit < j.units; unit += gridDim.x, count++) {
 		bool mine = count % WARPS == warp;
@@ -288,6 +291,11 @@ struct starter {
 			if (j->depth == 1 || shared <= most)
 				break;
 		}
+		/*
+		 * What all blocks have under way delays their operands: as little as keeps
+		 * the memory busy until those are asked for, or all there is.
+		 */
+		j->early = batches <= j->depth || j->x16 != NULL ? j->depth : 1;
 		allow_shared(c, matvec_kernel<ROWS>, shared);
 		launch(c, true, matvec_kernel<ROWS>, (unsigned)blocks, THREADS, shared, *j);
 	}

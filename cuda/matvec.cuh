@@ -26,7 +26,8 @@ struct matvec_job {
 	int count, units;          /* units: tiles, or pairs of tiles for a gated activation */
 	int n, steps;
 	int each;                  /* steps of a batch */
-	int depth;                 /* batches of a warp that are on their way */
+	int depth;                 /* batches of a warp that are on their way, */
+	int early;                 /* and those of them that are asked for before the operand */
 	int64_t cols, ldx;         /* ldx: from row to row in shared memory, halves */
 	const float *x32;
 	const __half *x16;

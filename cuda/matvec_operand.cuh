@@ -72,10 +72,10 @@ fetch_weights(const matvec_job &j, float4 *weights)
 	}
 }
 
-/* A row of floats, normalised or not; weights: the norm's, fetched before. */
-template <typename ROWS>
+/* A row of floats, normalised or not; weights: the norm's, fetched before; asked() is called when its loads are on their way. */
+template <typename ROWS, typename Asked>
 static __device__ __forceinline__ void
-fetch_kept(const matvec_job &j, int row, __half *to, float *sums, float *part, const float4 *weights)
+fetch_kept(const matvec_job &j, int row, __half *to, float *sums, float *part, const float4 *weights, Asked asked)
 {
 	const float4 *x = (const float4 *)(j.x32 + row * j.cols);
 	float mean = 0, square = 0, scale;
@@ -87,6 +87,7 @@ fetch_kept(const matvec_job &j, int row, __half *to, float *sums, float *part, c
 
 		v[k] = i * 4 < j.cols ? x[i] : make_float4(0, 0, 0, 0);
 	}
+	asked();
 	if (j.norm_weight != NULL) {
 		if (j.norm == NORM_LAYER) {
 #pragma unroll
@@ -170,9 +171,9 @@ load_some(const __half *x, int n)
 }
 
 /* A row that is in halves already; it is padded with zeros to whole steps, as all are. */
-template <typename ROWS>
+template <typename ROWS, typename Asked>
 static __device__ __forceinline__ void
-fetch_halves(const matvec_job &j, int row, __half *to, float *sums)
+fetch_halves(const matvec_job &j, int row, __half *to, float *sums, Asked asked)
 {
 	const int at_once = 6, round = THREADS * 8;
 	const __half *x = j.x16 + row * j.ld16;
@@ -191,6 +192,8 @@ fetch_halves(const matvec_job &j, int row, __half *to, float *sums)
 			else if (i < j.cols)
 				v[k] = load_some(x + i, (int)(j.cols - i));
 		}
+		if (base < round)
+			asked();
 #pragma unroll
 		for (int k = 0; k < at_once; k++) {
 			int i = base + k * round;
@@ -204,10 +207,14 @@ fetch_halves(const matvec_job &j, int row, __half *to, float *sums)
 	}
 }
 
-/* All rows of it; part: room for sums that is used for nothing else before the next barrier. */
-template <typename ROWS>
+/*
+ * All rows of it; part: room for sums that is used for nothing else before the
+ * next barrier. asked() is called once, by all threads, for what is to be asked
+ * for behind the first row.
+ */
+template <typename ROWS, typename Asked>
 static __device__ __forceinline__ void
-fetch_operand(const matvec_job &j, const struct operand &to, float *part, const float4 *weights)
+fetch_operand(const matvec_job &j, const struct operand &to, float *part, const float4 *weights, Asked asked)
 {
 	const int each = ROWS::blocks * (ROWS::minima ? 2 : 1);
 
@@ -217,12 +224,19 @@ fetch_operand(const matvec_job &j, const struct operand &to, float *part, const 
 		/* Two rows in turn use sums of their own. */
 		float *mine = part + i % 2 * 2 * WARPS;
 
-		if (j.x16 != NULL)
-			fetch_halves<ROWS>(j, i, x, sums);
-		else if (can_keep(j))
-			fetch_kept<ROWS>(j, i, x, sums, mine, weights);
-		else
+		auto once = [&]() {
+			if (i == 0)
+				asked();
+		};
+
+		if (j.x16 != NULL) {
+			fetch_halves<ROWS>(j, i, x, sums, once);
+		} else if (can_keep(j)) {
+			fetch_kept<ROWS>(j, i, x, sums, mine, weights, once);
+		} else {
+			once();
 			fetch_floats<ROWS>(j, i, x, sums, mine);
+		}
 	}
 	if (ROWS::blocks > 0 && threadIdx.x < 16)
 		to.x[j.n * j.ldx + threadIdx.x] = __float2half_rn(0);
