@@ -2,9 +2,9 @@
  * Attention of a few tokens over a cache in halves or 8 bits, at the speed of
  * memory: the slots are split among blocks and their warps, which take 16 at a
  * time straight into the operands of tensor core products. The blocks of a head
- * join their parts as a cluster, or the last of them does. Queries and keys may
- * be rotated, and keys and values stored, on the way. The order of sums depends
- * on positions alone.
+ * join their parts as a cluster, or one of the last of them does. Queries and
+ * keys may be rotated, and keys and values stored, on the way. The order of sums
+ * depends on positions alone.
  */
 #include "few_join.cuh"
 #include "few_queries.cuh"
@@ -139,12 +139,13 @@ blocks_at_once(int d)
 }
 
 /* DK and DV: lengths rounded up, DK to 32 and DV to 64 elements. */
-template <int DK, int DV, bool BYTES>
+template <int DK, int DV, bool BYTES, bool CLUSTER>
 static __global__ void __launch_bounds__(WARPS * 32, blocks_at_once(DK))
 few_kernel(const __grid_constant__ few_job j)
 {
 	extern __shared__ __align__(16) unsigned char shared[];
 	__shared__ uint64_t barrier;
+	__shared__ bool joins;
 	const int q_ld = layout<DK, DV>::q_ld;
 	__half *queries = reinterpret_cast<__half *>(shared);
 	float *stage = reinterpret_cast<float *>(shared + layout<DK, DV>::q_bytes);
@@ -159,6 +160,7 @@ few_kernel(const __grid_constant__ few_job j)
 	struct row_state st;
 	struct range range = {};
 	bool early = false;
+	unsigned ticket = 0;
 
 	/* The row of a step's first slot, and the keys and values of the step as operands. */
 	auto row_of = [&](int64_t step) {
@@ -184,13 +186,19 @@ few_kernel(const __grid_constant__ few_job j)
 					    64 * k + 8 * g);
 	};
 
-	if (j.cluster) {
+	/* With the last step, for the time that it takes: the last ticket's block need not be the last one that is done. */
+	auto draw_ticket = [&](bool now) {
+		if (!CLUSTER && now && threadIdx.x == 0 && j.tickets != NULL)
+			ticket = atomicInc(&j.tickets[head_kv * gridDim.y + tile], gridDim.x - 1);
+	};
+
+	if (CLUSTER) {
 		if (threadIdx.x == 0)
 			mail_expect(&barrier, mail_bytes(j, j.rows_used * DV));
 		__syncwarp();
 		cluster_arrive();
 	}
-	first = *j.a.first;
+	first = __ldcg(j.a.first);
 	low = first + row_low;
 	high = first + row_high;
 	range = range_of(v, low, high);
@@ -225,6 +233,7 @@ few_kernel(const __grid_constant__ few_job j)
 		load_keys(row_of(range.begin + warp));
 		load_values(row_of(range.begin + warp));
 	}
+	draw_ticket(range.begin >= range.end);
 	for (int64_t step = range.begin + warp; step < range.end; step += WARPS) {
 		bool sinks = step < range.sink_steps, more = step + WARPS < range.end;
 		/* the row that comes next */
@@ -232,6 +241,7 @@ few_kernel(const __grid_constant__ few_job j)
 		float s[2][4] = { { 0, 0, 0, 0 }, { 0, 0, 0, 0 } };
 		uint32_t p[4];
 
+		draw_ticket(!more);
 #pragma unroll
 		for (int k = 0; k < DK / 32; k++) {
 			const __half *q = queries + ((sinks ? 1 : 0) * ROWS + g) * q_ld + 32 * k + 8 * t;
@@ -291,8 +301,11 @@ few_kernel(const __grid_constant__ few_job j)
 			to[DV + 1] = st.l[r];
 		}
 	}
+	if (!CLUSTER && threadIdx.x == 0)
+		joins = ticket == gridDim.x - 1;
 	__syncthreads();
-	finish_block<DV>(j, tile, head_kv, group, merge, mail_of(j, reinterpret_cast<float *>(shared + j.mail)), &barrier);
+	finish_block<DV, CLUSTER>(j, tile, head_kv, group, merge, joins,
+	    mail_of(j, reinterpret_cast<float *>(shared + j.mail)), &barrier);
 }
 
 /* Bytes of a key and its value in a cache. */
@@ -345,28 +358,25 @@ template <int DK, int DV, bool BYTES>
 static void
 start(struct cuda *c, struct few_job *j, int tiles, int splits, int64_t seen)
 {
-	void (*kernel)(few_job) = few_kernel<DK, DV, BYTES>;
-	int units = tiles * j->a.v.n_head_kv, cluster;
-	size_t shared;
+	void (*alone)(few_job) = few_kernel<DK, DV, BYTES, false>, (*together)(few_job) = few_kernel<DK, DV, BYTES, true>;
+	int units = tiles * j->a.v.n_head_kv;
+	int cluster = choose_cluster<DK, DV>(c, j, together, units, splits, seen * slot_bytes(&j->a.v));
+	size_t shared = cluster > 0 ? place_mail<DK, DV>(j, cluster) : layout<DK, DV>::bytes(j->rows_used);
 
-	cluster = choose_cluster<DK, DV>(c, j, kernel, units, splits, seen * slot_bytes(&j->a.v));
-	j->cluster = cluster > 0;
-	if (j->cluster) {
-		splits = cluster;
-		shared = place_mail<DK, DV>(j, cluster);
-	} else {
-		shared = layout<DK, DV>::bytes(j->rows_used);
-		allow_shared(c, kernel, shared);
+	if (cluster > 0) {
+		launch_clusters(c, true, (unsigned)cluster, together, dim3(cluster, tiles, j->a.v.n_head_kv), WARPS * 32, shared,
+		    *j);
+		return;
 	}
-	if (splits > 1 && !j->cluster) {
-		j->counters = c->counters;
-		j->parts = static_cast<float *>(cuda_scratch(c, SCRATCH_PARTS,
+	if (splits > 1) {
+		j->tickets = c->counters;
+		j->posts = static_cast<float *>(cuda_scratch(c, SCRATCH_POSTS,
 		    (size_t)units * splits * j->rows_used * (DV + 2) * sizeof(float)));
-		if (j->parts == NULL)
+		if (j->posts == NULL)
 			return;
 	}
-	launch_clusters(c, true, j->cluster ? (unsigned)splits : 1, kernel, dim3(splits, tiles, j->a.v.n_head_kv), WARPS * 32,
-	    shared, *j);
+	allow_shared(c, alone, shared);
+	launch(c, true, alone, dim3(splits, tiles, j->a.v.n_head_kv), WARPS * 32, shared, *j);
 }
 
 template <int DK, int DV>

@@ -45,6 +45,7 @@ enum scratch_slot {
 	SCRATCH_QUERIES,       /* two forms of the queries, halves */
 	SCRATCH_KEYS,          /* keys and values of a quantised cache, halves */
 	SCRATCH_PARTS,         /* partial results of split attention */
+	SCRATCH_POSTS,         /* the same of few tokens; all bits are set between launches */
 	SCRATCH_COUNT,
 };
 

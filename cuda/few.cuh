@@ -12,11 +12,10 @@ struct few_job {
 	bool fused;            /* q_window, keys and values are raw */
 	const float *q_window, *q_sink, *k, *values;
 	int rows_used;         /* rows of a tile that can be in use */
-	bool cluster;          /* the splits of a tile are a cluster: */
-	int piece;             /* each joins 2^piece elements of the tile's results */
+	int piece;             /* where splits are a cluster each joins 2^piece elements of the tile's results */
 	size_t mail;           /* where the parts that come for them lie in shared memory */
-	float *parts;          /* [head_kv][tile][split][rows_used][d_v + 2] */
-	unsigned *counters;    /* [head_kv][tile] */
+	float *posts;          /* else they send their parts here: [head_kv][tile][split][rows_used][d_v + 2] */
+	unsigned *tickets;     /* [head_kv][tile] */
 };
 
 /* Which columns a block has: steps of 16 slots, the sinks' first, then the ring's in stream order. */

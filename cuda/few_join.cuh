@@ -5,50 +5,120 @@
 #include "few.cuh"
 #include "mail.cuh"
 
+/* A block's part of a result's element: its sum of values, its sum of weights and its largest score. */
+struct part {
+	float sum, weight, top;
+};
+
 /*
- * The splits' parts of a tile's rows joined: sums of values with their largest
- * score and sum of weights behind them. All that an element needs of JOINED
- * parts is on its way at once.
+ * Parts come by way of global memory, to the block of a tile that draws the
+ * last ticket. A word there is empty until it comes, and again once it was
+ * read: so no word waits for another, and no block for what it wrote.
  */
+static const uint32_t no_post = 0xffffffff; /* a NaN that no operation makes */
+
+static __device__ __forceinline__ uint32_t
+as_post(float x)
+{
+	uint32_t bits = __float_as_uint(x);
+
+	return bits == no_post ? 0x7fffffff : bits;
+}
+
+static __device__ __forceinline__ void
+post(float *to, uint32_t bits)
+{
+	asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(to), "r"(bits) : "memory");
+}
+
+static __device__ __forceinline__ uint32_t
+peek(const float *from)
+{
+	uint32_t bits;
+
+	asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(bits) : "l"(from) : "memory");
+	return bits;
+}
+
+/* Where a split's parts of row `row` come: sums of values, with largest score and sum of weights behind them. */
+template <int DV>
+static __device__ __forceinline__ float *
+posts_of(const few_job &j, int64_t unit, int split, int row)
+{
+	return j.posts + ((unit * gridDim.x + split) * j.rows_used + row) * (DV + 2);
+}
+
 template <int DV>
 static __device__ __forceinline__ void
-join_parts(const few_job &j, int tile, int head_kv, int group, const float *parts)
+post_part(const few_job &j, int64_t unit, int i, const struct part &mine)
 {
-	const int width = DV + 2;
-	int64_t stride = (int64_t)j.rows_used * width;
+	float *to = posts_of<DV>(j, unit, blockIdx.x, i / DV);
+
+	post(to + i % DV, as_post(mine.sum));
+	if (i % DV == 0) {
+		post(to + DV, as_post(mine.top));
+		post(to + DV + 1, as_post(mine.weight));
+	}
+}
+
+/* An element of all splits' parts, joined in the order of the splits. All that JOINED of them need is on its way at once. */
+template <int DV>
+static __device__ __forceinline__ float
+join_posts(const few_job &j, int64_t unit, int i, const struct part &mine)
+{
+	float m = -INFINITY, total = 0, x = 0;
 	int splits = gridDim.x;
 
-	for (int i = threadIdx.x; i < j.rows_used * DV; i += WARPS * 32) {
-		const float *part = parts + i / DV * width;
-		float m = -INFINITY, total = 0, x = 0;
+	for (int k = 0; k < splits; k += JOINED) {
+		uint32_t top[JOINED], weight[JOINED], value[JOINED];
+		float most = m, factor;
+		bool all;
 
-		for (int k = 0; k < splits; k += JOINED) {
-			float top[JOINED], weight[JOINED], value[JOINED], most = m, factor;
-
+		do {
+			all = true;
 #pragma unroll
 			for (int n = 0; n < JOINED; n++) {
-				const float *p = part + min(k + n, splits - 1) * stride;
+				int split = min(k + n, splits - 1);
+				float *p = posts_of<DV>(j, unit, split, i / DV);
+				bool own = split == (int)blockIdx.x;
 
-				top[n] = __ldcg(p + DV);
-				weight[n] = __ldcg(p + DV + 1);
-				value[n] = __ldcg(p + i % DV);
+				top[n] = own ? as_post(mine.top) : peek(p + DV);
+				weight[n] = own ? as_post(mine.weight) : peek(p + DV + 1);
+				value[n] = own ? as_post(mine.sum) : peek(p + i % DV);
 			}
 #pragma unroll
 			for (int n = 0; n < JOINED; n++)
-				most = fmaxf(most, top[n]);
-			factor = m == -INFINITY ? 0 : __expf(m - most);
-			total *= factor;
-			x *= factor;
-			m = most;
+				all &= top[n] != no_post && weight[n] != no_post && value[n] != no_post;
+		} while (!all);
 #pragma unroll
-			for (int n = 0; n < JOINED; n++) {
-				factor = k + n >= splits || top[n] == -INFINITY ? 0 : __expf(top[n] - m);
-				total += factor * weight[n];
-				x += factor * value[n];
-			}
+		for (int n = 0; n < JOINED; n++)
+			most = fmaxf(most, __uint_as_float(top[n]));
+		factor = m == -INFINITY ? 0 : __expf(m - most);
+		total *= factor;
+		x *= factor;
+		m = most;
+#pragma unroll
+		for (int n = 0; n < JOINED; n++) {
+			float t = __uint_as_float(top[n]);
+
+			factor = k + n >= splits || t == -INFINITY ? 0 : __expf(t - m);
+			total += factor * __uint_as_float(weight[n]);
+			x += factor * __uint_as_float(value[n]);
 		}
-		put(j, tile, head_kv, group, i / DV, i % DV, x / total);
 	}
+	for (int k = 0; k < splits; k++)
+		post(posts_of<DV>(j, unit, k, i / DV) + i % DV, no_post);
+	return x / total;
+}
+
+/* What all threads have read of their rows is empty again, too. */
+template <int DV>
+static __device__ __forceinline__ void
+empty_rows(const few_job &j, int64_t unit)
+{
+	__syncthreads();
+	for (int i = threadIdx.x; i < 2 * (int)gridDim.x * j.rows_used; i += WARPS * 32)
+		post(posts_of<DV>(j, unit, 0, i / 2) + DV + i % 2, no_post);
 }
 
 /*
@@ -79,14 +149,14 @@ mail_bytes(const few_job &j, int all)
 /* A part's element i of row `row`, and by those with the row's first elements its largest score and sum of weights. */
 template <int DV>
 static __device__ __forceinline__ void
-send_part(const few_job &j, const struct mail &m, uint64_t *barrier, int i, float x, float top, float weight)
+send_part(const few_job &j, const struct mail &m, uint64_t *barrier, int i, const struct part &mine)
 {
 	float2 *to = m.weights + blockIdx.x * j.rows_used + i / DV;
 
-	mail_send(m.sums + ((int)blockIdx.x << j.piece) + (i & ((1 << j.piece) - 1)), x, barrier, i >> j.piece);
+	mail_send(m.sums + ((int)blockIdx.x << j.piece) + (i & ((1 << j.piece) - 1)), mine.sum, barrier, i >> j.piece);
 	if (i % DV < gridDim.x) {
-		mail_send(&to->x, top, barrier, i % DV);
-		mail_send(&to->y, weight, barrier, i % DV);
+		mail_send(&to->x, mine.top, barrier, i % DV);
+		mail_send(&to->y, mine.weight, barrier, i % DV);
 	}
 }
 
@@ -118,61 +188,45 @@ join_mail(const few_job &j, int tile, int head_kv, int group, const struct mail 
 
 /*
  * The sums of the warps, [WARPS][rows_used][DV + 2], become the block's; with
- * those of the other blocks they become results. All threads call it.
+ * those of the other blocks they become results. All threads call it; joins:
+ * the block has the last ticket.
  */
-template <int DV>
+template <int DV, bool CLUSTER>
 static __device__ __forceinline__ void
-finish_block(const few_job &j, int tile, int head_kv, int group, const float *sums, const struct mail &mail,
+finish_block(const few_job &j, int tile, int head_kv, int group, const float *sums, bool joins, const struct mail &mail,
     uint64_t *barrier)
 {
-	__shared__ bool last;
 	const int width = DV + 2;
-	int64_t unit = (int64_t)head_kv * gridDim.y + tile, size = j.rows_used * width;
-	float *mine = j.parts + (unit * gridDim.x + blockIdx.x) * size;
+	int64_t unit = (int64_t)head_kv * gridDim.y + tile;
 
-	if (j.cluster)
+	if (CLUSTER)
 		cluster_wait();
 	for (int i = threadIdx.x; i < j.rows_used * DV; i += WARPS * 32) {
 		int row = i / DV, d = i % DV;
-		float x = 0, y = 0, top = -INFINITY;
+		struct part mine = { 0, 0, -INFINITY };
 
 		for (int w = 0; w < WARPS; w++)
-			top = fmaxf(top, sums[(w * j.rows_used + row) * width + DV]);
+			mine.top = fmaxf(mine.top, sums[(w * j.rows_used + row) * width + DV]);
 		for (int w = 0; w < WARPS; w++) {
 			const float *part = sums + (w * j.rows_used + row) * width;
-			float f = part[DV] == -INFINITY ? 0 : __expf(part[DV] - top);
+			float f = part[DV] == -INFINITY ? 0 : __expf(part[DV] - mine.top);
 
-			x += f * part[d];
-			y += f * part[DV + 1];
+			mine.sum += f * part[d];
+			mine.weight += f * part[DV + 1];
 		}
-		if (gridDim.x == 1) {
-			put(j, tile, head_kv, group, row, d, x / y);
-		} else if (j.cluster) {
-			send_part<DV>(j, mail, barrier, i, x, top, y);
-		} else {
-			__stcg(mine + row * width + d, x);
-			if (d == 0) {
-				__stcg(mine + row * width + DV, top);
-				__stcg(mine + row * width + DV + 1, y);
-			}
-		}
+		if (CLUSTER)
+			send_part<DV>(j, mail, barrier, i, mine);
+		else if (gridDim.x == 1)
+			put(j, tile, head_kv, group, row, d, mine.sum / mine.weight);
+		else if (joins)
+			put(j, tile, head_kv, group, row, d, join_posts<DV>(j, unit, i, mine));
+		else
+			post_part<DV>(j, unit, i, mine);
 	}
-	if (gridDim.x == 1)
-		return;
-	if (j.cluster) {
+	if (CLUSTER)
 		join_mail<DV>(j, tile, head_kv, group, mail, barrier);
-		return;
-	}
-	/* What the block wrote is seen by who sees its count. */
-	__syncthreads();
-	if (threadIdx.x == 0) {
-		__threadfence();
-		last = atomicInc(&j.counters[unit], gridDim.x - 1) == gridDim.x - 1;
-		__threadfence();
-	}
-	__syncthreads();
-	if (last)
-		join_parts<DV>(j, tile, head_kv, group, j.parts + unit * gridDim.x * size);
+	else if (gridDim.x > 1 && joins)
+		empty_rows<DV>(j, unit);
 }
 
 #endif

@@ -43,7 +43,8 @@ cuda_scratch(struct cuda *c, enum scratch_slot slot, size_t bytes)
 	cudaFree(c->scratch[slot].p);
 	c->scratch[slot].p = NULL;
 	c->scratch[slot].size = 0;
-	if (CHECK(c, cudaMalloc(&c->scratch[slot].p, bytes)))
+	if (CHECK(c, cudaMalloc(&c->scratch[slot].p, bytes)) ||
+	    (slot == SCRATCH_POSTS && CHECK(c, cudaMemsetAsync(c->scratch[slot].p, 0xff, bytes, c->stream))))
 		return NULL;
 	c->scratch[slot].size = bytes;
 	return c->scratch[slot].p;
