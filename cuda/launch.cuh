@@ -68,6 +68,15 @@ blocks_for(int64_t n, int64_t each)
 	return (unsigned)((n + each - 1) / each);
 }
 
+/* After this the predecessor is complete; successors begin when this kernel has ended. */
+static __device__ __forceinline__ void
+wait_alone(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+	asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 /*
  * Everything before the predecessor's own wait is complete when this kernel
  * runs at all; after this call the predecessor is complete too. Successors may
@@ -76,8 +85,8 @@ blocks_for(int64_t n, int64_t each)
 static __device__ __forceinline__ void
 wait_for_predecessor(void)
 {
+	wait_alone();
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-	asm volatile("griddepcontrol.wait;" ::: "memory");
 	asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }

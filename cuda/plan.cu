@@ -18,13 +18,7 @@ plan_new(struct cuda *c)
 	if (p == NULL)
 		return NULL;
 	c->plan = p;
-	p->live_size = (size_t)c->limits.chunk * LIVE_PER_TOKEN + LIVE_FIXED;
-	for (int i = 0; i < STAGES; i++)
-		if (CHECK(c, cudaMallocHost(&p->stage[i], p->live_size)) ||
-		    CHECK(c, cudaEventCreateWithFlags(&p->copied[i], cudaEventDisableTiming)))
-			return p;
-	CHECK(c, cudaMalloc(&p->live, p->live_size));
-	p->used = LIVE_FIRSTS * sizeof(int64_t);
+	live_new(c, &p->live);
 	return p;
 }
 
@@ -32,12 +26,7 @@ void
 plan_free(struct cuda *c, struct plan *p)
 {
 	plan_forget(c);
-	for (int i = 0; i < STAGES; i++) {
-		cudaFreeHost(p->stage[i]);
-		if (p->copied[i] != NULL)
-			cudaEventDestroy(p->copied[i]);
-	}
-	cudaFree(p->live);
+	live_free(&p->live);
 	for (int i = 0; i < p->n_constants; i++) {
 		free(p->constants[i].host);
 		cudaFree(p->constants[i].device);
@@ -67,11 +56,27 @@ plan_forget(struct cuda *c)
 
 /* ---- recording */
 
+/* The latest node is complete: as a rule it is that of the last pass, which then lies where it belongs. */
+static void
+settle(struct plan *p)
+{
+	int i = p->n - 1;
+
+	if (i < 0)
+		return;
+	if (p->same == i && i < p->before && memcmp(&p->nodes[i], &p->latest, sizeof p->latest) == 0)
+		p->same++;
+	else
+		memcpy(static_cast<void *>(&p->nodes[i]), &p->latest, sizeof p->latest);
+}
+
+/* A copy of nothing becomes a few stores, unlike clearing so many bytes, and there are hundreds of nodes a token. */
+static const struct node no_node = {};
+
 static struct node *
 add_node(struct cuda *c, enum node_kind kind, int n)
 {
 	struct plan *p = c->plan;
-	struct node *node;
 
 	if (p->n == p->capacity) {
 		int capacity = p->capacity > 0 ? 2 * p->capacity : 1024;
@@ -84,66 +89,39 @@ add_node(struct cuda *c, enum node_kind kind, int n)
 			p->capacity = capacity;
 		}
 		if (p->capacity == 0)
-			return &p->nowhere;
+			return &p->latest;
 	}
-	node = &p->nodes[p->n++];
-	memset(static_cast<void *>(node), 0, sizeof *node);
-	node->kind = kind;
-	node->n = n;
-	return node;
+	settle(p);
+	p->n++;
+	memcpy(static_cast<void *>(&p->latest), &no_node, sizeof p->latest);
+	p->latest.kind = kind;
+	p->latest.n = n;
+	return &p->latest;
 }
 
 /* Room for so many bytes of what changes from pass to pass, or everything recorded goes first. */
 static void
 make_room(struct cuda *c, size_t bytes)
 {
-	if (c->plan->used + bytes + 64 > c->plan->live_size)
+	if (!live_has_room(&c->plan->live, bytes))
 		plan_flush(c);
 }
 
-/* Bytes that the pass reads from device memory: where they will be. */
 static const void *
 put_live(struct cuda *c, const void *data, size_t bytes)
 {
-	struct plan *p = c->plan;
-	size_t at = (p->used + 15) / 16 * 16;
-
-	if (c->failure.code != 0 || at + bytes > p->live_size)
-		return p->live;
-	if (!p->staged) {
-		CHECK(c, cudaEventSynchronize(p->copied[p->current]));
-		p->staged = true;
-	}
-	memcpy(p->stage[p->current] + at, data, bytes);
-	p->used = at + bytes;
-	return p->live + at;
+	return live_put(c, &c->plan->live, data, bytes);
 }
 
-/* The same for a stream position, of which a pass has few different ones. */
 static const int64_t *
 put_first(struct cuda *c, int64_t first)
 {
-	struct plan *p = c->plan;
-	int64_t *firsts;
-	int i;
+	const int64_t *at = live_put_first(c, &c->plan->live, first);
 
-	for (i = 0; i < p->n_firsts && p->firsts[i] != first; i++)
-		;
-	if (i == LIVE_FIRSTS) {
-		plan_flush(c);
-		i = 0;
-	}
-	if (c->failure.code != 0)
-		return reinterpret_cast<const int64_t *>(p->live);
-	if (!p->staged) {
-		CHECK(c, cudaEventSynchronize(p->copied[p->current]));
-		p->staged = true;
-	}
-	firsts = reinterpret_cast<int64_t *>(p->stage[p->current]);
-	firsts[i] = p->firsts[i] = first;
-	if (i == p->n_firsts)
-		p->n_firsts++;
-	return reinterpret_cast<const int64_t *>(p->live) + i;
+	if (at != NULL)
+		return at;
+	plan_flush(c);
+	return live_put_first(c, &c->plan->live, first);
 }
 
 /* A device copy of host data that stays the same: found again by its bytes. */
@@ -234,6 +212,14 @@ seen_before(struct plan *p, uint64_t hash)
 	return false;
 }
 
+/* What the pass reads is fetched first. */
+static void
+run_nodes(struct cuda *c)
+{
+	live_fetch(c, &c->plan->live);
+	fuse_run(c);
+}
+
 /* Record the launches as a graph in the place of the one that was used least recently. */
 static struct graph *
 capture(struct cuda *c, uint64_t hash)
@@ -252,7 +238,7 @@ capture(struct cuda *c, uint64_t hash)
 	g->nodes = static_cast<struct node *>(malloc((size_t)p->n * sizeof *g->nodes));
 	if (g->nodes == NULL || CHECK(c, cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal)))
 		return NULL;
-	fuse_run(c);
+	run_nodes(c);
 	if (CHECK(c, cudaStreamEndCapture(c->stream, &graph)) || CHECK(c, cudaGraphInstantiate(&g->exec, graph, 0)))
 		g->exec = NULL;
 	if (graph != NULL)
@@ -269,25 +255,19 @@ launch_nodes(struct cuda *c)
 	struct plan *p = c->plan;
 	struct graph *g = NULL;
 
-	if (p->staged) {
-		CHECK(c, cudaMemcpyAsync(p->live, p->stage[p->current], p->used, cudaMemcpyHostToDevice, c->stream));
-		CHECK(c, cudaEventRecord(p->copied[p->current], c->stream));
-		p->current = (p->current + 1) % STAGES;
-	}
-	if (graph_pays(c)) {
-		/* As a rule it is the one of the last pass. */
-		g = p->last != NULL && is_graph(p, p->last) ? p->last : NULL;
-		if (g == NULL) {
-			uint64_t hash = hash_nodes(p->nodes, p->n);
+	/* As a rule it is the one of the last pass. */
+	if (p->last != NULL && p->same == p->n && p->before == p->n) {
+		g = p->last;
+	} else if (graph_pays(c)) {
+		uint64_t hash = hash_nodes(p->nodes, p->n);
 
-			g = find_graph(p, hash);
-			if (g == NULL && seen_before(p, hash))
-				g = capture(c, hash);
-			p->last = g;
-		}
+		g = find_graph(p, hash);
+		if (g == NULL && seen_before(p, hash))
+			g = capture(c, hash);
 	}
+	p->last = g;
 	if (g == NULL) {
-		fuse_run(c);
+		run_nodes(c);
 		return;
 	}
 	g->used = ++p->clock;
@@ -302,12 +282,13 @@ plan_flush(struct cuda *c)
 	if (p == NULL || p->n == 0)
 		return;
 	cuda_use(c);
+	settle(p);
 	if (c->failure.code == 0)
 		launch_nodes(c);
-	p->n = 0;
-	p->used = LIVE_FIRSTS * sizeof(int64_t);
-	p->n_firsts = 0;
-	p->staged = false;
+	p->before = p->n;
+	p->n = p->same = 0;
+	p->many = false;
+	live_end(&p->live);
 }
 
 /* ---- the operations */
@@ -394,7 +375,7 @@ op_copy(struct backend *b, float *dst, const float *src, int64_t n)
 	if (dst == src)
 		return;
 	/* The next pass begins, and nothing has asked for results of the last one. */
-	if (p->n > 0 && p->nodes[p->n - 1].kind == NODE_END)
+	if (p->n > 0 && p->latest.kind == NODE_END)
 		plan_flush(cuda_of(b));
 	x = add_node(cuda_of(b), NODE_COPY, 1);
 	x->x = src;
@@ -439,6 +420,7 @@ op_linear(struct backend *b, const struct linear *l)
 {
 	struct node *x = add_node(cuda_of(b), NODE_LINEAR, l->n);
 
+	cuda_of(b)->plan->many |= l->n > SMALL;
 	x->x = l->x;
 	x->count = l->count;
 	x->scale = l->clamp;
@@ -610,14 +592,10 @@ static void
 op_end(struct backend *b, const float *keep)
 {
 	struct cuda *c = cuda_of(b);
-	const struct plan *p = c->plan;
-	bool many = false;
 
-	for (int i = 0; i < p->n; i++)
-		many |= p->nodes[i].kind == NODE_LINEAR && p->nodes[i].n > SMALL;
 	add_node(c, NODE_END, 0)->x = keep;
 	/* A long pass begins now; a short one may become one graph with what follows it. */
-	if (many)
+	if (c->plan->many)
 		plan_flush(c);
 }
 

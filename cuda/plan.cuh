@@ -35,8 +35,17 @@ struct node {
 
 enum {
 	GRAPHS = 16, SEEN = 64, STAGES = 4, PLACES = 256, LIVE_FIRSTS = 8,
-	LIVE_PER_TOKEN = 48,   /* ids, targets and four kinds of positions, and alignment */
-	LIVE_FIXED = 4096,
+};
+
+/* What changes from pass to pass, see live.cu. */
+struct live {
+	char *device, *stages;     /* stages: STAGES of `size` bytes, pinned */
+	unsigned *turn, *fetched;  /* passes whose bytes the device has fetched: as it knows, and as it says in pinned memory */
+	size_t size, used;
+	unsigned passes;           /* with such bytes, before this one */
+	bool staged;               /* there are some in this one */
+	int64_t firsts[LIVE_FIRSTS];
+	int n_firsts;
 };
 
 /* Host data that stays the same, and its copy. */
@@ -59,17 +68,12 @@ struct graph {
 };
 
 struct plan {
-	struct node *nodes, nowhere;
-	int n, capacity;
-
-	/* What changes from pass to pass: gathered in pinned memory, copied before the launch. */
-	char *live, *stage[STAGES];
-	cudaEvent_t copied[STAGES];
-	size_t live_size, used;
-	int current;
-	bool staged;
-	int64_t firsts[LIVE_FIRSTS];
-	int n_firsts;
+	/* Of this pass and, from n on, of the last one, which had `before`; the latest one is on its own until the next one comes. */
+	struct node *nodes, latest;
+	int n, capacity, before;
+	int same;              /* nodes that this pass begins with as the last one did */
+	bool many;             /* there are products of more than SMALL rows */
+	struct live live;
 
 	struct constant *constants;
 	int n_constants;
@@ -82,6 +86,26 @@ struct plan {
 	unsigned next_seen;
 	uint64_t clock;
 };
+
+/* ---- live.cu */
+
+void live_new(struct cuda *c, struct live *l);
+void live_free(struct live *l);
+bool live_has_room(const struct live *l, size_t bytes);
+
+/* Bytes that the pass reads from device memory: where they will be. There is room for them. */
+const void *live_put(struct cuda *c, struct live *l, const void *data, size_t bytes);
+
+/* The same for a stream position, of which a pass has few different ones; NULL if there are LIVE_FIRSTS already. */
+const int64_t *live_put_first(struct cuda *c, struct live *l, int64_t first);
+
+/* The kernel that fetches what was put. */
+void live_fetch(struct cuda *c, const struct live *l);
+
+/* The pass, launched or given up, ends. */
+void live_end(struct live *l);
+
+/* ---- fuse.cu */
 
 /* Launch the plan's nodes, fused where that is possible. */
 void fuse_run(struct cuda *c);
