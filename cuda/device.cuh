@@ -208,6 +208,7 @@ struct matvec_call {
 	__half *y16;
 	int64_t y16_ld;
 	float y16_scale;
+	const struct matrix *next[2];  /* what the next product begins with, one matrix or two side by side; or NULL */
 };
 
 /* Whether a call fits this kernel: types alike, small enough. */

@@ -59,6 +59,20 @@ end_of_type(const struct node *x, int from)
 	return i;
 }
 
+/* The matrices that the next product from node i on begins with. */
+static void
+find_next(const struct fuse *f, int i, const struct matrix **next)
+{
+	next[0] = next[1] = NULL;
+	while (i < f->n && f->nodes[i].kind != NODE_LINEAR)
+		i++;
+	if (i == f->n || !fuse_is_small(f, &f->nodes[i]))
+		return;
+	next[0] = f->nodes[i].w[0];
+	if (f->nodes[i].count == 2 && match_activation(f, i))
+		next[1] = f->nodes[i].w[1];
+}
+
 /* Up to SMALL rows: weights as they are stored. Matrices of one type go together. */
 static int
 run_few(struct fuse *f, int i)
@@ -116,6 +130,10 @@ run_few(struct fuse *f, int i)
 			m.out[m.count].bias = x->bias[j];
 			m.out[m.count++].y = to != NULL ? to : x->out[j];
 		}
+		if (end < x->count)
+			m.next[0] = x->w[end];
+		else
+			find_next(f, i + done, m.next);
 		matvec_run(f->c, &m);
 	}
 	return done;

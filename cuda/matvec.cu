@@ -195,7 +195,10 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 	wait_for_predecessor();
 	if (warp == 0)
 		fetch_residual(j, blockIdx.x, held);
-	fetch_operand<ROWS>(j, x, reinterpret_cast<float *>(behind), weights, [&]() { fill_ring(j.early, j.depth); });
+	fetch_operand<ROWS>(j, x, reinterpret_cast<float *>(behind), weights, [&]() {
+		fill_ring(j.early, j.depth);
+		ahead_ask(j.ahead, blockIdx.x * WARPS + warp);
+	});
 	__syncthreads();
 	for (int unit = blockIdx.x, count = 0; unit < j.units; unit += gridDim.x, count++) {
 		bool mine = count % WARPS == warp;
@@ -273,6 +276,7 @@ shared_bytes(int n, int64_t steps, int depth)
 struct starter {
 	struct cuda *c;
 	matvec_job *j;
+	const struct matrix *const *next;
 
 	/* Of a depth of DEPTH_MAX as much as there is work and shared memory for. */
 	template <typename ROWS>
@@ -296,6 +300,8 @@ struct starter {
 		 * the memory busy until those are asked for, or all there is.
 		 */
 		j->early = batches <= j->depth || j->x16 != NULL ? j->depth : 1;
+		if (batches <= j->depth && blocks > c->sms)
+			j->ahead = ahead_of(next, blocks * WARPS);
 		allow_shared(c, matvec_kernel<ROWS>, shared);
 		launch(c, true, matvec_kernel<ROWS>, (unsigned)blocks, THREADS, shared, *j);
 	}
@@ -345,7 +351,7 @@ matvec_run(struct cuda *c, const struct matvec_call *m)
 {
 	const struct matrix *first = m->out[0].m;
 	struct matvec_job j = {};
-	struct starter start = { c, &j };
+	struct starter start = { c, &j, m->next };
 
 	j.count = m->count;
 	j.n = m->n;

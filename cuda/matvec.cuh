@@ -2,6 +2,7 @@
 #ifndef SINKD_CUDA_MATVEC_CUH
 #define SINKD_CUDA_MATVEC_CUH
 
+#include "ahead.cuh"
 #include "ring.cuh"
 
 enum {
@@ -43,6 +44,7 @@ struct matvec_job {
 	__half *y16;
 	int64_t y16_ld;
 	float y16_scale;
+	struct ahead ahead;
 };
 
 /* The warps' sums of a tile in shared memory, of one column; the pad lets all lanes store at once. */
