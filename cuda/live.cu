@@ -10,7 +10,7 @@
 
 enum {
 	LIVE_PER_TOKEN = 48,   /* ids, targets and four kinds of positions, and alignment */
-	LIVE_FIXED = 4096, FETCHERS = 256,
+	LIVE_FIXED = 4096, FETCHERS = 1024,
 };
 
 void
@@ -95,8 +95,9 @@ live_put_first(struct cuda *c, struct live *l, int64_t first)
 }
 
 /*
- * One block, which knows by itself whose turn it is. Successors begin when it
- * has ended: attention looks at its position before it waits.
+ * One block, which knows by itself whose turn it is, of as many threads as there
+ * are pieces, so that all of these are on their way at once. Successors begin
+ * when it has ended: attention looks at its position before it waits.
  */
 static __global__ void __launch_bounds__(FETCHERS)
 fetch_kernel(const char *stages, size_t size, int pieces, unsigned *turn, unsigned *fetched, uint4 *to)
@@ -107,7 +108,7 @@ fetch_kernel(const char *stages, size_t size, int pieces, unsigned *turn, unsign
 	wait_alone();
 	pass = __ldcg(turn);
 	from = reinterpret_cast<const uint4 *>(stages + pass % STAGES * size);
-	for (int i = threadIdx.x; i < pieces; i += FETCHERS)
+	for (int i = threadIdx.x; i < pieces; i += (int)blockDim.x)
 		to[i] = __ldcv(from + i);
 	__threadfence();
 	__syncthreads();
@@ -120,9 +121,11 @@ fetch_kernel(const char *stages, size_t size, int pieces, unsigned *turn, unsign
 void
 live_fetch(struct cuda *c, const struct live *l)
 {
+	int pieces = (int)((l->used + 15) / 16), threads = pieces < FETCHERS ? (pieces + 31) / 32 * 32 : FETCHERS;
+
 	if (l->staged)
-		launch(c, true, fetch_kernel, 1, FETCHERS, 0, static_cast<const char *>(l->stages), l->size,
-		    (int)((l->used + 15) / 16), l->turn, l->fetched, reinterpret_cast<uint4 *>(l->device));
+		launch(c, true, fetch_kernel, 1, (unsigned)threads, 0, static_cast<const char *>(l->stages), l->size, pieces, l->turn,
+		    l->fetched, reinterpret_cast<uint4 *>(l->device));
 }
 
 void
