@@ -170,16 +170,24 @@ test_rows(struct ops *o, uint32_t type)
 	ops_end(o);
 }
 
+/* Rows ids[passes][n]: one pass after the other, with nothing read in between. */
 static float *
-run_embed(struct backend *b, const struct weight *host, const int32_t *ids, int n)
+run_embed(struct backend *b, const struct weight *host, const int32_t *ids, int n, int passes)
 {
 	struct weight w = *host;
-	float *y = ops_poisoned(b, n * w.cols), *results;
+	int64_t part = n * w.cols;
+	float *y = ops_poisoned(b, (passes + 1) * part), *results;
 	struct err e;
 
 	ops_must(b->ops->load_weight(b, &w, &e), &e);
-	b->ops->embed(b, &w, ids, n, 1.5f, y);
-	results = ops_download(b, y, n * w.cols);
+	for (int i = 0; i < passes; i++) {
+		/* With a copy the last pass is over. */
+		b->ops->copy(b, y + i * part, y + passes * part, part);
+		b->ops->embed(b, &w, ids + i * n, n, 1.5f, y + i * part);
+		if (b->ops->end != NULL)
+			b->ops->end(b, y);
+	}
+	results = ops_download(b, y, passes * part);
 	b->ops->unload_weight(b, &w);
 	return results;
 }
@@ -187,19 +195,22 @@ run_embed(struct backend *b, const struct weight *host, const int32_t *ids, int 
 static void
 test_embed(struct ops *o, uint32_t type)
 {
-	static const struct { int64_t rows, cols; int n; } shapes[] = { { 3, 1, 1 }, { 577, 37, 33 }, { 101, 577, 257 } };
+	static const struct { int64_t rows, cols; int n, passes; } shapes[] = {
+		{ 3, 1, 1, 1 }, { 577, 37, 3, 20 }, { 577, 37, 33, 1 }, { 101, 577, 257, 6 },
+	};
 
 	/* Half precision is what a device may keep weights in. */
 	ops_begin(o, type == QUANT_F32 ? 1e-6 : 1e-3, "embed %s", quant_get_name(type));
-	for (int i = 0; i < 3; i++) {
+	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
 		struct weight w = ops_make_weight(o, type, shapes[i].rows, ops_fit_columns(type, shapes[i].cols), 1);
-		int32_t ids[257];
+		int n = shapes[i].n, passes = shapes[i].passes;
+		int32_t ids[6 * 257];
 
-		for (int j = 0; j < shapes[i].n; j++)
+		for (int j = 0; j < n * passes; j++)
 			ids[j] = (int32_t)(random_next(&o->seed) % (uint64_t)w.rows);
 		ids[0] = (int32_t)w.rows - 1;
-		ops_compare(o, run_embed(o->plain, &w, ids, shapes[i].n), run_embed(o->tested, &w, ids, shapes[i].n),
-		    shapes[i].n * w.cols, "%d of %lld x %lld", shapes[i].n, (long long)w.rows, (long long)w.cols);
+		ops_compare(o, run_embed(o->plain, &w, ids, n, passes), run_embed(o->tested, &w, ids, n, passes),
+		    passes * n * w.cols, "%d of %lld x %lld, %d passes", n, (long long)w.rows, (long long)w.cols, passes);
 		free((void *)(uintptr_t)w.data);
 	}
 	ops_end(o);
