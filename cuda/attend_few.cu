@@ -55,29 +55,53 @@ begin_row(struct row_state &st, int r, const struct cache_view &v, int64_t token
 	st.l[r] = 0;
 }
 
-/* Whether both queries see all 16 tokens of the ring from `base` on, and scores are only scaled. */
+/* Whether both queries see all 16 tokens of the ring from `base` on. */
 static __device__ __forceinline__ bool
-is_plain_step(const struct attend_call &a, const struct row_state &st, bool sinks, int base)
+is_whole_step(const struct row_state &st, bool sinks, int base)
 {
-	return !sinks && a.softcap == 0 && a.slopes == NULL && base >= st.begin[0] && base >= st.begin[1] &&
-	    base + COLUMNS - 1 <= st.token[0] && base + COLUMNS - 1 <= st.token[1];
+	return !sinks && base >= st.begin[0] && base >= st.begin[1] && base + COLUMNS - 1 <= st.token[0] &&
+	    base + COLUMNS - 1 <= st.token[1];
 }
 
-/* Scores of row r, as they are meant: biased, and masked. */
-static __device__ __forceinline__ void
-mask_scores(const struct attend_call &a, const struct row_state &st, bool sinks, int base, int r, float (*s)[4])
+/* The column of a lane's score i of a row. */
+static __device__ __forceinline__ int
+column_of(int i)
 {
-	int from = clip((sinks ? st.from[r] : st.begin[r]) - base);
-	int to = clip((sinks ? st.to[r] : st.token[r] + 1) - base);
+	return 8 * (i / 2) + threadIdx.x % 4 * 2 + i % 2;
+}
+
+/* Most models have neither cap nor biases; code that is passed over costs a kernel that runs its code once. */
+static __device__ __noinline__ float
+shape_apart(float x, float softcap, float slope, int distance)
+{
+	return shape_score(x, softcap, slope, distance);
+}
+
+/* Scores of row r that are more than scaled: capped, and biased. */
+static __device__ __forceinline__ void
+shape_scores(const struct attend_call &a, const struct row_state &st, bool sinks, int base, int r, float (*s)[4])
+{
 	int here = (sinks ? st.here[r] : st.token[r]) - base;
 
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
-		int column = 8 * (i / 2) + threadIdx.x % 4 * 2 + i % 2;
-		float x = shape_score(s[i / 2][2 * r + i % 2], a.softcap, st.slope[r], here - column);
+		float *x = &s[i / 2][2 * r + i % 2];
 
-		s[i / 2][2 * r + i % 2] = column >= from && column < to ? x : -INFINITY;
+		*x = shape_apart(*x, a.softcap, st.slope[r], here - column_of(i));
 	}
+}
+
+/* Those of tokens that row r does not see. */
+static __device__ __forceinline__ void
+mask_scores(const struct row_state &st, bool sinks, int base, int r, float (*s)[4])
+{
+	int from = clip((sinks ? st.from[r] : st.begin[r]) - base);
+	int to = clip((sinks ? st.to[r] : st.token[r] + 1) - base);
+
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if (column_of(i) < from || column_of(i) >= to)
+			s[i / 2][2 * r + i % 2] = -INFINITY;
 }
 
 /*
@@ -91,7 +115,7 @@ static __device__ __forceinline__ void
 soften_step(const struct attend_call &a, struct row_state &st, bool sinks, int base, int row_end, float (*s)[4],
     float (*sum)[8][4], uint32_t *p)
 {
-	bool plain = is_plain_step(a, st, sinks, base);
+	bool whole = is_whole_step(st, sinks, base), shaped = a.softcap != 0 || a.slopes != NULL;
 
 #pragma unroll
 	for (int r = 0; r < 2; r++) {
@@ -106,8 +130,10 @@ soften_step(const struct attend_call &a, struct row_state &st, bool sinks, int b
 			s[i][2 * r] *= a.scale;
 			s[i][2 * r + 1] *= a.scale;
 		}
-		if (!plain)
-			mask_scores(a, st, sinks, base, r, s);
+		if (shaped)
+			shape_scores(a, st, sinks, base, r, s);
+		if (!whole)
+			mask_scores(st, sinks, base, r, s);
 		top = fmaxf(top, fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1])));
 		top = max_lanes<1, 2>(top);
 		factor = st.m[r] == -INFINITY ? 0 : __expf(st.m[r] - top);
@@ -149,6 +175,7 @@ few_kernel(const __grid_constant__ few_job j)
 	const int q_ld = layout<DK, DV>::q_ld;
 	__half *queries = reinterpret_cast<__half *>(shared);
 	float *stage = reinterpret_cast<float *>(shared + layout<DK, DV>::q_bytes);
+	__half *fresh = reinterpret_cast<__half *>(shared + layout<DK, DV>::fresh_at);
 	float *merge = reinterpret_cast<float *>(shared);
 	const struct cache_view &v = j.a.v;
 	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
@@ -159,6 +186,11 @@ few_kernel(const __grid_constant__ few_job j)
 	uint4 keys[2][DK / 32], values[4][DV / 64];
 	struct row_state st;
 	struct range range = {};
+	/*
+	 * What was stored before is on its way while the queries are prepared. What this kernel stores is in shared
+	 * memory then, as it will be read: halves take the place of whatever lay there. Bytes are read again.
+	 */
+	const bool keeps = !BYTES && j.fused;
 	bool early = false;
 	unsigned ticket = 0;
 
@@ -186,6 +218,28 @@ few_kernel(const __grid_constant__ few_job j)
 					    64 * k + 8 * g);
 	};
 
+	/* New keys and values in the place of older ones; base: the number of the step's first token among the new ones. */
+	auto renew_keys = [&](int base) {
+#pragma unroll
+		for (int i = 0; i < 2; i++)
+			if ((unsigned)(base + 8 * i + g) < (unsigned)j.a.n)
+#pragma unroll
+				for (int k = 0; k < DK / 32; k++)
+					keys[i][k] = *(const uint4 *)(fresh + (base + 8 * i + g) * DK + 32 * k + 8 * t);
+	};
+	auto renew_values = [&](int base) {
+		if (DV <= 128)
+#pragma unroll
+			for (int i = 0; i < 4; i++) {
+				int token = base + 2 * t + (i & 1) + (i & 2) * 4;
+
+				if ((unsigned)token < (unsigned)j.a.n)
+#pragma unroll
+					for (int k = 0; k < DV / 64; k++)
+						values[i][k] = *(const uint4 *)(fresh + (j.a.n + token) * DV + 64 * k + 8 * g);
+			}
+	};
+
 	/* With the last step, for the time that it takes: the last ticket's block need not be the last one that is done. */
 	auto draw_ticket = [&](bool now) {
 		if (!CLUSTER && now && threadIdx.x == 0 && j.tickets != NULL)
@@ -202,12 +256,11 @@ few_kernel(const __grid_constant__ few_job j)
 	low = first + row_low;
 	high = first + row_high;
 	range = range_of(v, low, high);
-	/* What was stored before is on its way while the queries are prepared; what this kernel stores has to wait. */
 	if (range.begin + warp < range.end) {
 		int64_t step = range.begin + warp;
 		bool sinks = step < range.sink_steps;
 
-		early = base_of_step(v, range, step, sinks, first) + COLUMNS <= (sinks ? first : 0);
+		early = keeps || base_of_step(v, range, step, sinks, first) + COLUMNS <= (sinks ? first : 0);
 		if (early) {
 			load_keys(row_of(step));
 			load_values(row_of(step));
@@ -227,7 +280,7 @@ few_kernel(const __grid_constant__ few_job j)
 			sum[jj][i][0] = sum[jj][i][1] = sum[jj][i][2] = sum[jj][i][3] = 0;
 	wait_for_predecessor();
 	if (range.begin < range.end)
-		prepare<DK, DV>(j, range, tile, head_kv, group, first, queries, stage);
+		prepare<DK, DV>(j, range, tile, head_kv, group, first, queries, stage, fresh);
 	__syncthreads();
 	if (range.begin + warp < range.end && !early) {
 		load_keys(row_of(range.begin + warp));
@@ -238,10 +291,14 @@ few_kernel(const __grid_constant__ few_job j)
 		bool sinks = step < range.sink_steps, more = step + WARPS < range.end;
 		/* the row that comes next */
 		int64_t row = DV <= 128 ? row_of(more ? step + WARPS : step) : row_of(step);
+		int base = base_of_step(v, range, step, sinks, first);
+		bool renewed = keeps && base + COLUMNS > (sinks ? first : 0);
 		float s[2][4] = { { 0, 0, 0, 0 }, { 0, 0, 0, 0 } };
 		uint32_t p[4];
 
 		draw_ticket(!more);
+		if (renewed)
+			renew_keys((int)(base - (sinks ? first : 0)));
 #pragma unroll
 		for (int k = 0; k < DK / 32; k++) {
 			const __half *q = queries + ((sinks ? 1 : 0) * ROWS + g) * q_ld + 32 * k + 8 * t;
@@ -256,7 +313,9 @@ few_kernel(const __grid_constant__ few_job j)
 		}
 		if (more)
 			load_keys(DV <= 128 ? row : row_of(step + WARPS));
-		soften_step<DV>(j.a, st, sinks, base_of_step(v, range, step, sinks, first), j.rows_used, s, sum, p);
+		soften_step<DV>(j.a, st, sinks, base, j.rows_used, s, sum, p);
+		if (renewed)
+			renew_values((int)(base - (sinks ? first : 0)));
 		/* values: column n of product i is element 64 k + 8 n + i */
 #pragma unroll
 		for (int k = 0; k < DV / 64; k++) {
@@ -322,7 +381,7 @@ template <int DK, int DV>
 static size_t
 place_mail(struct few_job *j, int cluster)
 {
-	j->mail = (layout<DK, DV>::bytes(j->rows_used) + 15) / 16 * 16;
+	j->mail = (layout<DK, DV>::bytes(j->a.n, j->rows_used) + 15) / 16 * 16;
 	for (j->piece = 0; cluster << j->piece < j->rows_used * DV;)
 		j->piece++;
 	return j->mail + (size_t)cluster * ((4u << j->piece) + (size_t)j->rows_used * 8);
@@ -361,7 +420,7 @@ start(struct cuda *c, struct few_job *j, int tiles, int splits, int64_t seen)
 	void (*alone)(few_job) = few_kernel<DK, DV, BYTES, false>, (*together)(few_job) = few_kernel<DK, DV, BYTES, true>;
 	int units = tiles * j->a.v.n_head_kv;
 	int cluster = choose_cluster<DK, DV>(c, j, together, units, splits, seen * slot_bytes(&j->a.v));
-	size_t shared = cluster > 0 ? place_mail<DK, DV>(j, cluster) : layout<DK, DV>::bytes(j->rows_used);
+	size_t shared = cluster > 0 ? place_mail<DK, DV>(j, cluster) : layout<DK, DV>::bytes(j->a.n, j->rows_used);
 
 	if (cluster > 0) {
 		launch_clusters(c, true, (unsigned)cluster, together, dim3(cluster, tiles, j->a.v.n_head_kv), WARPS * 32, shared,

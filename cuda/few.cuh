@@ -65,11 +65,12 @@ struct layout {
 	static const int q_ld = DK % 64 == 0 ? DK + 32 : DK;
 	static const int q_bytes = 2 * ROWS * q_ld * 2;
 	static const int stage_bytes = WARPS * (DK > DV ? DK : DV) * 4;
+	static const int fresh_at = q_bytes + stage_bytes; /* n new keys, then n new values */
 
 	static __host__ __device__ size_t
-	bytes(int rows_used)
+	bytes(int n, int rows_used)
 	{
-		size_t first = q_bytes + stage_bytes, last = (size_t)WARPS * rows_used * (DV + 2) * 4;
+		size_t first = fresh_at + (size_t)n * (DK + DV) * 2, last = (size_t)WARPS * rows_used * (DV + 2) * 4;
 
 		return first > last ? first : last;
 	}

@@ -85,10 +85,10 @@ fetch_query(const few_job &j, int tile, int head_kv, int group, int form, int i,
 	    (form == 0 || j.fused ? j.q_window : j.q_sink) + at, token, d, row, [&](int k, float x) { to[k] = to_half(x); });
 }
 
-/* A new key (even i) or value, if it lies within this block's range; a warp's work. */
+/* A new key (even i) or value, if it lies within this block's range: to the cache, and as halves to fresh. A warp's work. */
 template <int D>
 static __device__ __forceinline__ void
-store_new(const few_job &j, const struct range &range, int head_kv, int64_t first, int i, float *row)
+store_new(const few_job &j, const struct range &range, int head_kv, int64_t first, int i, float *row, __half *fresh)
 {
 	const struct cache_view &v = j.a.v;
 	int lane = threadIdx.x % 32, token = i / 2;
@@ -105,6 +105,9 @@ store_new(const few_job &j, const struct range &range, int head_kv, int64_t firs
 		rotate_at_once<D>(no_rotation(), NULL, NULL, j.values + ((int64_t)token * v.n_head_kv + head_kv) * v.d_v, token,
 		    v.d_v, row, [](int, float) { });
 	store_row(v, i % 2 == 0, head_kv, t, row, lane);
+#pragma unroll
+	for (int u = 0; u < D / 32; u++)
+		fresh[(i % 2 * j.a.n + token) * D + lane + 32 * u] = to_half(row[lane + 32 * u]);
 	__syncwarp();
 }
 
@@ -124,8 +127,9 @@ clear_queries(const few_job &j, __half *queries)
 template <int DK, int DV>
 static __device__ __forceinline__ void
 prepare(const few_job &j, const struct range &range, int tile, int head_kv, int group, int64_t first, __half *queries,
-    float *stage)
+    float *stage, __half *fresh)
 {
+	static_assert(DK == DV, "fresh keys and values are of one length");
 	int warp = threadIdx.x / 32, sinks = range.begin < range.sink_steps ? j.rows_used : 0;
 	int window = range.end > range.sink_steps ? j.rows_used : 0, stores = j.fused ? 2 * j.a.n : 0;
 	float *row = stage + warp * (DK > DV ? DK : DV);
@@ -133,7 +137,7 @@ prepare(const few_job &j, const struct range &range, int tile, int head_kv, int 
 	/* From the last warp on: it has the fewest steps. */
 	for (int i = WARPS - 1 - warp; i < window + sinks + stores; i += WARPS)
 		if (i < stores)
-			store_new<(DK > DV ? DK : DV)>(j, range, head_kv, first, i, row);
+			store_new<DK>(j, range, head_kv, first, i, row, fresh);
 		else if (i < stores + window)
 			fetch_query<DK, DV>(j, tile, head_kv, group, 0, i - stores, queries, row);
 		else
