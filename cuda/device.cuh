@@ -80,8 +80,17 @@ struct cuda {
 	struct arena *arena;
 	struct plan *plan;
 	unsigned *counters;    /* zero between launches: of split attention, then four of rows_likeliest */
-	float *results;        /* pinned host memory for nll, or a token */
+	float *results;        /* pinned host memory for nll */
 	float *results_device;
+	struct likeliest *likeliest; /* device memory: the latest */
+	uint64_t *told;        /* pinned host memory: [LIKELIEST_MAX] in turn, with their numbers, from 1, in the high half */
+	uint32_t heard;        /* the number of the one that was waited for last */
+};
+
+/* The token that was found last, and how many have been. */
+struct likeliest {
+	int32_t id;
+	uint32_t found;
 };
 
 /* Those of split attention, and all. */
@@ -174,8 +183,8 @@ void rows_finish_half(struct cuda *c, __half *y, int64_t n, int64_t width, int64
 /* Logits z[n, width], in place: plus bias, capped. */
 void rows_cap(struct cuda *c, float *z, int64_t n, int64_t width, const float *bias, float softcap);
 
-/* *id, which may be in pinned memory of the host: the place of the largest of z[width], the first one of several. */
-void rows_likeliest(struct cuda *c, const float *z, int64_t width, int32_t *id);
+/* c->likeliest and what c->told tells: the place of the largest of z[width], the first one of several. */
+void rows_likeliest(struct cuda *c, const float *z, int64_t width);
 
 /* nll[i] of logits as struct backend_ops says, bias and softcap included. */
 void rows_score(struct cuda *c, const float *z, int64_t n, int64_t width, const float *bias, float softcap,

@@ -379,5 +379,5 @@ fuse_run_likeliest(struct fuse *f, const struct node *x)
 	if (z == NULL)
 		return;
 	rows_cap(f->c, z, 1, x->w[0]->rows, x->bias[0], x->softcap);
-	rows_likeliest(f->c, z, x->w[0]->rows, reinterpret_cast<int32_t *>(f->c->results));
+	rows_likeliest(f->c, z, x->w[0]->rows);
 }

@@ -103,6 +103,8 @@ cuda_close(struct backend *b)
 	cudaFree(c->counters);
 	cudaFree(c->results_device);
 	cudaFreeHost(c->results);
+	cudaFree(c->likeliest);
+	cudaFreeHost(c->told);
 	if (c->blas != NULL)
 		cublasDestroy(c->blas);
 	if (c->stream != NULL)
@@ -163,8 +165,12 @@ prepare_device(struct cuda *c, struct err *e)
 	if (CHECK(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking)) ||
 	    CHECK(c, cudaMalloc(&c->counters, COUNTERS_ALL * sizeof *c->counters)) ||
 	    CHECK(c, cudaMemsetAsync(c->counters, 0, COUNTERS_ALL * sizeof *c->counters, c->stream)) ||
-	    CHECK(c, cudaMalloc(&c->results_device, results)) || CHECK(c, cudaMallocHost(&c->results, results)))
+	    CHECK(c, cudaMalloc(&c->results_device, results)) || CHECK(c, cudaMallocHost(&c->results, results)) ||
+	    CHECK(c, cudaMalloc(&c->likeliest, sizeof *c->likeliest)) ||
+	    CHECK(c, cudaMemsetAsync(c->likeliest, 0, sizeof *c->likeliest, c->stream)) ||
+	    CHECK(c, cudaMallocHost(&c->told, LIKELIEST_MAX * sizeof *c->told)))
 		return err_set(e, EX_OSERR, "%s", c->failure.text);
+	memset(c->told, 0, LIKELIEST_MAX * sizeof *c->told);
 	if (cublasCreate(&c->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(c->blas, c->stream) != CUBLAS_STATUS_SUCCESS)
 		return err_set(e, EX_UNAVAILABLE, "%s: cuBLAS cannot be started", c->path);
 	c->arena = arena_new();

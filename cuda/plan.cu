@@ -390,8 +390,12 @@ op_embed(struct backend *b, const struct weight *w, const int32_t *ids, int n, f
 	struct node *x;
 	const void *at;
 
-	make_room(c, (size_t)n * sizeof *ids);
-	at = put_live(c, ids, (size_t)n * sizeof *ids);
+	if (ids != NULL) {
+		make_room(c, (size_t)n * sizeof *ids);
+		at = put_live(c, ids, (size_t)n * sizeof *ids);
+	} else {
+		at = &c->likeliest->id;
+	}
 	x = add_node(c, NODE_EMBED, n);
 	x->w[0] = static_cast<const struct matrix *>(w->device);
 	x->data = at;
@@ -573,19 +577,35 @@ op_logits(struct backend *b, const struct weight *w, const struct vector *bias, 
 	return finish(c, e);
 }
 
-static int
-op_likeliest(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
-    int32_t *id, struct err *e)
+static void
+op_ask_likeliest(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x)
 {
 	struct cuda *c = cuda_of(b);
 
 	cuda_use(c);
 	add_output(c, NODE_LIKELIEST, w, bias, softcap, x, 1);
 	plan_flush(c);
-	if (finish(c, e) < 0)
-		return -1;
-	memcpy(id, c->results, sizeof *id);
-	return 0;
+}
+
+/* The device writes the answer to where the host looks for it: that is there before the stream is known to rest. */
+static int
+op_tell_likeliest(struct backend *b, int32_t *id, struct err *e)
+{
+	enum { LOOKS = 4096 };
+	struct cuda *c = cuda_of(b);
+	const volatile uint64_t *told = &c->told[c->heard++ % LIKELIEST_MAX];
+	uint64_t answer = *told;
+
+	cuda_use(c);
+	for (int i = 1; (uint32_t)(answer >> 32) != c->heard && c->failure.code == 0; i++) {
+		cudaError_t r = i % LOOKS == 0 ? cudaStreamQuery(c->stream) : cudaErrorNotReady;
+
+		answer = *told;
+		if (r != cudaErrorNotReady && (uint32_t)(answer >> 32) != c->heard)
+			CHECK(c, r != cudaSuccess ? r : cudaErrorUnknown);
+	}
+	*id = (int32_t)(uint32_t)answer;
+	return cuda_report(c, e);
 }
 
 static void
@@ -613,5 +633,5 @@ const struct backend_ops plan_ops = {
 	op_close, op_alloc, op_free, op_write, op_read, op_copy, weights_load, weights_unload, vector_load, vector_unload,
 	cache_new, cache_free, cache_grow, cache_set_sinks, cache_bytes, cache_token_bytes, cache_save, cache_load, op_embed,
 	op_norm, op_linear, op_rope_table, op_rotate, op_store, op_attend, op_activate, op_add, op_score, op_logits,
-	op_likeliest, op_end, op_sync,
+	op_ask_likeliest, op_tell_likeliest, op_end, op_sync,
 };

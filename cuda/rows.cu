@@ -403,7 +403,7 @@ rank_of(float y, int at)
 }
 
 static __global__ void __launch_bounds__(THREADS)
-likeliest_kernel(const float *z, int64_t width, int32_t *id, struct agreement *all)
+likeliest_kernel(const float *z, int64_t width, struct agreement *all, struct likeliest *latest, volatile uint64_t *told)
 {
 	__shared__ unsigned long long ranks[THREADS / 32];
 	float best = -INFINITY;
@@ -431,17 +431,21 @@ likeliest_kernel(const float *z, int64_t width, int32_t *id, struct agreement *a
 		rank = max(rank, ranks[i]);
 	atomicMax(&all->best, rank);
 	__threadfence();
-	if (atomicInc(&all->count, gridDim.x - 1) == gridDim.x - 1)
-		*id = (int32_t)~(uint32_t)atomicExch(&all->best, 0);
+	if (atomicInc(&all->count, gridDim.x - 1) != gridDim.x - 1)
+		return;
+	at = (int32_t)~(uint32_t)atomicExch(&all->best, 0);
+	latest->id = at;
+	latest->found++;
+	told[(latest->found - 1) % LIKELIEST_MAX] = (uint64_t)latest->found << 32 | (uint32_t)at;
 }
 
 void
-rows_likeliest(struct cuda *c, const float *z, int64_t width, int32_t *id)
+rows_likeliest(struct cuda *c, const float *z, int64_t width)
 {
 	unsigned blocks = blocks_for(width, 8 * THREADS);
 
-	launch(c, true, likeliest_kernel, blocks < (unsigned)c->sms ? blocks : (unsigned)c->sms, THREADS, 0, z, width, id,
-	    reinterpret_cast<struct agreement *>(c->counters + COUNTERS));
+	launch(c, true, likeliest_kernel, blocks < (unsigned)c->sms ? blocks : (unsigned)c->sms, THREADS, 0, z, width,
+	    reinterpret_cast<struct agreement *>(c->counters + COUNTERS), c->likeliest, c->told);
 }
 
 /*

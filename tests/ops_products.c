@@ -225,25 +225,42 @@ struct output {
 	bool likeliest;         /* or the place of the largest */
 };
 
+/* results[0] = the place of the largest of the logits; asked for LIKELIEST_MAX times at once, it is the same each time. */
+static void
+get_likeliest(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
+    float *results)
+{
+	int32_t places[LIKELIEST_MAX];
+	struct err e;
+
+	for (int i = 0; i < LIKELIEST_MAX; i++)
+		b->ops->ask_likeliest(b, w, bias, softcap, x);
+	for (int i = 0; i < LIKELIEST_MAX; i++)
+		ops_must(b->ops->tell_likeliest(b, &places[i], &e), &e);
+	results[0] = (float)places[0];
+	for (int i = 1; i < LIKELIEST_MAX; i++)
+		if (places[i] != places[0])
+			results[0] = NAN;
+}
+
 static float *
 run_output(struct backend *b, const struct output *t)
 {
 	struct weight w = t->w;
 	struct vector bias = ops_load_vector(b, t->bias, w.rows);
 	float *x = ops_upload(b, t->x, t->n * w.cols), *results;
-	int32_t place = 0;
 	struct err e;
 
 	ops_must(b->ops->load_weight(b, &w, &e), &e);
 	results = ops_allocate((size_t)t->n * (size_t)w.rows * sizeof *results);
 	if (t->targets != NULL)
 		ops_must(b->ops->score(b, &w, &bias, t->softcap, x, t->n, t->targets, results, &e), &e);
-	else if (t->likeliest && b->ops->likeliest != NULL)
-		ops_must(b->ops->likeliest(b, &w, &bias, t->softcap, x, &place, &e), &e);
+	else if (t->likeliest && b->ops->ask_likeliest != NULL)
+		get_likeliest(b, &w, &bias, t->softcap, x, results);
 	else
 		ops_must(b->ops->logits(b, &w, &bias, t->softcap, x, t->n, results, &e), &e);
-	if (t->likeliest)
-		results[0] = (float)(b->ops->likeliest != NULL ? place : logits_get_likeliest(results, (int32_t)w.rows));
+	if (t->likeliest && b->ops->ask_likeliest == NULL)
+		results[0] = (float)logits_get_likeliest(results, (int32_t)w.rows);
 	b->ops->unload_vector(b, &bias);
 	b->ops->unload_weight(b, &w);
 	b->ops->free(b, x);
@@ -314,6 +331,67 @@ test_likeliest(struct ops *o)
 	ops_end(o);
 }
 
+/*
+ * A chain of tokens, each the likeliest behind the one before it. The host
+ * hears of one when the next one has been begun, by a backend that can ask.
+ */
+static float *
+run_chain(struct backend *b, const struct weight *embed, const struct weight *output, int32_t id, int n)
+{
+	bool asks = b->ops->ask_likeliest != NULL;
+	struct vector bias = ops_load_vector(b, NULL, output->rows);
+	float *x = ops_poisoned(b, embed->cols), *logits = ops_allocate((size_t)output->rows * sizeof *logits);
+	float *chain = ops_allocate((size_t)n * sizeof *chain);
+	struct weight in = *embed, out = *output;
+	struct err e;
+
+	ops_must(b->ops->load_weight(b, &in, &e), &e);
+	ops_must(b->ops->load_weight(b, &out, &e), &e);
+	for (int i = 0; i < n; i++) {
+		b->ops->embed(b, &in, asks && i > 0 ? NULL : &id, 1, 1, x);
+		if (asks) {
+			b->ops->ask_likeliest(b, &out, &bias, 0, x);
+			if (i == 0)
+				continue;
+			ops_must(b->ops->tell_likeliest(b, &id, &e), &e);
+			chain[i - 1] = (float)id;
+		} else {
+			ops_must(b->ops->logits(b, &out, &bias, 0, x, 1, logits, &e), &e);
+			chain[i] = (float)(id = logits_get_likeliest(logits, (int32_t)out.rows));
+		}
+	}
+	if (asks) {
+		ops_must(b->ops->tell_likeliest(b, &id, &e), &e);
+		chain[n - 1] = (float)id;
+	}
+	b->ops->unload_weight(b, &in);
+	b->ops->unload_weight(b, &out);
+	b->ops->free(b, x);
+	free(logits);
+	return chain;
+}
+
+/* A token's row is 1 in the place of its successor, which the output matrix takes as it is. */
+static void
+test_successors(struct ops *o)
+{
+	enum { ROWS = 97, STEPS = 250 };
+	float *rows = ops_allocate(2 * ROWS * ROWS * sizeof *rows), *unit = rows + ROWS * ROWS;
+	struct weight embed = { .type = QUANT_F32, .rows = ROWS, .cols = ROWS, .data = rows }, output = embed;
+
+	memset(rows, 0, 2 * ROWS * ROWS * sizeof *rows);
+	for (int i = 0; i < ROWS; i++) {
+		rows[i * ROWS + (7 * i + 5) % ROWS] = 1;
+		unit[i * ROWS + i] = 1;
+	}
+	output.data = unit;
+	ops_begin(o, 0, "likeliest, one after the other");
+	ops_compare(o, run_chain(o->plain, &embed, &output, 1, STEPS), run_chain(o->tested, &embed, &output, 1, STEPS), STEPS,
+	    "%d of %d", STEPS, ROWS);
+	ops_end(o);
+	free(rows);
+}
+
 void
 ops_products(struct ops *o)
 {
@@ -329,6 +407,8 @@ ops_products(struct ops *o)
 		test_output(o, types[i], true);
 		test_output(o, types[i], false);
 	}
-	if (o->tested->ops->likeliest != NULL)
+	if (o->tested->ops->ask_likeliest != NULL) {
 		test_likeliest(o);
+		test_successors(o);
+	}
 }

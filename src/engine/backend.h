@@ -84,6 +84,8 @@ struct attend {
 	int64_t native;        /* > 0: only tokens at a cache distance below it are seen */
 };
 
+enum { LIKELIEST_MAX = 2 };
+
 struct backend;
 
 struct backend_ops {
@@ -126,7 +128,7 @@ struct backend_ops {
 	int (*cache_load)(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, const void *from,
 	    struct err *e);
 
-	/* y[n, cols] = scale * rows ids[0..n-1] of w; ids are in host memory. */
+	/* y[n, cols] = scale * rows ids[0..n-1] of w; ids are in host memory, or NULL: the token that was asked for last, n = 1. */
 	void (*embed)(struct backend *b, const struct weight *w, const int32_t *ids, int n, float scale, float *y);
 
 	/*
@@ -169,11 +171,13 @@ struct backend_ops {
 	    int n, float *logits, struct err *e);
 
 	/*
-	 * The row of the largest of the logits of x[cols], the first one where several are. Complete on return.
-	 * NULL where a backend has nothing better than to look through them.
+	 * The row of the largest of the logits of x[cols], the first one where several are: asked for, and
+	 * waited for. Up to LIKELIEST_MAX may be asked for at a time; they are told in the same order.
+	 * NULL where a backend has nothing better than to look through the logits.
 	 */
-	int (*likeliest)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
-	    int32_t *id, struct err *e);
+	void (*ask_likeliest)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap,
+	    const float *x);
+	int (*tell_likeliest)(struct backend *b, int32_t *id, struct err *e);
 
 	/*
 	 * A forward pass is over: of all buffers only that which `keep` points
@@ -217,7 +221,7 @@ struct backend_choice {
  * arguments that returns a const struct backend_module *. The version changes
  * with everything in this header.
  */
-enum { BACKEND_MODULE_VERSION = 4 };
+enum { BACKEND_MODULE_VERSION = 5 };
 struct backend_module {
 	int version;
 	struct backend *(*open)(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);

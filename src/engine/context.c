@@ -110,7 +110,7 @@ allocate(struct context *c, struct err *e)
 	c->cache = c->b->ops->cache_new(c->b, &c->shape, e);
 	if (c->cache == NULL)
 		return -1;
-	if (c->b->ops->likeliest == NULL) {
+	if (!forward_can_ask(c->f)) {
 		c->logits = malloc((size_t)c->m->h.n_vocab * sizeof *c->logits);
 		if (c->logits == NULL)
 			return err_set(e, EX_OSERR, "out of memory for the logits of a token");
@@ -254,6 +254,57 @@ recompute_token(struct context *c, int32_t id, float *nll, float *logits, struct
 	return 0;
 }
 
+/*
+ * Greedy decoding. While the likeliest token is on its way to the caller the
+ * pass that feeds it can begin: the backend knows the token. That pass writes a
+ * spare slot and the hidden row behind the last token's, so that giving it up
+ * takes nothing but forgetting it.
+ */
+static bool
+can_begin(const struct context *c)
+{
+	return c->ahead.expected && forward_can_ask(c->f) && c->o.policy != POLICY_RECOMPUTE &&
+	    (!c->forked || c->tokens < c->fork_at + c->o.fork_tokens);
+}
+
+static int
+begin_next(struct context *c, struct err *e)
+{
+	if (context_grow(c, c->tokens + 1, e) < 0)
+		return -1;
+	forward_run(c->f, c->cache, &c->shape, NULL, 1, c->tokens + c->pinned, c->o.start - c->pinned);
+	forward_ask_likeliest(c->f, forward_last_row(c->f));
+	c->ahead.begun = true;
+	return 0;
+}
+
+/* The pass that was begun is that of this token. */
+static bool
+adopt(struct context *c, const int32_t *ids, size_t n, const float *nll, const float *logits)
+{
+	if (!c->ahead.begun || n != 1 || nll != NULL || logits != NULL || ids[0] != c->ahead.id)
+		return false;
+	c->ahead.begun = false;
+	c->ahead.asked = true;
+	c->tokens++;
+	return true;
+}
+
+void
+context_settle(struct context *c)
+{
+	struct err e;
+	int32_t id;
+
+	if (!c->ahead.begun && !c->ahead.asked)
+		return;
+	/* An error is the device's, and comes again with whatever is done next. */
+	(void)forward_tell_likeliest(c->f, &id, &e);
+	if (c->ahead.begun)
+		forward_drop(c->f);
+	c->ahead.begun = c->ahead.asked = false;
+}
+
 static int
 check_feed(const struct context *c, const int32_t *ids, size_t n, struct err *e)
 {
@@ -288,6 +339,9 @@ feed(struct context *c, const int32_t *ids, size_t n, float *nll, float *logits,
 {
 	if (check_feed(c, ids, n, e) < 0)
 		return -1;
+	if (adopt(c, ids, n, nll, logits))
+		return 0;
+	context_settle(c);
 	for (size_t i = 0; i < n;) {
 		int part = plan_chunk(c, n - i);
 		float *part_nll = nll != NULL ? nll + i : NULL;
@@ -313,6 +367,7 @@ feed(struct context *c, const int32_t *ids, size_t n, float *nll, float *logits,
 void
 context_reset(struct context *c)
 {
+	context_settle(c);
 	c->tokens = c->n_history = c->n_cached = 0;
 	c->forked = false;
 	context_set_pinned(c, 0);
@@ -342,6 +397,7 @@ context_pin(struct context *c, const int32_t *ids, size_t n, struct err *e)
 		return err_set(e, EX_SOFTWARE, "a block cannot be pinned on a fork, nor before there are %d sinks", c->o.sinks);
 	if (check_feed(c, ids, n, e) < 0)
 		return -1;
+	context_settle(c);
 	forward_mark(c->f);
 	context_set_pinned(c, (int64_t)n);
 	for (size_t i = 0; i < n;) {
@@ -371,6 +427,7 @@ context_get_logits(struct context *c, float *logits, struct err *e)
 {
 	if (c->tokens == 0)
 		return err_set(e, EX_SOFTWARE, "there are no logits before the first token");
+	context_settle(c);
 	return forward_logits(c->f, forward_last_row(c->f), 1, logits, e);
 }
 
@@ -379,7 +436,28 @@ context_get_likeliest(struct context *c, int32_t *id, struct err *e)
 {
 	if (c->tokens == 0)
 		return err_set(e, EX_SOFTWARE, "there are no logits before the first token");
-	return forward_likeliest(c->f, forward_last_row(c->f), c->logits, id, e);
+	if (c->ahead.begun) {
+		*id = c->ahead.id;
+		return 0;
+	}
+	if (!c->ahead.asked && !can_begin(c))
+		return forward_likeliest(c->f, forward_last_row(c->f), c->logits, id, e);
+	if (!c->ahead.asked)
+		forward_ask_likeliest(c->f, forward_last_row(c->f));
+	c->ahead.asked = true;
+	if (can_begin(c) && begin_next(c, e) < 0)
+		return -1;
+	c->ahead.asked = false;
+	if (forward_tell_likeliest(c->f, &c->ahead.id, e) < 0)
+		return -1;
+	*id = c->ahead.id;
+	return 0;
+}
+
+void
+context_expect_likeliest(struct context *c, bool expected)
+{
+	c->ahead.expected = expected;
 }
 
 int
@@ -389,6 +467,7 @@ context_fork(struct context *c, struct err *e)
 		return err_set(e, EX_SOFTWARE, "the context is forked already");
 	if (c->o.fork_tokens == 0)
 		return err_set(e, EX_SOFTWARE, "the context was made without room for a fork");
+	context_settle(c);
 	forward_mark(c->f);
 	c->forked = true;
 	c->fork_at = c->tokens;
@@ -407,6 +486,7 @@ context_rewind(struct context *c)
 {
 	if (!c->forked)
 		return;
+	context_settle(c);
 	forward_rewind(c->f);
 	c->forked = false;
 	c->tokens = c->fork_at;

@@ -26,10 +26,19 @@ struct context {
 	int32_t *fork_history;
 	int64_t fork_n_history;
 	float *logits;       /* [n_vocab], where the backend cannot find the largest itself */
+	struct {
+		bool expected;   /* see context_expect_likeliest */
+		bool begun;      /* the token after the last one, `id`, has a pass already, which has asked for its successor */
+		bool asked;      /* the last token's likeliest successor was asked for, and not told */
+		int32_t id;
+	} ahead;
 };
 
 /* Dense only: room in the cache for n tokens in all. */
 int context_grow(struct context *c, int64_t n, struct err *e);
+
+/* What was begun ahead of its token is given up, and nothing is asked for any more. */
+void context_settle(struct context *c);
 
 /* The sinks and a pinned block of n tokens behind them. */
 void context_set_pinned(struct context *c, int64_t n);

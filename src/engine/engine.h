@@ -179,6 +179,14 @@ int context_get_logits(struct context *c, float *logits, struct err *e);
 /* The token with the largest of these logits, the first one where several are: greedy decoding. Returns as above. */
 int context_get_likeliest(struct context *c, int32_t *id, struct err *e);
 
+/*
+ * Whether what is fed next will as a rule be the token that
+ * context_get_likeliest gave. A GPU then begins with it while its id is still
+ * on the way to the caller, and does not rest between tokens. No result depends
+ * on it; what was begun in vain is given up, which costs the time of a token.
+ */
+void context_expect_likeliest(struct context *c, bool expected);
+
 /* The same token, of n logits that are there. */
 int32_t logits_get_likeliest(const float *logits, int32_t n);
 

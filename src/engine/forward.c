@@ -343,17 +343,43 @@ logits_get_likeliest(const float *logits, int32_t n)
 	return best;
 }
 
+bool
+forward_can_ask(const struct forward *f)
+{
+	return f->b->ops->ask_likeliest != NULL;
+}
+
+void
+forward_ask_likeliest(struct forward *f, int row)
+{
+	f->b->ops->ask_likeliest(f->b, &f->output, &f->v[V_OUTPUT_BIAS], f->m->h.final_softcap,
+	    f->hidden + (int64_t)row * f->m->h.n_embd);
+}
+
+int
+forward_tell_likeliest(struct forward *f, int32_t *id, struct err *e)
+{
+	return f->b->ops->tell_likeliest(f->b, id, e);
+}
+
 int
 forward_likeliest(struct forward *f, int row, float *scratch, int32_t *id, struct err *e)
 {
-	const float *x = f->hidden + (int64_t)row * f->m->h.n_embd;
-
-	if (f->b->ops->likeliest != NULL)
-		return f->b->ops->likeliest(f->b, &f->output, &f->v[V_OUTPUT_BIAS], f->m->h.final_softcap, x, id, e);
+	if (forward_can_ask(f)) {
+		forward_ask_likeliest(f, row);
+		return forward_tell_likeliest(f, id, e);
+	}
 	if (forward_logits(f, row, 1, scratch, e) < 0)
 		return -1;
 	*id = logits_get_likeliest(scratch, f->m->h.n_vocab);
 	return 0;
+}
+
+/* Row 0 is the token before the run's. */
+void
+forward_drop(struct forward *f)
+{
+	f->last = 0;
 }
 
 int

@@ -23,7 +23,8 @@ void forward_free(struct forward *f);
 /*
  * Compute n tokens (1..chunk), the stream's tokens number first .. first+n-1
  * (counted from 0), with the cache holding everything before. start: the
- * stream position of token 0, see struct context_options.
+ * stream position of token 0, see struct context_options. ids NULL: the token
+ * that forward_ask_likeliest asked for last, n = 1.
  */
 void forward_run(struct forward *f, struct cache *c, const struct cache_shape *shape, const int32_t *ids, int n,
     int64_t first, int64_t start);
@@ -34,9 +35,20 @@ void forward_run(struct forward *f, struct cache *c, const struct cache_shape *s
  * score and logits in struct backend_ops.
  */
 int forward_score(struct forward *f, int row, int n, const int32_t *targets, float *nll, struct err *e);
-/* The row of the largest of the logits of `row`, as context_get_likeliest has it; scratch[n_vocab] for those. */
-int forward_likeliest(struct forward *f, int row, float *scratch, int32_t *id, struct err *e);
 int forward_logits(struct forward *f, int row, int n, float *logits, struct err *e);
+
+/*
+ * The token of the largest of the logits of `row`, as context_get_likeliest has
+ * it: asked for and told apart where the backend can, see struct backend_ops,
+ * or at once; scratch[n_vocab] for those logits, or NULL where they can be apart.
+ */
+bool forward_can_ask(const struct forward *f);
+void forward_ask_likeliest(struct forward *f, int row);
+int forward_tell_likeliest(struct forward *f, int32_t *id, struct err *e);
+int forward_likeliest(struct forward *f, int row, float *scratch, int32_t *id, struct err *e);
+
+/* The last run, of one token, is given up: the token before it is the last one again. */
+void forward_drop(struct forward *f);
 
 /* The row of the last token computed. */
 int forward_last_row(const struct forward *f);

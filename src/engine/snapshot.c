@@ -130,6 +130,7 @@ context_save(struct context *c, int (*write)(void *arg, const void *bytes, size_
 
 	if (c->forked)
 		return err_set(e, EX_SOFTWARE, "a context cannot be saved while it is forked");
+	context_settle(c);
 	fill_fixed(c, h.fixed);
 	if (pass(&s, &h, sizeof h, e) < 0)
 		return -1;

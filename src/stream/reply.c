@@ -164,20 +164,37 @@ is_over(struct answer *a)
 	return true;
 }
 
-static int
-generate(struct answer *a, struct err *e)
+/* Whether it is always the likeliest token: that is found where the logits are, and what follows it can begin early. */
+static bool
+is_greedy(const struct answer *a)
 {
-	const struct sample_filter allowed = {is_allowed, a}, *filter = is_constrained(a) ? &allowed : NULL;
+	return a->o->sample.temperature == 0 && !is_constrained(a);
+}
+
+/* The next token, or -1: there is none that may be. */
+static int
+choose_token(struct answer *a, int32_t *id, struct err *e)
+{
+	const struct sample_filter allowed = {is_allowed, a};
 	struct stream *s = a->s;
 
-	sampler_start(s->sampler, &a->o->sample);
+	if (is_greedy(a))
+		return context_get_likeliest(s->context, id, e);
+	if (context_get_logits(s->context, s->logits, e) < 0)
+		return -1;
+	*id = sampler_choose(s->sampler, s->logits, is_constrained(a) ? &allowed : NULL);
+	return 0;
+}
+
+static int
+add_tokens(struct answer *a, struct err *e)
+{
 	while (!is_over(a)) {
 		int32_t id;
 
-		if (context_get_logits(s->context, s->logits, e) < 0)
+		if (choose_token(a, &id, e) < 0)
 			return -1;
-		id = sampler_choose(s->sampler, s->logits, filter);
-		if (id < 0 || stream_is_stop(s, id)) {
+		if (id < 0 || stream_is_stop(a->s, id)) {
 			a->r->end = REPLY_STOP;
 			break;
 		}
@@ -185,7 +202,19 @@ generate(struct answer *a, struct err *e)
 			return -1;
 		a->hooks->progress(a->hooks->arg);
 	}
-	return finish(a, e);
+	return 0;
+}
+
+static int
+generate(struct answer *a, struct err *e)
+{
+	int rc;
+
+	sampler_start(a->s->sampler, &a->o->sample);
+	context_expect_likeliest(a->s->context, is_greedy(a));
+	rc = add_tokens(a, e);
+	context_expect_likeliest(a->s->context, false);
+	return rc < 0 ? -1 : finish(a, e);
 }
 
 static int

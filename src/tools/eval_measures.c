@@ -24,15 +24,18 @@ measures_generate(struct context *c, int64_t n, double *seconds, struct err *e)
 {
 	double begin;
 	int32_t id;
+	int rc = 0;
 
 	if (context_get_likeliest(c, &id, e) < 0)
 		return -1;
+	context_expect_likeliest(c, true);
 	begin = clock_get_seconds();
-	for (int64_t i = 0; i < n; i++)
+	for (int64_t i = 0; i < n && rc == 0; i++)
 		if (context_feed(c, &id, 1, NULL, e) < 0 || context_get_likeliest(c, &id, e) < 0)
-			return -1;
+			rc = -1;
 	*seconds = (clock_get_seconds() - begin) / (double)n;
-	return 0;
+	context_expect_likeliest(c, false);
+	return rc;
 }
 
 static void
