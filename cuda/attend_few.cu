@@ -8,6 +8,7 @@
  */
 #include "few_join.cuh"
 #include "few_queries.cuh"
+#include "few_steps.cuh"
 
 /* Eight elements of a key or value, as halves; nothing beyond the row's end. */
 template <bool BYTES>
@@ -31,137 +32,6 @@ load_eight(const void *base, const __half *scales, int64_t row, int ld, int d)
 	h.z = bits_of(__hmul2(biased_pair(b.y, 0, 1), s));
 	h.w = bits_of(__hmul2(biased_pair(b.y, 2, 3), s));
 	return h;
-}
-
-/* What a lane knows of its queries, rows g and g + 8: see struct sight; tokens of the ring are counted from an origin. */
-struct row_state {
-	int token[2], begin[2], from[2], to[2], here[2];
-	float slope[2];
-	float m[2], l[2];      /* largest score, sum of weights */
-};
-
-static __device__ __forceinline__ void
-begin_row(struct row_state &st, int r, const struct cache_view &v, int64_t token, int64_t origin, float slope)
-{
-	struct sight sight = sight_of(v, token);
-
-	st.token[r] = (int)(token - origin);
-	st.begin[r] = (int)(sight.begin - origin);
-	st.from[r] = (int)sight.from;
-	st.to[r] = (int)sight.to;
-	st.here[r] = (int)sight.here;
-	st.slope[r] = slope;
-	st.m[r] = -INFINITY;
-	st.l[r] = 0;
-}
-
-/* Whether both queries see all 16 tokens of the ring from `base` on. */
-static __device__ __forceinline__ bool
-is_whole_step(const struct row_state &st, bool sinks, int base)
-{
-	return !sinks && base >= st.begin[0] && base >= st.begin[1] && base + COLUMNS - 1 <= st.token[0] &&
-	    base + COLUMNS - 1 <= st.token[1];
-}
-
-/* The column of a lane's score i of a row. */
-static __device__ __forceinline__ int
-column_of(int i)
-{
-	return 8 * (i / 2) + threadIdx.x % 4 * 2 + i % 2;
-}
-
-/* Most models have neither cap nor biases; code that is passed over costs a kernel that runs its code once. */
-static __device__ __noinline__ float
-shape_apart(float x, float softcap, float slope, int distance)
-{
-	return shape_score(x, softcap, slope, distance);
-}
-
-/* Scores of row r that are more than scaled: capped, and biased. */
-static __device__ __forceinline__ void
-shape_scores(const struct attend_call &a, const struct row_state &st, bool sinks, int base, int r, float (*s)[4])
-{
-	int here = (sinks ? st.here[r] : st.token[r]) - base;
-
-#pragma unroll
-	for (int i = 0; i < 4; i++) {
-		float *x = &s[i / 2][2 * r + i % 2];
-
-		*x = shape_apart(*x, a.softcap, st.slope[r], here - column_of(i));
-	}
-}
-
-/* Those of tokens that row r does not see. */
-static __device__ __forceinline__ void
-mask_scores(const struct row_state &st, bool sinks, int base, int r, float (*s)[4])
-{
-	int from = clip((sinks ? st.from[r] : st.begin[r]) - base);
-	int to = clip((sinks ? st.to[r] : st.token[r] + 1) - base);
-
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		if (column_of(i) < from || column_of(i) >= to)
-			s[i / 2][2 * r + i % 2] = -INFINITY;
-}
-
-/*
- * The online softmax's step: s becomes weights p, as halves and an operand, and
- * what was summed before is scaled. Value c of s[i] is row g + 8 (c / 2),
- * column 8 i + 2 t + c % 2; base: the token of column 0. Rows from row_end on
- * are not in use.
- */
-template <int DV>
-static __device__ __forceinline__ void
-soften_step(const struct attend_call &a, struct row_state &st, bool sinks, int base, int row_end, float (*s)[4],
-    float (*sum)[8][4], uint32_t *p)
-{
-	bool whole = is_whole_step(st, sinks, base), shaped = a.softcap != 0 || a.slopes != NULL;
-
-#pragma unroll
-	for (int r = 0; r < 2; r++) {
-		float top = st.m[r], factor;
-
-		if (8 * r >= row_end) {
-			p[r] = p[2 + r] = 0;
-			continue;
-		}
-#pragma unroll
-		for (int i = 0; i < 2; i++) {
-			s[i][2 * r] *= a.scale;
-			s[i][2 * r + 1] *= a.scale;
-		}
-		if (shaped)
-			shape_scores(a, st, sinks, base, r, s);
-		if (!whole)
-			mask_scores(st, sinks, base, r, s);
-		top = fmaxf(top, fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1])));
-		top = max_lanes<1, 2>(top);
-		factor = st.m[r] == -INFINITY ? 0 : __expf(st.m[r] - top);
-		st.m[r] = top;
-		st.l[r] *= factor;
-		top = top == -INFINITY ? 0 : top;
-#pragma unroll
-		for (int i = 0; i < 2; i++) {
-			__half2 h = __floats2half2_rn(__expf(s[i][2 * r] - top), __expf(s[i][2 * r + 1] - top));
-
-			p[2 * i + r] = bits_of(h);
-			st.l[r] += __low2float(h) + __high2float(h);
-		}
-#pragma unroll
-		for (int k = 0; k < DV / 64; k++)
-#pragma unroll
-			for (int i = 0; i < 8; i++) {
-				sum[k][i][2 * r] *= factor;
-				sum[k][i][2 * r + 1] *= factor;
-			}
-	}
-}
-
-/* Blocks that a multiprocessor holds at once; more of them would only come second. */
-static constexpr int
-blocks_at_once(int d)
-{
-	return d <= 64 ? 3 : d <= 128 ? 2 : 1;
 }
 
 /* DK and DV: lengths rounded up, DK to 32 and DV to 64 elements. */
@@ -240,12 +110,6 @@ few_kernel(const __grid_constant__ few_job j)
 			}
 	};
 
-	/* With the last step, for the time that it takes: the last ticket's block need not be the last one that is done. */
-	auto draw_ticket = [&](bool now) {
-		if (!CLUSTER && now && threadIdx.x == 0 && j.tickets != NULL)
-			ticket = atomicInc(&j.tickets[head_kv * gridDim.y + tile], gridDim.x - 1);
-	};
-
 	if (CLUSTER) {
 		if (threadIdx.x == 0)
 			mail_expect(&barrier, mail_bytes(j, j.rows_used * DV));
@@ -267,12 +131,7 @@ few_kernel(const __grid_constant__ few_job j)
 		}
 	}
 	clear_queries<DK, DV>(j, queries);
-	for (int i = 0; i < 2; i++) {
-		int r = tile * ROWS + g + 8 * i;
-
-		begin_row(st, i, v, first + min(r / group, j.a.n - 1), first,
-		    j.a.slopes != NULL ? j.a.slopes[head_kv * group + r % group] : 0);
-	}
+	begin_rows(j, st, tile, head_kv, group, first);
 #pragma unroll
 	for (int jj = 0; jj < DV / 64; jj++)
 #pragma unroll
@@ -286,7 +145,8 @@ few_kernel(const __grid_constant__ few_job j)
 		load_keys(row_of(range.begin + warp));
 		load_values(row_of(range.begin + warp));
 	}
-	draw_ticket(range.begin >= range.end);
+	if (!CLUSTER)
+		draw_ticket(j, range.begin >= range.end, tile, head_kv, &ticket);
 	for (int64_t step = range.begin + warp; step < range.end; step += WARPS) {
 		bool sinks = step < range.sink_steps, more = step + WARPS < range.end;
 		/* the row that comes next */
@@ -296,7 +156,8 @@ few_kernel(const __grid_constant__ few_job j)
 		float s[2][4] = { { 0, 0, 0, 0 }, { 0, 0, 0, 0 } };
 		uint32_t p[4];
 
-		draw_ticket(!more);
+		if (!CLUSTER)
+			draw_ticket(j, !more, tile, head_kv, &ticket);
 		if (renewed)
 			renew_keys((int)(base - (sinks ? first : 0)));
 #pragma unroll
@@ -421,6 +282,7 @@ start(struct cuda *c, struct few_job *j, int tiles, int splits, int64_t seen)
 	int units = tiles * j->a.v.n_head_kv;
 	int cluster = choose_cluster<DK, DV>(c, j, together, units, splits, seen * slot_bytes(&j->a.v));
 	size_t shared = cluster > 0 ? place_mail<DK, DV>(j, cluster) : layout<DK, DV>::bytes(j->a.n, j->rows_used);
+	dim3 grid(splits, tiles, j->a.v.n_head_kv);
 
 	if (cluster > 0) {
 		launch_clusters(c, true, (unsigned)cluster, together, dim3(cluster, tiles, j->a.v.n_head_kv), WARPS * 32, shared,
@@ -434,8 +296,11 @@ start(struct cuda *c, struct few_job *j, int tiles, int splits, int64_t seen)
 		if (j->posts == NULL)
 			return;
 	}
+	/* Where warps have several steps, these come by way of shared memory. */
+	if (seen > (int64_t)splits * WARPS * COLUMNS && attend_boxes(c, j, grid))
+		return;
 	allow_shared(c, alone, shared);
-	launch(c, true, alone, dim3(splits, tiles, j->a.v.n_head_kv), WARPS * 32, shared, *j);
+	launch(c, true, alone, grid, WARPS * 32, shared, *j);
 }
 
 template <int DK, int DV>

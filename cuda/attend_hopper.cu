@@ -5,8 +5,6 @@
  * each: the next tile's products run while one is at the softmax of this tile,
  * and the others' meanwhile (FlashAttention-3, Shah et al. 2024, section 3).
  */
-#include <cudaTypedefs.h>
-
 #include "hopper.cuh"
 #include "many.cuh"
 
@@ -14,7 +12,6 @@
 
 enum {
 	FETCHING = 128,        /* threads of the warpgroup that fetches: one does it, the registers of all go to the others */
-	PANEL = 64,            /* halves of a row of shared memory; longer rows have several panels */
 	BARRIER_QUERIES = 1, BARRIER_TURN = 4, /* numbers of barriers among warps; warpgroup i has the i-th from there on */
 };
 
@@ -340,38 +337,6 @@ hopper_kernel(const __grid_constant__ many_job j, const __grid_constant__ tile_s
 		take_registers<S::REGISTERS_COMPUTING>();
 		compute<PLAIN>(j, b, queries, keys, values);
 	}
-}
-
-/* What makes a CUtensorMap is the driver's, which is not linked. */
-static PFN_cuTensorMapEncodeTiled_v12000
-find_encoder(void)
-{
-	static void *encoder;
-	cudaDriverEntryPointQueryResult found;
-
-	if (encoder == NULL &&
-#if CUDART_VERSION >= 12050
-	    cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encoder, 12000, cudaEnableDefault, &found) !=
-	        cudaSuccess)
-#else
-	    cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &encoder, cudaEnableDefault, &found) != cudaSuccess)
-#endif
-		encoder = NULL;
-	return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(encoder);
-}
-
-static bool
-describe_slots(CUtensorMap *map, const struct cache_view *v, void *base, int ld, int rows)
-{
-	PFN_cuTensorMapEncodeTiled_v12000 encode = find_encoder();
-	cuuint64_t size[3] = { (cuuint64_t)ld, (cuuint64_t)v->slots, (cuuint64_t)v->n_head_kv };
-	cuuint64_t stride[2] = { size[0] * sizeof(__half), size[0] * size[1] * sizeof(__half) };
-	cuuint32_t box[3] = { PANEL, (cuuint32_t)rows, 1 }, step[3] = { 1, 1, 1 };
-
-	return encode != NULL &&
-	    encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, base, size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-	        CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) ==
-	    CUDA_SUCCESS;
 }
 
 template <typename S>

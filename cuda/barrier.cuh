@@ -20,7 +20,9 @@ barrier_arrive(uint32_t barrier)
 static __device__ __forceinline__ void
 barrier_arrive_expecting(uint32_t barrier, int bytes)
 {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
+#endif
 }
 
 /* Wait until phase `phase` has ended; -1, before the first, has. */
@@ -42,7 +44,9 @@ barrier_wait(uint32_t barrier, int phase)
 static __device__ __forceinline__ void
 publish_shared(void)
 {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 	asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
 }
 
 #endif

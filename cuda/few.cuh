@@ -18,6 +18,13 @@ struct few_job {
 	unsigned *tickets;     /* [head_kv][tile] */
 };
 
+/* Blocks that a multiprocessor holds at once; more of them would only come second. */
+static constexpr int
+blocks_at_once(int d)
+{
+	return d <= 64 ? 3 : d <= 128 ? 2 : 1;
+}
+
 /* Which columns a block has: steps of 16 slots, the sinks' first, then the ring's in stream order. */
 struct range {
 	int64_t sink_steps, ring_first; /* ring blocks counted along the stream */
@@ -75,6 +82,9 @@ struct layout {
 		return first > last ? first : last;
 	}
 };
+
+/* attend_boxes.cu: the kernel for a long cache, whose splits are no cluster; false: there is none for this one. */
+bool attend_boxes(struct cuda *c, const struct few_job *j, dim3 grid);
 
 /* A result: element d of row r. */
 static __device__ __forceinline__ void

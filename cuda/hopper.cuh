@@ -1,23 +1,13 @@
 /*
  * Instructions that only compute capability 9.0 has, for attend_hopper.cu:
- * products of a warpgroup (four warps) straight from shared memory, and copies
- * of boxes to there.
+ * products of a warpgroup (four warps) straight from shared memory.
  */
 #ifndef SINKD_CUDA_HOPPER_CUH
 #define SINKD_CUDA_HOPPER_CUH
 
-#include "barrier.cuh"
-#include "launch.cuh"
+#include "boxes.cuh"
 
 template <int N> struct integer { };
-
-/* ---- shared memory as the instructions want it: rows of 128 bytes, whose 16-byte pieces are swapped by row */
-
-static __device__ __forceinline__ int
-place_of(int rows, int row, int piece)
-{
-	return piece / 8 * rows * 128 + row * 128 + (piece % 8 ^ row % 8) * 16;
-}
 
 /* What an operand's matrix is to the instruction: bytes between groups of 8 rows, and between panels. */
 static __device__ __forceinline__ uint64_t
@@ -144,15 +134,6 @@ static __device__ __forceinline__ void
 take_registers(void)
 {
 	asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" :: "n"(N));
-}
-
-/* Copy a box of a tensor of three dimensions to shared memory, the first dimension's element x first. */
-static __device__ __forceinline__ void
-copy_box(uint32_t to, const void *tensor_map, int x, int y, int z, uint32_t barrier)
-{
-	asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
-	             "[%0], [%1, {%2, %3, %4}], [%5];"
-	             :: "r"(to), "l"(tensor_map), "r"(x), "r"(y), "r"(z), "r"(barrier) : "memory");
 }
 
 /* A barrier among some warps of a block, by number: all of them arrive, and those that sync wait for the others. */
