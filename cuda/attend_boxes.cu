@@ -82,20 +82,20 @@ add_step(const unsigned char *box, const uint32_t *p, float (*sum)[8][4])
 }
 
 /*
- * Keys and values that this kernel stores, which may have come too late for a
- * box; base: the number of its first token among the new ones. All lanes see
- * them afterwards, and so do later copies to the same place.
+ * The first n of all new keys and values, which this kernel stores too late for
+ * a box that has this place among them. All lanes see them afterwards, and later
+ * copies to the same place come after them.
  */
 template <int D>
 static __device__ __forceinline__ void
-renew_step(unsigned char *box, const __half *fresh, int base, int n)
+renew_step(unsigned char *box, const __half *fresh, int place, int n, int all)
 {
 	int lane = threadIdx.x % 32;
 
-	for (int i = max(0, -base); i < COLUMNS && base + i < n; i++)
+	for (int i = max(0, -place); i < COLUMNS && place + i < n; i++)
 		for (int piece = lane; piece < D / 4; piece += 32) {
 			bool value = piece >= D / 8;
-			const __half *from = fresh + ((value ? n : 0) + base + i) * D + piece % (D / 8) * 8;
+			const __half *from = fresh + ((value ? all : 0) + place + i) * D + piece % (D / 8) * 8;
 
 			*reinterpret_cast<uint4 *>(box + (value ? boxes<D>::KEYS : 0) + place_of(COLUMNS, i, piece % (D / 8))) =
 			    *reinterpret_cast<const uint4 *>(from);
@@ -175,6 +175,7 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 	for (int64_t step = range.begin + warp, turn = 0; step < range.end; step += WARPS, turn++) {
 		bool sinks = step < range.sink_steps;
 		int base = base_of_step(v, range, step, sinks, first), i = turn % STAGES;
+		int place, renewed = new_in_step(j, sinks, base, first, &place);
 		unsigned char *box = steps + i * boxes<D>::STEP;
 		float s[2][4] = { };
 		uint32_t p[4];
@@ -183,8 +184,8 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 		if (form != (int)sinks)
 			take_queries<D>(queries, form = sinks, q);
 		barrier_wait(barriers + i * 8, (int)(turn / STAGES));
-		if (j.fused && base + COLUMNS > (sinks ? first : 0))
-			renew_step<D>(box, fresh, (int)(base - (sinks ? first : 0)), j.a.n);
+		if (j.fused && renewed > 0)
+			renew_step<D>(box, fresh, place, renewed, j.a.n);
 		score_step<D>(box, q, s);
 		soften_step<D>(j.a, st, sinks, base, j.rows_used, s, sum, p);
 		add_step<D>(box + boxes<D>::KEYS, p, sum);

@@ -88,22 +88,22 @@ few_kernel(const __grid_constant__ few_job j)
 					    64 * k + 8 * g);
 	};
 
-	/* New keys and values in the place of older ones; base: the number of the step's first token among the new ones. */
-	auto renew_keys = [&](int base) {
+	/* The first n new keys and values in the place of older ones, in a step that has this place among them. */
+	auto renew_keys = [&](int place, int n) {
 #pragma unroll
 		for (int i = 0; i < 2; i++)
-			if ((unsigned)(base + 8 * i + g) < (unsigned)j.a.n)
+			if ((unsigned)(place + 8 * i + g) < (unsigned)n)
 #pragma unroll
 				for (int k = 0; k < DK / 32; k++)
-					keys[i][k] = *(const uint4 *)(fresh + (base + 8 * i + g) * DK + 32 * k + 8 * t);
+					keys[i][k] = *(const uint4 *)(fresh + (place + 8 * i + g) * DK + 32 * k + 8 * t);
 	};
-	auto renew_values = [&](int base) {
+	auto renew_values = [&](int place, int n) {
 		if (DV <= 128)
 #pragma unroll
 			for (int i = 0; i < 4; i++) {
-				int token = base + 2 * t + (i & 1) + (i & 2) * 4;
+				int token = place + 2 * t + (i & 1) + (i & 2) * 4;
 
-				if ((unsigned)token < (unsigned)j.a.n)
+				if ((unsigned)token < (unsigned)n)
 #pragma unroll
 					for (int k = 0; k < DV / 64; k++)
 						values[i][k] = *(const uint4 *)(fresh + (j.a.n + token) * DV + 64 * k + 8 * g);
@@ -151,15 +151,14 @@ few_kernel(const __grid_constant__ few_job j)
 		bool sinks = step < range.sink_steps, more = step + WARPS < range.end;
 		/* the row that comes next */
 		int64_t row = DV <= 128 ? row_of(more ? step + WARPS : step) : row_of(step);
-		int base = base_of_step(v, range, step, sinks, first);
-		bool renewed = keeps && base + COLUMNS > (sinks ? first : 0);
+		int base = base_of_step(v, range, step, sinks, first), place, renewed = new_in_step(j, sinks, base, first, &place);
 		float s[2][4] = { { 0, 0, 0, 0 }, { 0, 0, 0, 0 } };
 		uint32_t p[4];
 
 		if (!CLUSTER)
 			draw_ticket(j, !more, tile, head_kv, &ticket);
-		if (renewed)
-			renew_keys((int)(base - (sinks ? first : 0)));
+		if (keeps && renewed > 0)
+			renew_keys(place, renewed);
 #pragma unroll
 		for (int k = 0; k < DK / 32; k++) {
 			const __half *q = queries + ((sinks ? 1 : 0) * ROWS + g) * q_ld + 32 * k + 8 * t;
@@ -175,8 +174,8 @@ few_kernel(const __grid_constant__ few_job j)
 		if (more)
 			load_keys(DV <= 128 ? row : row_of(step + WARPS));
 		soften_step<DV>(j.a, st, sinks, base, j.rows_used, s, sum, p);
-		if (renewed)
-			renew_values((int)(base - (sinks ? first : 0)));
+		if (keeps && renewed > 0)
+			renew_values(place, renewed);
 		/* values: column n of product i is element 64 k + 8 n + i */
 #pragma unroll
 		for (int k = 0; k < DV / 64; k++) {

@@ -59,6 +59,20 @@ base_of_step(const struct cache_view &v, const struct range &range, int64_t step
 	return sinks ? (int)step * COLUMNS : (int)(v.sinks + (step - range.sink_steps + range.ring_first) * COLUMNS - origin);
 }
 
+/*
+ * A step of 16 slots from `base` on (see base_of_step) may hold new tokens: how
+ * many of these, from the first on, can be in it, and what place it has among
+ * them. A step of sinks has room for more tokens than there are sinks.
+ */
+static __device__ __forceinline__ int
+new_in_step(const few_job &j, bool sinks, int base, int64_t first, int *place)
+{
+	int64_t n = sinks ? j.a.v.sinks - first : j.a.n;
+
+	*place = (int)(base - (sinks ? first : 0));
+	return *place + COLUMNS > 0 ? (int)(n < j.a.n ? n : j.a.n) : 0;
+}
+
 static __device__ __forceinline__ int
 clip(int x)
 {

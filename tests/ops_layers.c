@@ -4,9 +4,11 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/engine.h"
 #include "engine/quant.h"
+#include "engine/rope.h"
 #include "ops.h"
 
 /* x += down(act(gate(norm(x))) * up(norm(x))), or without up. */
@@ -99,6 +101,165 @@ test_feed_forward(struct ops *o, uint32_t type)
 	ops_end(o);
 }
 
+/* out(attention(rotated(norm(q)), rotated(norm(k)), v)) of a stream that comes in pieces. */
+struct heads_shape {
+	int n_head, n_head_kv, d;
+	int64_t sinks, window;
+	bool normed;
+	int n_rot, tokens;
+	int chunks[4];         /* lengths of the calls, in turn */
+};
+
+struct heads {
+	const struct heads_shape *s;
+	enum kv_type type;
+	struct weight w[4];    /* not loaded: queries, keys and values, [heads * d, WIDTH], and back */
+	const float *x, *q_norm, *k_norm;
+};
+
+enum { WIDTH = 64, HEADS_CHUNK = 33 };
+
+/* What a backend has of all that. */
+struct loaded_heads {
+	struct weight w[4];
+	struct vector q_norm, k_norm;
+	struct cache *cache;
+	struct rope rope;
+	float *q, *q_sink, *k, *v, *a, *tables[2];
+};
+
+static void
+load_heads(struct backend *b, const struct heads *h, struct loaded_heads *l)
+{
+	const struct heads_shape *s = h->s;
+	int64_t queries = (int64_t)s->n_head * s->d, keys = (int64_t)s->n_head_kv * s->d;
+	struct cache_shape shape = { .n_layer = 1, .n_head_kv = s->n_head_kv, .d_k = s->d, .d_v = s->d, .sinks = s->sinks,
+		.window = s->window, .type = h->type,
+		.slots = (s->window - 1 + HEADS_CHUNK + CACHE_BLOCK - 1) / CACHE_BLOCK * CACHE_BLOCK };
+	struct rope_params p = { .style = ROPE_HALVES, .n_rot = s->n_rot, .base = 1e4, .factor = 1, .attn_factor = 1 };
+	struct err e;
+
+	*l = (struct loaded_heads){ .q_norm = ops_load_vector(b, h->q_norm, s->d), .k_norm = ops_load_vector(b, h->k_norm, s->d),
+		.q = ops_poisoned(b, HEADS_CHUNK * queries), .q_sink = ops_poisoned(b, HEADS_CHUNK * queries),
+		.k = ops_poisoned(b, HEADS_CHUNK * keys), .v = ops_poisoned(b, HEADS_CHUNK * keys),
+		.a = ops_poisoned(b, HEADS_CHUNK * queries) };
+	ops_must(rope_init(&l->rope, &p, &e), &e);
+	for (int i = 0; i < 2; i++)
+		l->tables[i] = ops_poisoned(b, HEADS_CHUNK * s->n_rot);
+	for (int i = 0; i < 4; i++) {
+		l->w[i] = h->w[i];
+		ops_must(b->ops->load_weight(b, &l->w[i], &e), &e);
+	}
+	l->cache = b->ops->cache_new(b, &shape, &e);
+	ops_must(l->cache != NULL ? 0 : -1, &e);
+}
+
+static void
+unload_heads(struct backend *b, struct loaded_heads *l)
+{
+	float *buffers[] = { l->q, l->q_sink, l->k, l->v, l->a, l->tables[0], l->tables[1] };
+
+	b->ops->cache_free(b, l->cache);
+	for (int i = 0; i < 4; i++)
+		b->ops->unload_weight(b, &l->w[i]);
+	b->ops->unload_vector(b, &l->q_norm);
+	b->ops->unload_vector(b, &l->k_norm);
+	for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
+		b->ops->free(b, buffers[i]);
+	rope_fini(&l->rope);
+}
+
+/* n tokens from `first` on; y[n, WIDTH]. */
+static void
+run_heads_chunk(struct backend *b, const struct heads *h, struct loaded_heads *l, int64_t first, int n, float *y)
+{
+	static const struct vector none = { 0 };
+	const struct heads_shape *s = h->s;
+	float *x = ops_upload(b, h->x + first * WIDTH, n * WIDTH), *result = ops_poisoned(b, n * WIDTH), *host;
+	struct linear in = { .x = x, .n = n, .count = 3, .out = { { &l->w[0], &none, l->q }, { &l->w[1], &none, l->k },
+		{ &l->w[2], &none, l->v } } };
+	struct linear out = { .x = l->a, .n = n, .count = 1, .out = { { &l->w[3], &none, result } } };
+	struct attend a = { .cache = l->cache, .first = first, .n = n, .n_head = s->n_head, .q_window = l->q,
+		.q_sink = l->q_sink, .out = l->a, .scale = 1 / sqrtf((float)s->d) };
+	int64_t positions[HEADS_CHUNK], last = s->sinks + s->window - 1;
+
+	for (int sink = 0; sink < (s->sinks > 0 ? 2 : 1); sink++) {
+		for (int i = 0; i < n; i++)
+			positions[i] = sink != 0 && first + i > last ? last : first + i;
+		b->ops->rope_table(b, &l->rope, positions, n, l->tables[sink]);
+	}
+	b->ops->linear(b, &in);
+	if (s->normed) {
+		b->ops->norm(b, NORM_RMS, 1e-5f, &l->q_norm, &none, l->q, (int64_t)n * s->n_head, s->d, l->q);
+		b->ops->norm(b, NORM_RMS, 1e-5f, &l->k_norm, &none, l->k, (int64_t)n * s->n_head_kv, s->d, l->k);
+	}
+	if (s->sinks > 0)
+		b->ops->rotate(b, &l->rope, l->tables[1], l->q, n, s->n_head, s->d, l->q_sink);
+	b->ops->rotate(b, &l->rope, l->tables[0], l->q, n, s->n_head, s->d, l->q);
+	b->ops->rotate(b, &l->rope, l->tables[0], l->k, n, s->n_head_kv, s->d, l->k);
+	b->ops->store(b, l->cache, 0, first, n, l->k, l->v);
+	b->ops->attend(b, &a);
+	b->ops->linear(b, &out);
+	if (b->ops->end != NULL)
+		b->ops->end(b, result);
+	host = ops_download(b, result, n * WIDTH);
+	memcpy(y + first * WIDTH, host, (size_t)(n * WIDTH) * sizeof *host);
+	free(host);
+	b->ops->free(b, x);
+}
+
+static float *
+run_heads(struct backend *b, const struct heads *h)
+{
+	float *y = ops_allocate((size_t)(h->s->tokens * WIDTH) * sizeof *y);
+	struct loaded_heads l;
+
+	load_heads(b, h, &l);
+	for (int first = 0, call = 0, n; first < h->s->tokens; first += n, call++) {
+		n = h->s->chunks[call % 4];
+		n = n < h->s->tokens - first ? n : h->s->tokens - first;
+		run_heads_chunk(b, h, &l, first, n, y);
+	}
+	unload_heads(b, &l);
+	return y;
+}
+
+/* From the first token on, while there are fewer tokens than sinks, and until the ring has wrapped. */
+static void
+test_heads(struct ops *o, enum kv_type type)
+{
+	static const struct heads_shape shapes[] = {
+		{ 32, 32, 128, 4, 60, false, 128, 140, { 1, 1, 1, 1 } }, { 9, 3, 64, 4, 70, false, 64, 150, { 1, 2, 7, 1 } },
+		{ 8, 2, 96, 21, 60, true, 96, 140, { 1, 8, 33, 1 } }, { 6, 6, 128, 0, 40, true, 64, 110, { 3, 1, 1, 5 } },
+		{ 4, 1, 256, 4, 90, false, 256, 150, { 1, 1, 2, 8 } },
+		/* so many heads that blocks have several steps each, and no cluster to join in */
+		{ 100, 100, 64, 4, 140, false, 64, 190, { 1, 1, 8, 3 } }, { 140, 140, 96, 3, 70, true, 32, 100, { 1, 5, 1, 7 } },
+	};
+
+	ops_begin(o, type == KV_F16 ? 5e-3 : 3e-2, "heads, %s", type == KV_F16 ? "f16" : "q8_0");
+	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+		const struct heads_shape *s = &shapes[i];
+		int64_t queries = (int64_t)s->n_head * s->d, keys = (int64_t)s->n_head_kv * s->d;
+		float *x = ops_random(o, s->tokens * WIDTH), *q_norm = ops_random(o, s->d), *k_norm = ops_random(o, s->d);
+		struct heads h = { .s = s, .type = KV_F32, .x = x, .q_norm = q_norm, .k_norm = k_norm }, tested;
+
+		for (int j = 0; j < 3; j++)
+			h.w[j] = ops_make_weight(o, QUANT_F16, j == 0 ? queries : keys, WIDTH, 0.125f);
+		h.w[3] = ops_make_weight(o, QUANT_F16, WIDTH, queries, 1 / sqrtf((float)queries));
+		tested = h;
+		tested.type = type;
+		ops_compare(o, run_heads(o->plain, &h), run_heads(o->tested, &tested), s->tokens * WIDTH,
+		    "%d heads over %d of %d, sinks %lld, window %lld", s->n_head, s->n_head_kv, s->d, (long long)s->sinks,
+		    (long long)s->window);
+		for (int j = 0; j < 4; j++)
+			free((void *)(uintptr_t)h.w[j].data);
+		free(x);
+		free(q_norm);
+		free(k_norm);
+	}
+	ops_end(o);
+}
+
 void
 ops_layers(struct ops *o)
 {
@@ -106,4 +267,6 @@ ops_layers(struct ops *o)
 
 	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
 		test_feed_forward(o, types[i]);
+	test_heads(o, KV_F16);
+	test_heads(o, KV_Q8_0);
 }
