@@ -133,18 +133,20 @@ test_exact(struct ops *o, uint32_t type)
 /*
  * The rows of one product, each computed alone, and with weights as they lie in
  * a file: the same numbers. A device rounds quantised weights to halves for
- * dense products only.
+ * dense products only, of more than a few rows.
  */
 static void
-test_rows(struct ops *o, uint32_t type)
+test_rows(struct ops *o, uint32_t type, bool many)
 {
-	static const int counts[] = { 1, 2, 3, 4, 7, 9, 33, 257 };
+	static const int few_counts[] = { 1, 2, 3, 4, 7, 8 }, many_counts[] = { 9, 33, 257 };
+	const int *counts = many ? many_counts : few_counts;
+	size_t n_counts = many ? sizeof many_counts / sizeof *counts : sizeof few_counts / sizeof *counts;
 	int64_t cols = ops_fit_columns(type, 1601), rows = 70, n;
 	struct product p = { .w = { ops_make_weight(o, type, rows, cols, 1) }, .count = 1 };
 
-	ops_begin(o, o->tested->device && quant_get_info(type)->block > 1 ? 5e-4 : ops_same(o), "linear %s, row by row",
-	    quant_get_name(type));
-	for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+	ops_begin(o, many && o->tested->device && quant_get_info(type)->block > 1 ? 5e-4 : ops_same(o),
+	    "linear %s, row by row, %s", quant_get_name(type), many ? "many" : "few");
+	for (size_t i = 0; i < n_counts; i++) {
 		float *x = ops_random(o, counts[i] * cols);
 		float *alone = ops_allocate((size_t)(counts[i] * rows) * sizeof *alone);
 
@@ -399,8 +401,10 @@ ops_products(struct ops *o)
 		test_linear(o, types[i]);
 	for (int i = 0; i < N_TYPES; i++)
 		test_exact(o, types[i]);
-	for (int i = 0; i < N_TYPES; i++)
-		test_rows(o, types[i]);
+	for (int i = 0; i < N_TYPES; i++) {
+		test_rows(o, types[i], false);
+		test_rows(o, types[i], true);
+	}
 	for (int i = 0; i < N_TYPES; i++)
 		test_embed(o, types[i]);
 	for (int i = 0; i < N_TYPES; i++) {
