@@ -21,8 +21,8 @@ setup()
 	[[ $computing == *ppl* ]]
 }
 
-# command NAME [OPTION...]: one run of it with what it cannot do without; $bad replaces the model.
-command()
+# call NAME [OPTION...]: one run of it with what it cannot do without; $bad replaces the model.
+call()
 {
 	local name=$1
 	shift
@@ -53,7 +53,7 @@ ppl()
 {
 	local filter=$1
 	shift
-	command ppl "$@" | jq -c "$filter"
+	call ppl "$@" | jq -c "$filter"
 }
 
 @test "--help and --version" {
@@ -84,7 +84,7 @@ ppl()
 @test "every command: a model that is not there" {
 	bad=/nonexistent/model.gguf
 	for name in $commands; do
-		refuses 66 "$bad: No such file" command "$name"
+		refuses 66 "$bad: No such file" call "$name"
 	done
 }
 
@@ -93,7 +93,7 @@ ppl()
 	for content in '' GGUF 'GGUF\3\0\0\0' 'a text, not a model, but long enough to hold a header'; do
 		printf "$content" >"$bad"
 		for name in $commands; do
-			refuses 65 "bad.gguf" command "$name"
+			refuses 65 "bad.gguf" call "$name"
 		done
 	done
 }
@@ -104,10 +104,10 @@ ppl()
 	for part in 30 100 1000 5000 20000 $((size / 2)) $((size - 1)); do
 		head -c "$part" "$model" >"$bad"
 		for name in $computing; do
-			refuses 65 "bad.gguf" command "$name"
+			refuses 65 "bad.gguf" call "$name"
 		done
 		if [ "$part" -le 1000 ]; then
-			refuses 65 "bad.gguf" command tokenize
+			refuses 65 "bad.gguf" call tokenize
 		fi
 	done
 }
@@ -119,76 +119,76 @@ ppl()
 		chmod u+w "$bad"
 		printf '\377\377\377\377\377\377\377\177' | dd of="$bad" bs=1 seek=$at conv=notrunc status=none
 		for name in $commands; do
-			refuses 65 "bad.gguf" command "$name"
+			refuses 65 "bad.gguf" call "$name"
 		done
 	done
 }
 
 @test "oneDNN's products are refused where their bits could depend on the number of rows" {
-	command logits --path onednn || skip "not built, or no processor for it"
-	DNNL_MAX_CPU_ISA=avx512_core refuses 69 "bfloat16 kernel" command logits --path onednn
+	call logits --path onednn || skip "not built, or no processor for it"
+	DNNL_MAX_CPU_ISA=avx512_core refuses 69 "bfloat16 kernel" call logits --path onednn
 }
 
 @test "oneDNN is loaded by who names its path, and if it is not there a sentence says so" {
-	command logits --path onednn || skip "not built, or no processor for it"
+	call logits --path onednn || skip "not built, or no processor for it"
 	[ -z "$(ldd "$sinkeval" | grep -E 'libdnnl|libgomp')" ]
 	# Found before the library, and none itself.
 	mkdir "$tmp/lib"
 	echo >"$tmp/lib/libdnnl.so.2"
 	export LD_LIBRARY_PATH=$tmp/lib
-	refuses 69 "oneDNN cannot be loaded: .*libdnnl" command logits --path onednn
-	command logits
+	refuses 69 "oneDNN cannot be loaded: .*libdnnl" call logits --path onednn
+	call logits
 }
 
 @test "a context that cannot be is a usage error with its reason" {
 	for name in $computing; do
-		refuses 64 "policy" command "$name" --policy bogus
-		refuses 64 "window of 0" command "$name" --window 0
-		refuses 64 "window" command "$name" --window -3
-		refuses 64 "window" command "$name" --window 99999999999
-		refuses 64 "100000 sinks.*trained" command "$name" --sinks 100000
-		refuses 64 "only the policy 'sink'" command "$name" --policy window --sinks 4
-		refuses 64 "'bogus'" command "$name" --path bogus
-		refuses 64 "threads" command "$name" --threads 4000
-		refuses 64 "window" command "$name" --window 10x
+		refuses 64 "policy" call "$name" --policy bogus
+		refuses 64 "window of 0" call "$name" --window 0
+		refuses 64 "window" call "$name" --window -3
+		refuses 64 "window" call "$name" --window 99999999999
+		refuses 64 "100000 sinks.*trained" call "$name" --sinks 100000
+		refuses 64 "only the policy 'sink'" call "$name" --policy window --sinks 4
+		refuses 64 "'bogus'" call "$name" --path bogus
+		refuses 64 "threads" call "$name" --threads 4000
+		refuses 64 "window" call "$name" --window 10x
 	done
 }
 
 @test "logits: bad lists of tokens" {
 	for ids in '' '[' '[1' '[1,]' '[1 2]' '[1,-2]' '[1.5]' '["1"]' '[1]x' '{}' '[99999999999]'; do
 		echo "$ids" >"$tmp/ids.json"
-		refuses 65 "ids.json: not a JSON array" command logits
+		refuses 65 "ids.json: not a JSON array" call logits
 	done
 	echo '[1,264]' >"$tmp/ids.json"
-	refuses 65 "token 264 is outside the vocabulary of 264" command logits
+	refuses 65 "token 264 is outside the vocabulary of 264" call logits
 	[ ! -e "$tmp/out" ]
-	refuses 66 "/nonexistent/ids" command logits --tokens /nonexistent/ids
+	refuses 66 "/nonexistent/ids" call logits --tokens /nonexistent/ids
 	echo '[1]' >"$tmp/ids.json"
-	refuses 73 "/nonexistent/out" command logits -o /nonexistent/out
-	refuses 74 "/dev/full" command logits -o /dev/full
+	refuses 73 "/nonexistent/out" call logits -o /nonexistent/out
+	refuses 74 "/dev/full" call logits -o /dev/full
 	[ -c /dev/full ]
 	refuses 64 "--output" "$sinkeval" logits --tokens "$tmp/ids.json"
 }
 
 @test "logits: little-endian float32, a row of the vocabulary's size for each token" {
-	command logits
+	call logits
 	[ "$(stat -c %s "$tmp/out")" -eq $((3 * 264 * 4)) ]
 	echo '[]' >"$tmp/ids.json"
-	command logits
+	call logits
 	[ ! -s "$tmp/out" ]
 }
 
 @test "ppl: bad operands" {
 	refuses 66 "/nonexistent" "$sinkeval" ppl -m "$model" /nonexistent
 	refuses 64 "text file is missing" "$sinkeval" ppl -m "$model"
-	refuses 65 "only .* tokens" command ppl --tokens 1000000
-	refuses 65 "only .* tokens" command ppl --sample 1000000
-	refuses 65 "only .* tokens" command ppl --cut 1000000
-	refuses 64 "--repeat 0 wants --tokens" command ppl --repeat 0
-	refuses 73 "/nonexistent/csv" command ppl --csv /nonexistent/csv
-	refuses 74 "/dev/full" command ppl --csv /dev/full
+	refuses 65 "only .* tokens" call ppl --tokens 1000000
+	refuses 65 "only .* tokens" call ppl --sample 1000000
+	refuses 65 "only .* tokens" call ppl --cut 1000000
+	refuses 64 "--repeat 0 wants --tokens" call ppl --repeat 0
+	refuses 73 "/nonexistent/csv" call ppl --csv /nonexistent/csv
+	refuses 74 "/dev/full" call ppl --csv /dev/full
 	: >"$text"
-	refuses 65 "no tokens" command ppl
+	refuses 65 "no tokens" call ppl
 }
 
 @test "ppl: a result that cannot be written" {
@@ -265,7 +265,7 @@ ppl()
 # bench [OPTION...]: a short one.
 bench()
 {
-	command bench --rounds 2 --prompt 20 --generate 3 --window 20 "$@"
+	call bench --rounds 2 --prompt 20 --generate 3 --window 20 "$@"
 }
 
 @test "bench: every measure is there and positive, as JSON and as a table" {
@@ -315,57 +315,57 @@ bench()
 }
 
 @test "recall: the same questions for every policy, chunk and thread count, others for another seed" {
-	run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 150
+	run -0 call recall --json --lines 40 --every 1 --distances 1,3,8 --window 150
 	first=$output
 	jq -e '[.distances[] | [.lines, .asked]] == [[1, 14], [3, 12], [8, 11]]' <<<"$first"
 	jq -e '[.distances[] | .tokens] | .[0] < .[1] and .[1] < .[2]' <<<"$first"
 	jq -e '[.distances[] | .correct <= .asked and (.accuracy - .correct / .asked | fabs) < 1e-4] | all' <<<"$first"
-	run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 150 --chunk 7 --threads 1
+	run -0 call recall --json --lines 40 --every 1 --distances 1,3,8 --window 150 --chunk 7 --threads 1
 	[ "$(jq -c 'del(.threads)' <<<"$output")" = "$(jq -c 'del(.threads)' <<<"$first")" ]
 	for policy in window dense recompute; do
-		run -0 command recall --json --lines 40 --every 1 --distances 1,3,8 --window 150 --policy $policy
+		run -0 call recall --json --lines 40 --every 1 --distances 1,3,8 --window 150 --policy $policy
 		[ "$(jq -c '[.distances[] | [.asked, .tokens]]' <<<"$output")" = "$(jq -c '[.distances[] | [.asked, .tokens]]' <<<"$first")" ]
 	done
 	# A dense stream still holds everything; of a window of 150 tokens the line 8 back is gone.
-	jq -e '[.distances[] | .reached == .asked] | all' < <(command recall --json --lines 40 --every 1 --distances 1,3,8 --policy dense)
+	jq -e '[.distances[] | .reached == .asked] | all' < <(call recall --json --lines 40 --every 1 --distances 1,3,8 --policy dense)
 	jq -e '.distances[0].reached == .distances[0].asked and .distances[2].reached == 0' <<<"$first"
 }
 
 @test "recall: bad arguments, and a table" {
-	refuses 64 "distances" command recall --distances 0
-	refuses 64 "distances" command recall --distances 1,x
-	refuses 64 "distances" command recall --distances ''
-	refuses 64 "lines" command recall --lines 0
-	run -0 command recall --lines 6 --distances 2
+	refuses 64 "distances" call recall --distances 0
+	refuses 64 "distances" call recall --distances 1,x
+	refuses 64 "distances" call recall --distances ''
+	refuses 64 "lines" call recall --lines 0
+	run -0 call recall --lines 6 --distances 2
 	[[ $output == *"accuracy"*"       2 "* ]]
 }
 
 @test "qa: streamed and one at a time, deterministic" {
-	run -0 command qa --json
+	run -0 call qa --json
 	first=$output
 	jq -e '.stream.asked == 6 and .single.asked == 6 and .stream.tokens > .single.tokens' <<<"$first"
 	jq -e '[.stream, .single | .low >= 0 and .low <= .accuracy and .accuracy <= .high and .high <= 1] | all' <<<"$first"
-	run -0 command qa --json --chunk 3 --threads 1
+	run -0 call qa --json --chunk 3 --threads 1
 	[ "$(jq -c 'del(.threads)' <<<"$output")" = "$(jq -c 'del(.threads)' <<<"$first")" ]
 	# The first question has nothing before it, in a stream or alone.
-	run -0 command qa --json --questions 1
+	run -0 call qa --json --questions 1
 	jq -e '.stream.correct == .single.correct' <<<"$output"
-	run -0 command qa --json --mode stream --own --exact --questions 2
+	run -0 call qa --json --mode stream --own --exact --questions 2
 	jq -e '.stream.asked == 2 and (has("single") | not) and .answers == "exact" and .joins == "own"' <<<"$output"
-	run -0 command qa --mode single
+	run -0 call qa --mode single
 	[[ $output == *"single "*"6 "*%* ]]
 }
 
 @test "qa: recompute agrees with dense while its window holds everything" {
-	dense=$(command qa --json --policy dense | jq -c '[.stream, .single]')
-	[ "$(command qa --json --policy recompute --window 2000 | jq -c '[.stream, .single]')" = "$dense" ]
+	dense=$(call qa --json --policy dense | jq -c '[.stream, .single]')
+	[ "$(call qa --json --policy recompute --window 2000 | jq -c '[.stream, .single]')" = "$dense" ]
 }
 
 @test "qa: bad questions are named by line" {
 	head -n 2 "$tmp/questions" >"$tmp/good"
 	while read -r line; do
 		{ cat "$tmp/good"; echo "$line"; } >"$tmp/questions"
-		refuses 65 "questions, line 3: " command qa
+		refuses 65 "questions, line 3: " call qa
 	done <<-'END'
 		nonsense
 		[]
@@ -381,7 +381,7 @@ bench()
 		{"choices":["a","b"],"gold":0}
 	END
 	: >"$tmp/questions"
-	refuses 65 "no questions" command qa
+	refuses 65 "no questions" call qa
 	refuses 66 "/nonexistent" "$sinkeval" qa -m "$model" /nonexistent
 	refuses 64 "file of questions is missing" "$sinkeval" qa -m "$model"
 	refuses 64 "one file of questions is enough" "$sinkeval" qa -m "$model" a b
