@@ -64,7 +64,7 @@ score_step(const unsigned char *box, const uint32_t (*q)[4], float (*s)[4])
 			s[i][k] += odd[i][k];
 }
 
-/* sum += weights p of 16 queries and slots times the values of a box; column 2 t of sum[k][i] is element 64 k + 8 i + 2 t. */
+/* sum += weights p of 16 queries and slots times the values of a box; sum[k][i] is elements 64 k + 8 i and following. */
 template <int D>
 static __device__ __forceinline__ void
 add_step(const unsigned char *box, const uint32_t *p, float (*sum)[8][4])
@@ -205,7 +205,8 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 		for (int k = 0; k < D / 64; k++)
 #pragma unroll
 			for (int i = 0; i < 8; i++)
-				*reinterpret_cast<float2 *>(to + 64 * k + 8 * i + 2 * t) = make_float2(sum[k][i][2 * r], sum[k][i][2 * r + 1]);
+				*reinterpret_cast<float2 *>(to + 64 * k + 8 * i + 2 * t) =
+				    make_float2(sum[k][i][2 * r], sum[k][i][2 * r + 1]);
 		if (t == 0) {
 			to[D] = st.m[r];
 			to[D + 1] = st.l[r];

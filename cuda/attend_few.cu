@@ -151,7 +151,8 @@ few_kernel(const __grid_constant__ few_job j)
 		bool sinks = step < range.sink_steps, more = step + WARPS < range.end;
 		/* the row that comes next */
 		int64_t row = DV <= 128 ? row_of(more ? step + WARPS : step) : row_of(step);
-		int base = base_of_step(v, range, step, sinks, first), place, renewed = new_in_step(j, sinks, base, first, &place);
+		int base = base_of_step(v, range, step, sinks, first);
+		int place, renewed = new_in_step(j, sinks, base, first, &place);
 		float s[2][4] = { { 0, 0, 0, 0 }, { 0, 0, 0, 0 } };
 		uint32_t p[4];
 

@@ -49,7 +49,7 @@ find_encoder(void)
 	return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(encoder);
 }
 
-/* A layer's keys or values, halves, as [head][slot][element], in boxes of `rows` slots and PANEL elements; false: it cannot be. */
+/* A layer's keys or values, halves, as [head][slot][element], in boxes of `rows` slots, PANEL elements; false: it cannot be. */
 static inline bool
 describe_slots(CUtensorMap *map, const struct cache_view *v, void *base, int ld, int rows)
 {

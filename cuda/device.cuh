@@ -83,7 +83,7 @@ struct cuda {
 	float *results;        /* pinned host memory for nll */
 	float *results_device;
 	struct likeliest *likeliest; /* device memory: the latest */
-	uint64_t *told;        /* pinned host memory: [LIKELIEST_MAX] in turn, with their numbers, from 1, in the high half */
+	uint64_t *told;        /* pinned host memory: [LIKELIEST_MAX] in turn; their numbers, from 1, are in the high half */
 	uint32_t heard;        /* the number of the one that was waited for last */
 };
 

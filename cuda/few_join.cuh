@@ -17,7 +17,10 @@ struct part {
  */
 static const uint32_t no_post = 0xffffffff; /* a NaN that no operation makes */
 
-/* A block's ticket is drawn with its last step, for the time that it takes: the last one's block need not be the last one that is done. */
+/*
+ * A block's ticket is drawn with its last step, for the time that it takes: the
+ * block of the last one need not be the last one that is done.
+ */
 static __device__ __forceinline__ void
 draw_ticket(const few_job &j, bool last, int tile, int head_kv, unsigned *ticket)
 {

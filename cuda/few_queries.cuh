@@ -85,7 +85,7 @@ fetch_query(const few_job &j, int tile, int head_kv, int group, int form, int i,
 	    (form == 0 || j.fused ? j.q_window : j.q_sink) + at, token, d, row, [&](int k, float x) { to[k] = to_half(x); });
 }
 
-/* A new key (even i) or value, if it lies within this block's range: to the cache, and as halves to fresh. A warp's work. */
+/* A new key (even i) or value, if it lies in this block's range: to the cache, and as halves to fresh. A warp's work. */
 template <int D>
 static __device__ __forceinline__ void
 store_new(const few_job &j, const struct range &range, int head_kv, int64_t first, int i, float *row, __half *fresh)

@@ -403,7 +403,8 @@ rank_of(float y, int at)
 }
 
 static __global__ void __launch_bounds__(THREADS)
-likeliest_kernel(const float *z, int64_t width, struct agreement *all, struct likeliest *latest, volatile uint64_t *told)
+likeliest_kernel(const float *z, int64_t width, struct agreement *all, struct likeliest *latest,
+    volatile uint64_t *told)
 {
 	__shared__ unsigned long long ranks[THREADS / 32];
 	float best = -INFINITY;

@@ -139,10 +139,10 @@ load_heads(struct backend *b, const struct heads *h, struct loaded_heads *l)
 	struct rope_params p = { .style = ROPE_HALVES, .n_rot = s->n_rot, .base = 1e4, .factor = 1, .attn_factor = 1 };
 	struct err e;
 
-	*l = (struct loaded_heads){ .q_norm = ops_load_vector(b, h->q_norm, s->d), .k_norm = ops_load_vector(b, h->k_norm, s->d),
-		.q = ops_poisoned(b, HEADS_CHUNK * queries), .q_sink = ops_poisoned(b, HEADS_CHUNK * queries),
-		.k = ops_poisoned(b, HEADS_CHUNK * keys), .v = ops_poisoned(b, HEADS_CHUNK * keys),
-		.a = ops_poisoned(b, HEADS_CHUNK * queries) };
+	*l = (struct loaded_heads){ .q_norm = ops_load_vector(b, h->q_norm, s->d),
+		.k_norm = ops_load_vector(b, h->k_norm, s->d), .q = ops_poisoned(b, HEADS_CHUNK * queries),
+		.q_sink = ops_poisoned(b, HEADS_CHUNK * queries), .k = ops_poisoned(b, HEADS_CHUNK * keys),
+		.v = ops_poisoned(b, HEADS_CHUNK * keys), .a = ops_poisoned(b, HEADS_CHUNK * queries) };
 	ops_must(rope_init(&l->rope, &p, &e), &e);
 	for (int i = 0; i < 2; i++)
 		l->tables[i] = ops_poisoned(b, HEADS_CHUNK * s->n_rot);
@@ -233,7 +233,8 @@ test_heads(struct ops *o, enum kv_type type)
 		{ 8, 2, 96, 21, 60, true, 96, 140, { 1, 8, 33, 1 } }, { 6, 6, 128, 0, 40, true, 64, 110, { 3, 1, 1, 5 } },
 		{ 4, 1, 256, 4, 90, false, 256, 150, { 1, 1, 2, 8 } },
 		/* so many heads that blocks have several steps each, and no cluster to join in */
-		{ 100, 100, 64, 4, 140, false, 64, 190, { 1, 1, 8, 3 } }, { 140, 140, 96, 3, 70, true, 32, 100, { 1, 5, 1, 7 } },
+		{ 100, 100, 64, 4, 140, false, 64, 190, { 1, 1, 8, 3 } },
+		{ 140, 140, 96, 3, 70, true, 32, 100, { 1, 5, 1, 7 } },
 	};
 
 	ops_begin(o, type == KV_F16 ? 5e-3 : 3e-2, "heads, %s", type == KV_F16 ? "f16" : "q8_0");

@@ -227,7 +227,7 @@ struct output {
 	bool likeliest;         /* or the place of the largest */
 };
 
-/* results[0] = the place of the largest of the logits; asked for LIKELIEST_MAX times at once, it is the same each time. */
+/* results[0] = the place of the largest of the logits; asked for several times at once, it is the same each time. */
 static void
 get_likeliest(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
     float *results)
@@ -388,8 +388,8 @@ test_successors(struct ops *o)
 	}
 	output.data = unit;
 	ops_begin(o, 0, "likeliest, one after the other");
-	ops_compare(o, run_chain(o->plain, &embed, &output, 1, STEPS), run_chain(o->tested, &embed, &output, 1, STEPS), STEPS,
-	    "%d of %d", STEPS, ROWS);
+	ops_compare(o, run_chain(o->plain, &embed, &output, 1, STEPS), run_chain(o->tested, &embed, &output, 1, STEPS),
+	    STEPS, "%d of %d", STEPS, ROWS);
 	ops_end(o);
 	free(rows);
 }

@@ -128,7 +128,10 @@ struct backend_ops {
 	int (*cache_load)(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, const void *from,
 	    struct err *e);
 
-	/* y[n, cols] = scale * rows ids[0..n-1] of w; ids are in host memory, or NULL: the token that was asked for last, n = 1. */
+	/*
+	 * y[n, cols] = scale * rows ids[0..n-1] of w; ids are in host memory, or
+	 * NULL: the token that ask_likeliest asked for last, n = 1.
+	 */
 	void (*embed)(struct backend *b, const struct weight *w, const int32_t *ids, int n, float scale, float *y);
 
 	/*
