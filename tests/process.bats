@@ -267,20 +267,51 @@ many()
 	finish
 }
 
-@test "on a terminal: a progress line on standard error, erased at the end; none with --quiet" {
+# on_terminal COMMAND: run it in a shell on a terminal of its own; what that shows goes to screen.
+on_terminal()
+{
+	script -qec "$1" /dev/null </dev/null >"$BATS_TEST_TMPDIR/screen"
+}
+
+@test "a progress line on the terminal while the output is a file, erased at the end; none with --quiet" {
 	need "$(command -v script)"
-	many 200 >"$BATS_TEST_TMPDIR/in.jsonl"
-	command="{ head -n 100 $BATS_TEST_TMPDIR/in.jsonl; sleep 1; tail -n 100 $BATS_TEST_TMPDIR/in.jsonl; } |"
-	script -qec "$command $sinkd ${tiny[*]} >$BATS_TEST_TMPDIR/out" /dev/null </dev/null >"$BATS_TEST_TMPDIR/screen"
-	[ "$(wc -l <"$BATS_TEST_TMPDIR/out")" -eq 200 ]
-	grep -qP '\r[0-9]+ events  [0-9.]+ events/s  [0-9]+ tokens/s  lag [0-9]+\x1b\[K' "$BATS_TEST_TMPDIR/screen"
-	grep -qP '\r\x1b\[K200 events, 0 errors, [0-9]+ tokens in [0-9.]+ s: [0-9.]+ events/s, [0-9]+ tokens/s\r$' \
-		"$BATS_TEST_TMPDIR/screen"
-	script -qec "$command $sinkd --quiet ${tiny[*]} >$BATS_TEST_TMPDIR/out" /dev/null </dev/null \
-		>"$BATS_TEST_TMPDIR/screen"
-	[ ! -s "$BATS_TEST_TMPDIR/screen" ]
-	"$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" >/dev/null 2>"$BATS_TEST_TMPDIR/err"
-	[ ! -s "$BATS_TEST_TMPDIR/err" ]
+	cd "$BATS_TEST_TMPDIR"
+	many 200 >in.jsonl
+	slowly="{ head -n 100 in.jsonl; sleep 1; tail -n 100 in.jsonl; } | $sinkd ${tiny[*]}"
+	for output in '>out' '--output out'; do
+		rm -f out
+		on_terminal "$slowly $output"
+		[ "$(wc -l <out)" -eq 200 ]
+		grep -qP '\r[0-9]+ events  [0-9.]+ events/s  [0-9]+ tokens/s  lag [0-9]+\x1b\[K' screen
+		grep -qP '\r\x1b\[K200 events, 0 errors, [0-9]+ tokens in [0-9.]+ s: [0-9.]+ events/s, [0-9]+ tokens/s\r$' screen
+	done
+	on_terminal "$slowly --quiet >out"
+	[ ! -s screen ]
+	"$sinkd" "${tiny[@]}" <in.jsonl >/dev/null 2>err
+	[ ! -s err ]
+}
+
+@test "a terminal that others may write to shows progress only when asked for" {
+	need "$(command -v script)"
+	cd "$BATS_TEST_TMPDIR"
+	many 200 >in.jsonl
+	slowly="{ head -n 100 in.jsonl; sleep 1; tail -n 100 in.jsonl; } | $sinkd ${tiny[*]}"
+	on_terminal "$slowly | jq -r .from"
+	[ "$(sort screen | uniq -c | tr -d ' ')" = $'200a\r' ]
+	on_terminal "$slowly >/dev/null"
+	[ ! -s screen ]
+	on_terminal "$slowly --progress >/dev/null"
+	grep -q ' events/s .* lag ' screen
+}
+
+@test "the progress line is never wider than the terminal, also when that changes" {
+	need "$(command -v script)"
+	cd "$BATS_TEST_TMPDIR"
+	many 200 >in.jsonl
+	on_terminal "stty cols 30 </dev/tty; { head -n 100 in.jsonl; sleep 1; stty cols 20 </dev/tty; sleep 1
+		tail -n 100 in.jsonl; } | $sinkd ${tiny[*]} >out"
+	grep -oP '\r[^\r\x1b]+(?=\x1b\[K)' screen | tr -d '\r' | awk '{ print length }' | uniq | grep -xE '29|19' >widths
+	[ "$(tr '\n' ' ' <widths)" = '29 19 ' ]
 }
 
 @test "a terminal that takes nothing more holds up only what goes there" {

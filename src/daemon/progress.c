@@ -2,11 +2,18 @@
 #include "daemon/progress.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
-enum { HISTORY = 16 }; /* redraws, of 0.2 s, that rates are taken over */
+enum {
+	HISTORY = 16, /* redraws, of 0.2 s, that rates are taken over */
+	LINE = 192,   /* more than any line has */
+	COLUMNS = 80, /* of a terminal that does not know its width */
+};
 
 struct moment {
 	double time;
@@ -36,29 +43,46 @@ rate(int64_t from, int64_t to, double seconds)
 	return seconds > 0 ? (double)(to - from) / seconds : 0;
 }
 
+/* The terminal is asked each time: its width changes, and the answer costs less than a handler of SIGWINCH. */
+static size_t
+get_columns(void)
+{
+	struct winsize w;
+
+	return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : COLUMNS;
+}
+
+/* Cut to the terminal's width, less the column where the cursor stands: a line that wraps could not be drawn over. */
+static void
+draw(struct progress *p, const struct moment *now, const struct moment *old)
+{
+	double seconds = now->time - old->time;
+	size_t columns = get_columns();
+	char line[LINE];
+	int n = snprintf(line, sizeof line, "%" PRId64 " events  %.1f events/s  %.0f tokens/s  lag %zu", now->n.events,
+	    rate(old->n.events, now->n.events, seconds), rate(old->n.tokens, now->n.tokens, seconds), now->n.lag);
+
+	if (now->n.errors > 0)
+		snprintf(line + n, sizeof line - (size_t)n, "  %" PRId64 " errors", now->n.errors);
+	buf_printf(output_get_buf(p->terminal), "\r%.*s\033[K", (int)(columns < LINE ? columns - 1 : LINE), line);
+	output_flush(p->terminal);
+	p->drawn = true;
+}
+
 static void
 on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct progress *p = arg;
-	struct buf *line = output_get_buf(p->terminal);
 	struct moment now, *old = &p->history[p->redraws % HISTORY];
-	double seconds;
 
 	(void)fd;
 	(void)what;
 	if (!output_is_drained(p->terminal))
 		return; /* it was stopped */
 	look(p, &now);
-	seconds = now.time - old->time;
-	buf_printf(line, "\r%" PRId64 " events  %.1f events/s  %.0f tokens/s  lag %zu", now.n.events,
-	    rate(old->n.events, now.n.events, seconds), rate(old->n.tokens, now.n.tokens, seconds), now.n.lag);
-	if (now.n.errors > 0)
-		buf_printf(line, "  %" PRId64 " errors", now.n.errors);
-	buf_add_text(line, "\033[K");
-	output_flush(p->terminal);
+	draw(p, &now, old);
 	*old = now;
 	p->redraws++;
-	p->drawn = true;
 }
 
 struct progress *

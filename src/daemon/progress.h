@@ -17,8 +17,9 @@ struct progress_numbers {
 };
 
 /*
- * A line on the terminal, redrawn five times a second while that takes it, with
- * what ask fills in. Borrows terminal. Returns NULL with *e set (EX_OSERR).
+ * Draw a line five times a second on standard error, a terminal, while that
+ * takes it: as wide as the terminal is then, with what ask fills in. Borrows
+ * terminal, the output to standard error. Returns NULL with *e set (EX_OSERR).
  */
 struct progress *progress_new(struct event_base *base, struct output *terminal,
     void (*ask)(void *arg, struct progress_numbers *n), void *arg, struct err *e);

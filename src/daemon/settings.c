@@ -231,8 +231,13 @@ static const struct option_row rows[] = {
 		.help = "Stop at the first bad line, with exit status 65.",
 	},
 	{
+		.name = "progress", .type = OPTION_FLAG, .offset = AT(progress),
+		.help = "Show progress in a line on standard error, if that is a terminal, wherever the output goes. Without "
+		    "this option sinkd shows it only while it writes to a regular file.",
+	},
+	{
 		.name = "quiet", .letter = 'q', .type = OPTION_FLAG, .offset = AT(quiet),
-		.help = "Show no progress on a terminal.",
+		.help = "Never show progress.",
 	},
 	{
 		.name = "config", .letter = 'c', .type = OPTION_STRING, .argument = "file", .offset = AT(config),

@@ -339,6 +339,24 @@ open_base(struct daemon *d, struct err *e)
 	return d->intake == NULL ? -1 : 0;
 }
 
+/*
+ * A pipe's reader may write to the same terminal, and so may whoever started
+ * sinkd in the background: the line is drawn without being asked for only where
+ * the output is a file, and nothing else has anything to show.
+ */
+static bool
+wants_progress(const struct daemon *d)
+{
+	const struct settings *s = d->settings;
+	struct stat st;
+
+	if (s->quiet || !isatty(STDERR_FILENO))
+		return false;
+	if (s->progress || output_get_file(d->output) >= 0)
+		return true;
+	return s->output == NULL && fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static int
 open_rest(struct daemon *d, char *const *names, int n, const struct restored *r, struct err *e)
 {
@@ -360,8 +378,8 @@ open_rest(struct daemon *d, char *const *names, int n, const struct restored *r,
 	d->delivery.control = d->control;
 	d->delivery.stats = d->stats;
 	d->output_is_terminal = s->output == NULL && isatty(STDOUT_FILENO);
-	if (!s->quiet && isatty(STDERR_FILENO) &&
-	    (d->progress = progress_new(d->base, messages_get_output(d->messages), daemon_count_progress, d, e)) == NULL)
+	if (wants_progress(d) && (d->progress = progress_new(d->base, messages_get_output(d->messages),
+	    daemon_count_progress, d, e)) == NULL)
 		return -1;
 	return 0;
 }
