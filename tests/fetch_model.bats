@@ -39,6 +39,7 @@ need_pip()
 	run "$fetch" --help
 	[ "$status" -eq 0 ]
 	[[ $output == *"--dir DIR"* ]]
+	[[ $output == *"--system"*"/var/lib/sinkd"* ]]
 }
 
 @test "a model that is there is not fetched again, and its path is printed" {

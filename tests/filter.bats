@@ -167,3 +167,17 @@ check()
 	[[ $("$sinkd" --version) == "sinkd "* ]]
 	cmp <("$sinkd" --help=mdoc) <(sed -n '/^\.Sh OPTIONS/,/^\.Sh /{/^\.Sh /d;p}' "$SRC/doc/man/sinkd.1")
 }
+
+@test "--example-config: every option, commented out; what it shows is what holds without it" {
+	cd "$BATS_TEST_TMPDIR"
+	"$sinkd" --example-config >conf
+	[ -z "$(grep -v '^#' conf | grep .)" ]
+	for name in $("$sinkd" --help | grep -oP '^  (-., |    )--\K[a-z-]+' | grep -vxE 'config|example-config|help|version'); do
+		grep -q "^#$name = " conf
+	done
+	sed 's/^#\([a-z-]* = [^<]\)/\1/' conf >all
+	printf '{"text":"one"}\n{"text":"two"}\n' >in
+	cmp <("$sinkd" "${tiny[@]}" in) <("$sinkd" --config all "${tiny[@]}" in)
+	no "$sinkd" --config nothing 2>err
+	grep -q -- '--example-config' err
+}

@@ -2,7 +2,8 @@
 bats_require_minimum_version 1.5.0
 # The installed units under a real systemd, booted in namespaces of its own
 # (tests/system): activated by their sockets, asked, reloaded, killed by the
-# watchdog, restarted with their state, stopped; the journal as an input.
+# watchdog, restarted with their state, stopped; the journal as an input; the
+# commands of sinkd-service(7), and what is said to those who do not follow it.
 
 load sinkd.bash
 
@@ -15,12 +16,16 @@ setup_file()
 	[ -x "$tree/usr/local/bin/sinkd" ] || { echo "the prefix is not /usr/local" >"$system/why"; return; }
 	mkdir -p "$tree/etc/sinkd" "$tree/usr/local/share/sinkd" "$tree/etc/systemd/system/sinkd@.service.d"
 	cp "$model" "$tree/usr/local/share/sinkd/tiny.gguf"
+	mkdir -p "$tree/var/lib/sinkd" "$tree/home/somebody"
+	cp "$model" "$tree/home/somebody/tiny.gguf"
+	[ ! -f "$MODEL" ] || cp "$MODEL" "$tree/var/lib/sinkd/"
 	common="model = /usr/local/share/sinkd/tiny.gguf\nthreads = 1\ntest-stall = yes\ncheckpoint-interval = 1\n"
 	printf "${common}output = /var/lib/sinkd/x/out\n" >"$tree/etc/sinkd/x.conf"
 	printf "${common}output = /var/lib/sinkd/j/out\njournal = yes\njournal-match = SYSLOG_IDENTIFIER=probe\n" \
 		>"$tree/etc/sinkd/j.conf"
-	printf '[Service]\nWatchdogSec=2\nSupplementaryGroups=systemd-journal\n' \
-		>"$tree/etc/systemd/system/sinkd@.service.d/test.conf"
+	printf '[Service]\nWatchdogSec=2\n' >"$tree/etc/systemd/system/sinkd@.service.d/test.conf"
+	mkdir "$tree/etc/systemd/system/sinkd@j.service.d"
+	printf '[Service]\nSupplementaryGroups=systemd-journal\n' >"$tree/etc/systemd/system/sinkd@j.service.d/test.conf"
 	"$SRC/tests/system" boot "$system" "$tree" 2>"$system/why" 3>&- || [ -s "$system/why" ]
 }
 
@@ -180,6 +185,89 @@ has_written()
 	until_true inside test -f /root/.local/state/sinkd/journal/checkpoint
 	printf 'something odd\n' | inside systemd-cat -t odd
 	until_true grep -qP '^[0-9.]+\todd\tsomething odd$' out
+}
+
+# refuses STATUS SENTENCE OPTION...: an instance with these lines of configuration does not start, says why, and is not
+# started again.
+refuses()
+{
+	printf '%s\n' 'model = /usr/local/share/sinkd/tiny.gguf' "${@:3}" | inside sh -c 'cat >/etc/sinkd/bad.conf'
+	no inside systemctl start sinkd@bad.service
+	inside journalctl --sync
+	inside journalctl --no-pager -o cat -n 20 -u sinkd@bad.service >said
+	grep -qF "$2" said || { cat said; false; }
+	is "$1" ExecMainStatus bad
+	is 0 NRestarts bad
+	is failed ActiveState bad
+	inside systemctl reset-failed sinkd@bad.service
+}
+
+@test "what a unit forbids is refused at the start, once, with a sentence that says what to do" {
+	inside systemd-tmpfiles --create --prefix=/run/log/journal # for the group that may read it
+	inside sh -c 'echo old | systemd-cat -t probe; journalctl --sync; touch /var/log/secret; chmod 600 /var/log/secret'
+	refuses 66 'add SupplementaryGroups=systemd-journal, see sinkd-service(7)' 'journal = yes'
+	refuses 66 'give the service the group of that file by SupplementaryGroups=' 'follow = /var/log/secret'
+	refuses 66 'the unit hides home folders' 'model = /home/somebody/tiny.gguf'
+	refuses 73 'the unit lets the service write only below /var/log/sinkd/NAME' 'output = /var/log/annotated.jsonl'
+	refuses 78 'give sinkd-metrics@.socket a drop-in with ListenStream=127.0.0.1:9100' 'metrics = 9100'
+	inside rm /etc/sinkd/bad.conf
+	no inside systemctl start sinkd@bad.service
+	inside journalctl --sync
+	inside journalctl --no-pager -o cat -n 20 -u sinkd@bad.service >said
+	grep -q 'cannot open .* /etc/sinkd/bad.conf: .* sinkd --example-config prints one' said
+	inside systemctl reset-failed sinkd@bad.service
+	inside systemctl stop sinkd-{events,control}@bad.socket
+}
+
+# page SECTION: the commands in that section of sinkd-service(7), with another port than one that may be in use.
+page()
+{
+	awk -v section=".Sh $1" '
+		/^\.Sh / { here = $0 == section }
+		/^\.Ed/ { block = 0 }
+		here && block { sub(/^# /, ""); print }
+		/^\.Bd -literal/ { block = 1 }' "$SRC/doc/man/sinkd-service.7" | sed "s/:9100/:${port-9100}/" >commands
+	[ -s commands ]
+	cat commands
+}
+
+# follow_page SECTION
+follow_page()
+{
+	inside sh -exc "$(page "$1")" >shown 2>trace || { cat trace; false; }
+}
+
+is_annotated()
+{
+	inside grep "$1" /var/log/sinkd/journal/annotated.jsonl >annotated 2>/dev/null
+}
+
+@test "sinkd-service(7): from make install to an annotated line of the journal, and all of it gone again" {
+	need "$MODEL"
+	port=$((20000 + $$ % 10000))
+	inside systemd-tmpfiles --create --prefix=/run/log/journal
+	follow_page 'SETTING UP'
+	grep -q "^model name" shown
+	until_true is_annotated 'the disk is on fire'
+	jq -es '.[0] | .SYSLOG_IDENTIFIER == "hello" and (.sinkd.surprise | type == "number")' annotated
+	is active ActiveState journal
+	inside systemctl is-enabled sinkd@journal.service
+	follow_page SOCKETS
+	[ "$(inside stat -c %G /run/sinkd/journal/control)" = adm ]
+	follow_page 'METRICS OVER TCP'
+	printf 'GET /metrics HTTP/1.0\r\n\r\n' | socat -t 10 - "TCP:127.0.0.1:$port" | grep -q '^sinkd_events_total'
+	follow_page 'CHANGING OPTIONS'
+	inside journalctl --sync
+	inside journalctl --no-pager -o cat -u sinkd@journal.service | grep -q 'digest-interval has changed'
+	follow_page UPGRADING
+	inside sh -c 'echo "another fire" | systemd-cat -t hello'
+	until_true is_annotated 'another fire'
+	follow_page UNINSTALLING
+	is inactive ActiveState journal
+	for path in /etc/sinkd/journal.conf /var/lib/sinkd/journal /var/log/sinkd/journal /run/sinkd/journal/events \
+	    /etc/systemd/system/sinkd@journal.service.d; do
+		inside test ! -e "$path"
+	done
 }
 
 @test "stopped, it says so, and leaves a checkpoint and nothing that has failed" {

@@ -42,6 +42,7 @@ model_path_find(char *buf, size_t size, struct err *e)
 	for (size_t i = 0; i < sizeof system_folders / sizeof *system_folders; i++)
 		if (readable(system_folders[i], buf, size))
 			return 0;
-	return err_set(e, EX_NOINPUT, "the default model " MODEL_PATH_DEFAULT " is not in %s; run sinkd-fetch-model to "
-	    "fetch it, or name another by --model", user[0] != '\0' ? user : PKGDATADIR);
+	return err_set(e, EX_NOINPUT, "the default model " MODEL_PATH_DEFAULT " is neither in %s nor in /var/lib/sinkd; "
+	    "fetch it by sinkd-fetch-model, for services and all users by sinkd-fetch-model --system, or name another by "
+	    "--model", user[0] != '\0' ? user : PKGDATADIR);
 }

@@ -14,7 +14,7 @@
 #include <strings.h>
 
 /* getopt_long's values for long options: row r is ROW + r, beyond any letter. */
-enum { ROW = 0x1000, ROW_HELP = 0x2000, ROW_VERSION = 0x2001 };
+enum { ROW = 0x1000, ROW_HELP = 0x2000, ROW_VERSION = 0x2001, ROW_EXAMPLE = 0x2002 };
 enum { ROWS_MAX = 64, LIST = 256 };
 
 static int
@@ -146,6 +146,15 @@ set_defaults(const struct options *o, void *values, struct err *e)
 	return 0;
 }
 
+const struct option_row *
+options_get_config(const struct options *o)
+{
+	for (const struct option_row *r = o->rows; r->name != NULL; r++)
+		if (r->flags & OPTION_CONFIG)
+			return r;
+	return NULL;
+}
+
 /* ---- command line --------------------------------------------------- */
 
 static void
@@ -168,6 +177,8 @@ make_getopt_tables(const struct options *o, char *letters, struct option *longs)
 	}
 	longs[i++] = (struct option){"help", optional_argument, NULL, ROW_HELP};
 	longs[i++] = (struct option){"version", no_argument, NULL, ROW_VERSION};
+	if (options_get_config(o) != NULL)
+		longs[i++] = (struct option){"example-config", no_argument, NULL, ROW_EXAMPLE};
 	longs[i] = (struct option){NULL, 0, NULL, 0};
 }
 
@@ -208,7 +219,7 @@ static int
 parse_arguments(const struct options *o, int argc, char **argv, void *values, uint64_t *given, int *operand,
     struct err *e)
 {
-	struct option longs[ROWS_MAX + 3];
+	struct option longs[ROWS_MAX + 4];
 	char letters[2 * ROWS_MAX + 4];
 	int c;
 
@@ -220,6 +231,8 @@ parse_arguments(const struct options *o, int argc, char **argv, void *values, ui
 
 		if (c == 'V' || c == ROW_VERSION)
 			return OPTIONS_VERSION;
+		if (c == ROW_EXAMPLE)
+			return OPTIONS_EXAMPLE;
 		if (c == 'h' || c == ROW_HELP) {
 			if (c == 'h' || optarg == NULL)
 				return OPTIONS_HELP;
@@ -287,7 +300,8 @@ parse_file(const struct options *o, const char *path, void *values, uint64_t *gi
 	int rc = 0;
 
 	if ((f = fopen(path, "re")) == NULL)
-		return err_set(e, EX_NOINPUT, "cannot open the configuration file %s: %s", path, strerror(errno));
+		return err_set(e, EX_NOINPUT, "cannot open the configuration file %s: %s; %s --example-config prints one to "
+		    "begin with", path, strerror(errno), o->program);
 	for (int n = 1; rc == 0 && (len = getline(&line, &size, f)) >= 0; n++) {
 		snprintf(where, sizeof where, "%.200s:%d: ", path, n);
 		if (memchr(line, '\0', (size_t)len) != NULL)
@@ -304,19 +318,10 @@ parse_file(const struct options *o, const char *path, void *values, uint64_t *gi
 
 /* ---- the whole ------------------------------------------------------ */
 
-static const struct option_row *
-find_config(const struct options *o)
-{
-	for (const struct option_row *r = o->rows; r->name != NULL; r++)
-		if (r->flags & OPTION_CONFIG)
-			return r;
-	return NULL;
-}
-
 int
 options_parse(const struct options *o, int argc, char **argv, void *values, int *operand, struct err *e)
 {
-	const struct option_row *config = find_config(o);
+	const struct option_row *config = options_get_config(o);
 	uint64_t given = 0;
 	int wish;
 

@@ -54,6 +54,7 @@ enum options_wish {
 	OPTIONS_HELP,    /* --help, -h: print help and exit 0 */
 	OPTIONS_MANUAL,  /* --help=mdoc: print the manual's OPTIONS section and exit 0 */
 	OPTIONS_VERSION, /* --version, -V: print the version and exit 0 */
+	OPTIONS_EXAMPLE, /* --example-config, of programs that have a configuration file: print one and exit 0 */
 };
 
 /*
@@ -78,15 +79,21 @@ void options_update(const struct options *o, void *values, const void *fresh,
 /* Release the strings in *values and set them to NULL. */
 void options_fini(const struct options *o, void *values);
 
+/* The row that names the configuration file, or NULL: the program has none. */
+const struct option_row *options_get_config(const struct options *o);
+
 /* Usage and one entry for each option, wrapped at 79 columns. */
 void options_print_help(const struct options *o, FILE *out);
 
 /* The same as mdoc(7): the list that follows ".Sh OPTIONS" in the manual page. */
 void options_print_manual(const struct options *o, FILE *out);
 
+/* A configuration file with every option, its help and its default, all of it commented out. */
+void options_print_example(const struct options *o, FILE *out);
+
 /*
  * What most programs do with a wish other than OPTIONS_RUN: print help,
- * manual section or "program version" to out. Returns 0, or -1 with *e set
+ * manual section, example or "program version" to out. Returns 0, or -1 with *e set
  * (EX_IOERR) when it could not be written.
  */
 int options_print_wish(const struct options *o, int wish, const char *version, FILE *out, struct err *e);

@@ -1,6 +1,7 @@
 /*
- * What a table of options prints: --help for a terminal and the OPTIONS
- * section of the manual page in mdoc(7); see options.h.
+ * What a table of options prints: --help for a terminal, the OPTIONS section of
+ * the manual page in mdoc(7), and an example of a configuration file; see
+ * options.h.
  */
 #include "base/options.h"
 
@@ -17,6 +18,11 @@ static const struct option_row common_rows[] = {
 	{.name = "help", .letter = 'h', .type = OPTION_FLAG, .help = "Print this help and exit."},
 	{.name = "version", .letter = 'V', .type = OPTION_FLAG, .help = "Print the program's version and exit."},
 	{.name = NULL},
+};
+/* That of the programs that have a configuration file. */
+static const struct option_row example_row = {
+	.name = "example-config", .type = OPTION_FLAG,
+	.help = "Print a configuration file with all options, commented out, and exit.",
 };
 
 /* Length of the first sentence of text, its full stop included. */
@@ -64,9 +70,12 @@ format_argument(const struct option_row *r, char *buf, size_t size)
 	}
 }
 
-/* Print the first len bytes of text as words wrapped in the right column; *column is where the line stands. */
+/*
+ * Print the first len bytes of text as words; a new line begins with lead and
+ * stands in the column start then. *column is where the line stands.
+ */
 static void
-print_wrapped(const char *text, size_t len, int *column, FILE *out)
+wrap(const char *text, size_t len, const char *lead, int start, int *column, FILE *out)
 {
 	for (size_t i = 0; i < len;) {
 		size_t word = strcspn(text + i, " ");
@@ -74,9 +83,9 @@ print_wrapped(const char *text, size_t len, int *column, FILE *out)
 		if (word > len - i)
 			word = len - i;
 		if (*column + 1 + (int)word > COLUMNS) {
-			fprintf(out, "\n%*s", TEXT_COLUMN, "");
-			*column = TEXT_COLUMN;
-		} else if (*column > TEXT_COLUMN) {
+			fprintf(out, "\n%-*s", start, lead);
+			*column = start;
+		} else if (*column > start) {
 			fputc(' ', out);
 			++*column;
 		}
@@ -85,6 +94,13 @@ print_wrapped(const char *text, size_t len, int *column, FILE *out)
 		i += word;
 		i += strspn(text + i, " ");
 	}
+}
+
+/* The same in the right column of --help. */
+static void
+print_wrapped(const char *text, size_t len, int *column, FILE *out)
+{
+	wrap(text, len, "", TEXT_COLUMN, column, out);
 }
 
 static void
@@ -114,6 +130,8 @@ options_print_help(const struct options *o, FILE *out)
 	    o->operands == NULL ? "" : o->operands, o->about);
 	for (const struct option_row *r = o->rows; r->name != NULL; r++)
 		print_help_row(r, out);
+	if (options_get_config(o) != NULL)
+		print_help_row(&example_row, out);
 	for (const struct option_row *r = common_rows; r->name != NULL; r++)
 		print_help_row(r, out);
 }
@@ -220,9 +238,46 @@ options_print_manual(const struct options *o, FILE *out)
 	fputs(".Bl -tag -width Ds\n", out);
 	for (const struct option_row *r = o->rows; r->name != NULL; r++)
 		print_manual_row(r, out);
+	if (options_get_config(o) != NULL)
+		print_manual_row(&example_row, out);
 	for (const struct option_row *r = common_rows; r->name != NULL; r++)
 		print_manual_row(r, out);
 	fputs(".El\n", out);
+}
+
+/* ---- a configuration file ------------------------------------------- */
+
+static void
+print_example_row(const struct option_row *r, FILE *out)
+{
+	struct option_row bare = *r;
+	char argument[160], limits[288];
+	int column;
+
+	bare.fallback = NULL; /* it is shown as the value */
+	format_argument(r, argument, sizeof argument);
+	format_limits(&bare, "(", ")", limits, sizeof limits);
+	column = fprintf(out, "\n# ") - 1;
+	wrap(r->help, strlen(r->help), "# ", 2, &column, out);
+	wrap(limits, strlen(limits), "# ", 2, &column, out);
+	if (r->type == OPTION_CHOICE)
+		fprintf(out, "\n# One of %s.", argument);
+	if (r->type == OPTION_FLAG)
+		fprintf(out, "\n#%s = no\n", r->name);
+	else if (r->fallback != NULL)
+		fprintf(out, "\n#%s = %s\n", r->name, r->fallback);
+	else
+		fprintf(out, "\n#%s = <%s>\n", r->name, argument);
+}
+
+void
+options_print_example(const struct options *o, FILE *out)
+{
+	fprintf(out, "# Options of %s(1), one a line. Remove the # before those that you set; what is shown is the\n"
+	    "# default, or <what goes there>. There are no quotes: the value is the rest of the line.\n", o->program);
+	for (const struct option_row *r = o->rows; r->name != NULL; r++)
+		if (!(r->flags & OPTION_CONFIG))
+			print_example_row(r, out);
 }
 
 int
@@ -232,6 +287,8 @@ options_print_wish(const struct options *o, int wish, const char *version, FILE 
 		options_print_help(o, out);
 	else if (wish == OPTIONS_MANUAL)
 		options_print_manual(o, out);
+	else if (wish == OPTIONS_EXAMPLE)
+		options_print_example(o, out);
 	else
 		fprintf(out, "%.*s %s\n", (int)strcspn(o->program, " "), o->program, version);
 	if (fflush(out) != 0 || ferror(out))

@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "daemon/rotation.h"
+#include "daemon/service.h"
 #include "stream/lines.h"
 
 enum {
@@ -432,8 +433,8 @@ watch_folder(struct follow *f, struct event_base *base, struct err *e)
 	if ((f->notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) < 0)
 		return err_set(e, EX_OSERR, "cannot watch files: %s", strerror(errno));
 	if (inotify_add_watch(f->notify, f->folder, IN_CREATE | IN_MOVED_TO) < 0)
-		return err_set(e, EX_NOINPUT, "cannot watch %s for %s: %s", f->folder, f->options->path,
-		    strerror(errno));
+		return err_set(e, EX_NOINPUT, "cannot watch %s for %s: %s%s", f->folder, f->options->path,
+		    strerror(errno), service_explain(f->options->path, errno, false));
 	f->notified = event_new(base, f->notify, EV_READ | EV_PERSIST, on_notified, f);
 	f->look = event_new(base, -1, EV_PERSIST, on_look, f);
 	f->turn = evtimer_new(base, on_turn, f);
@@ -454,8 +455,9 @@ begin(struct follow *f, struct err *e)
 		return restore(f, o, e);
 	fd = rotation_open_file(f->options->path);
 	if (fd < 0 && errno != ENOENT)
-		return err_set(e, EX_NOINPUT, "cannot follow %s: %s", f->options->path,
-		    errno == EINVAL ? "it is not a regular file" : strerror(errno));
+		return err_set(e, EX_NOINPUT, "cannot follow %s: %s%s", f->options->path,
+		    errno == EINVAL ? "it is not a regular file" : strerror(errno),
+		    service_explain(f->options->path, errno, false));
 	if (fd < 0)
 		return 0;
 	if (f->options->from_end)

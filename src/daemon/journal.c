@@ -2,11 +2,13 @@
 #include "daemon/journal.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-journal.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/log.h"
@@ -297,6 +299,62 @@ add_matches(struct journal *f, const char *matches, struct err *e)
 	return rc < 0 ? -1 : 0;
 }
 
+/* What this process may do with the files of a journal. */
+struct rights {
+	bool reads;   /* one of them */
+	bool refused; /* by one of them, or by a folder of them */
+};
+
+static void
+look_for_files(const char *folder, struct rights *r)
+{
+	static const char *const kinds[] = {"", "/*", "/*.journal", "/*/*.journal"};
+
+	for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+		char pattern[4096];
+		glob_t g = {0};
+
+		snprintf(pattern, sizeof pattern, "%s%s", folder, kinds[k]);
+		(void)glob(pattern, 0, NULL, &g);
+		for (size_t i = 0; i < g.gl_pathc; i++) {
+			const char *path = g.gl_pathv[i];
+			size_t len = strlen(path);
+
+			if (access(path, R_OK) < 0)
+				r->refused |= errno == EACCES;
+			else
+				r->reads |= len > 8 && strcmp(path + len - 8, ".journal") == 0;
+		}
+		globfree(&g);
+	}
+}
+
+/*
+ * The library passes over files that may not be read: a reader without rights
+ * would wait for ever, and nobody would know why.
+ */
+static int
+check_rights(const char *folder, struct err *e)
+{
+	struct rights r = {0};
+
+	if (folder != NULL)
+		look_for_files(folder, &r);
+	else {
+		look_for_files("/run/log/journal", &r);
+		look_for_files("/var/log/journal", &r);
+	}
+	if (!r.reads && r.refused)
+		return err_set(e, EX_NOINPUT, "this user may not read the journal: its readers are in the group "
+		    "systemd-journal; for a service add SupplementaryGroups=systemd-journal, see sinkd-service(7)");
+	if (r.refused)
+		log_message(LOG_WARNING, "this user may read only a part of the journal: the group systemd-journal reads all "
+		    "of it");
+	else if (!r.reads)
+		log_message(LOG_WARNING, "there is no journal yet: sinkd waits for one");
+	return 0;
+}
+
 static int
 open_journal(struct journal *f, const struct journal_options *o, struct err *e)
 {
@@ -306,9 +364,8 @@ open_journal(struct journal *f, const struct journal_options *o, struct err *e)
 	if (rc < 0)
 		return err_set(e, EX_NOINPUT, "cannot open the journal%s%s: %s", o->directory == NULL ? "" : " in ",
 		    o->directory == NULL ? "" : o->directory, strerror(-rc));
-	if (sd_journal_has_runtime_files(f->j) == 0 && sd_journal_has_persistent_files(f->j) == 0)
-		log_message(LOG_WARNING, "there is no journal, or none that may be read here: its readers are in the "
-		    "group systemd-journal");
+	if (check_rights(o->directory, e) < 0)
+		return -1;
 	sd_journal_set_data_threshold(f->j, o->max_line);
 	if ((rc = sd_journal_get_fd(f->j)) < 0)
 		return err_set(e, EX_NOINPUT, "cannot wait for the journal: %s", strerror(-rc));

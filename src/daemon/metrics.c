@@ -264,6 +264,17 @@ accept_from(struct metrics *m, struct evhttp_bound_socket *s)
 	return true;
 }
 
+/* Another start would not change what the unit allows: EX_CONFIG, unlike a port that is taken for now. */
+static int
+refuse_port(long port, int error, struct err *e)
+{
+	if (error != EAFNOSUPPORT)
+		return err_set(e, EX_UNAVAILABLE, "cannot listen on port %ld of 127.0.0.1: %s", port, strerror(error));
+	return err_set(e, EX_CONFIG, "this service may use Unix sockets only and cannot listen on port %ld: remove metrics "
+	    "from its options, and give sinkd-metrics@.socket a drop-in with ListenStream=127.0.0.1:%ld, see "
+	    "sinkd-service(7)", port, port);
+}
+
 static int
 listen_at(struct metrics *m, int handed, const char *address, unsigned mode, struct err *e)
 {
@@ -284,7 +295,7 @@ listen_at(struct metrics *m, int handed, const char *address, unsigned mode, str
 		return err_set(e, EX_USAGE, "--metrics must be a path with a slash or a port, not '%s'", address);
 	m->tcp = true;
 	if (!accept_from(m, evhttp_bind_socket_with_handle(m->http, "127.0.0.1", (ev_uint16_t)port)))
-		return err_set(e, EX_UNAVAILABLE, "cannot listen on port %ld of 127.0.0.1: %s", port, strerror(errno));
+		return refuse_port(port, errno, e);
 	return 0;
 }
 

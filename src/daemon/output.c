@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/service.h"
+
 enum {
 	FULL = 1 << 16, /* bytes gathered; also the memory kept after a long line */
 };
@@ -74,7 +76,8 @@ open_file(const char *path, struct err *e)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
 
-	return fd >= 0 ? fd : err_set(e, EX_CANTCREAT, "cannot open %s for the output: %s", path, strerror(errno));
+	return fd >= 0 ? fd : err_set(e, EX_CANTCREAT, "cannot open %s for the output: %s%s", path, strerror(errno),
+	    service_explain(path, errno, true));
 }
 
 struct output *

@@ -1,6 +1,7 @@
 /* sinkd as a service; see service.h. Loop thread. */
 #include "daemon/service.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -250,6 +251,28 @@ service_forget(struct service *s, uint64_t number)
 {
 	if (s->notified)
 		sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=producer-%d-%" PRIu64, (int)getpid(), number);
+}
+
+/* Folders that ProtectHome=yes hides. */
+static bool
+is_home(const char *path)
+{
+	return strncmp(path, "/home/", 6) == 0 || strncmp(path, "/root/", 6) == 0 || strncmp(path, "/run/user/", 10) == 0;
+}
+
+const char *
+service_explain(const char *path, int error, bool writes)
+{
+	if (getenv("STATE_DIRECTORY") == NULL) /* StateDirectory= of the unit sets it */
+		return "";
+	if (is_home(path))
+		return "; the unit hides home folders, see sinkd-service(7) for where models, inputs and outputs go";
+	if (writes && (error == EROFS || error == EACCES))
+		return "; the unit lets the service write only below /var/log/sinkd/NAME and /var/lib/sinkd/NAME, see "
+		    "sinkd-service(7) for other folders";
+	if (error == EACCES || error == EPERM)
+		return "; give the service the group of that file by SupplementaryGroups=, see sinkd-service(7)";
+	return "";
 }
 
 bool

@@ -48,6 +48,13 @@ void service_stopping(struct service *s);
 void service_keep(struct service *s, int fd, uint64_t number);
 void service_forget(struct service *s, uint64_t number);
 
+/*
+ * What there is to add to "cannot use PATH: strerror(error)" where a unit keeps
+ * this process from the path: how to change the unit or the path. Elsewhere an
+ * empty string. Static.
+ */
+const char *service_explain(const char *path, int error, bool writes);
+
 /* Is standard error the journal, which wants priorities? */
 bool service_logs_to_journal(void);
 

@@ -9,6 +9,7 @@
 #include "base/model_path.h"
 #include "base/utf8.h"
 #include "daemon/pool.h"
+#include "daemon/service.h"
 
 enum { ASIDE_TOKENS = 1024 }; /* room for a question and its answer */
 
@@ -278,6 +279,16 @@ check_name(const char *option, const char *name, struct err *e)
 	return 0;
 }
 
+/* Before anything is opened, and with what a service may have to be told. NULL: it was not given. */
+static int
+check_readable(const char *what, const char *path, struct err *e)
+{
+	if (path == NULL || access(path, R_OK) == 0)
+		return 0;
+	return err_set(e, EX_NOINPUT, "cannot read the %s %s: %s%s", what, path, strerror(errno),
+	    service_explain(path, errno, false));
+}
+
 static int
 parse_mode(struct settings *s, struct err *e)
 {
@@ -363,8 +374,6 @@ read_schema(struct settings *s, struct err *e)
 
 	if (s->digest_schema == NULL)
 		return 0;
-	if (access(s->digest_schema, R_OK) < 0)
-		return err_set(e, EX_NOINPUT, "cannot read the schema %s: %s", s->digest_schema, strerror(errno));
 	if ((j = json_load_file(s->digest_schema, 0, &je)) == NULL)
 		return err_set(e, EX_DATAERR, "the schema %s is not JSON, line %d: %s", s->digest_schema, je.line, je.text);
 	s->schema = schema_new(j, e);
@@ -408,6 +417,9 @@ settings_complete(struct settings *s, struct err *e)
 	if (s->rolling && s->policy != POLICY_SINK)
 		return err_set(e, EX_USAGE, "--rolling needs the policy sink: %s pins no block", context_policies[s->policy]);
 	if (s->model == NULL && model_path_find(s->model_path, sizeof s->model_path, e) < 0)
+		return -1;
+	if (check_readable("model", s->model, e) < 0 || check_readable("text to pin", s->pin, e) < 0 ||
+	    check_readable("schema", s->digest_schema, e) < 0)
 		return -1;
 	if (s->pin != NULL && s->system != NULL)
 		return err_set(e, EX_USAGE, "--pin and --system cannot both begin the stream");
