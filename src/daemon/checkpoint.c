@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
+
+enum { RETRY_FIRST = 1, RETRY_MOST = 60 }; /* seconds from a failure to the next try; doubled each time */
 
 struct checkpoint {
-	const char *dir;
+	struct state_folder *folder;
 	const struct checkpoint_callbacks *callbacks;
 	void *arg;
 	struct worker *worker;
@@ -19,33 +22,37 @@ struct checkpoint {
 	double began;
 	int64_t bytes;
 	struct checkpoint_numbers numbers;
+	struct event *retry;
+	int delay;      /* before the next try, seconds; 0: the last one worked */
 	/* of the thread that syncs, while it runs */
 	pthread_t thread;
 	bool syncing;
-	int file;       /* a descriptor of its own: the output may be opened anew meanwhile */
-	int64_t size;
+	int files[CHECKPOINT_FILES]; /* descriptors of its own: an output may be opened anew meanwhile */
+	int n_files;
+	char *places;
 	struct err failure;
 	int fd;         /* eventfd that says it is done */
 	struct event *synced;
 };
 
 static void on_synced(evutil_socket_t fd, short what, void *arg);
+static void on_retry(evutil_socket_t fd, short what, void *arg);
 
 struct checkpoint *
-checkpoint_new(struct event_base *base, const char *dir, const struct checkpoint_callbacks *callbacks,
+checkpoint_new(struct event_base *base, struct state_folder *folder, const struct checkpoint_callbacks *callbacks,
     void *arg, struct err *e)
 {
 	struct checkpoint *c = calloc(1, sizeof *c);
 
 	if (c == NULL)
 		goto fail;
-	c->dir = dir;
+	c->fd = -1;
+	c->folder = folder;
 	c->callbacks = callbacks;
 	c->arg = arg;
-	c->file = -1;
 	if ((c->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
 	    (c->synced = event_new(base, c->fd, EV_READ | EV_PERSIST, on_synced, c)) == NULL ||
-	    event_add(c->synced, NULL) < 0)
+	    event_add(c->synced, NULL) < 0 || (c->retry = evtimer_new(base, on_retry, c)) == NULL)
 		goto fail;
 	return c;
 fail:
@@ -55,15 +62,22 @@ fail:
 }
 
 static void
+close_files(struct checkpoint *c)
+{
+	for (int i = 0; i < c->n_files; i++)
+		close(c->files[i]);
+	c->n_files = 0;
+}
+
+static void
 join(struct checkpoint *c)
 {
-	if (!c->syncing)
-		return;
-	pthread_join(c->thread, NULL);
+	if (c->syncing)
+		pthread_join(c->thread, NULL);
 	c->syncing = false;
-	if (c->file >= 0)
-		close(c->file);
-	c->file = -1;
+	close_files(c);
+	free(c->places);
+	c->places = NULL;
 }
 
 void
@@ -72,6 +86,8 @@ checkpoint_free(struct checkpoint *c)
 	if (c == NULL)
 		return;
 	join(c);
+	if (c->retry != NULL)
+		event_free(c->retry);
 	if (c->synced != NULL)
 		event_free(c->synced);
 	if (c->fd >= 0)
@@ -97,41 +113,98 @@ make_request(struct checkpoint *c, struct err *e)
 	return q;
 }
 
+/* ---- failure -------------------------------------------------------- */
+
+static void
+retry_later(struct checkpoint *c)
+{
+	struct timeval wait;
+
+	c->delay = c->delay == 0 ? RETRY_FIRST : 2 * c->delay < RETRY_MOST ? 2 * c->delay : RETRY_MOST;
+	wait = (struct timeval){c->delay, 0};
+	evtimer_add(c->retry, &wait);
+}
+
+/* A disk that is full for a day fails a thousand times for one reason: that is said once. */
+static void
+note_failure(struct checkpoint *c, const struct err *e)
+{
+	c->numbers.failed++;
+	if (strcmp(e->text, c->numbers.failure.text) != 0)
+		log_message(LOG_ERR, "the checkpoint failed, and is tried again: %s", e->text);
+	c->numbers.failure = *e;
+	retry_later(c);
+}
+
+static void
+note_success(struct checkpoint *c)
+{
+	if (c->numbers.failure.code != 0)
+		log_message(LOG_NOTICE, "checkpoints work again");
+	c->numbers.failure = (struct err){0};
+	c->delay = 0;
+	evtimer_del(c->retry);
+	c->numbers.made++;
+	c->numbers.bytes = c->bytes;
+	c->numbers.time = clock_get_seconds();
+	c->numbers.seconds = c->numbers.time - c->began;
+}
+
+static void
+on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	struct checkpoint *c = arg;
+	struct err e;
+
+	(void)fd;
+	(void)what;
+	if (!c->busy)
+		(void)checkpoint_begin(c, c->worker, &e); /* a failure arms the timer again */
+}
+
+void
+checkpoint_hurry(struct checkpoint *c)
+{
+	c->delay = 0;
+}
+
+/* ---- one checkpoint ------------------------------------------------- */
+
 int
 checkpoint_begin(struct checkpoint *c, struct worker *w, struct err *e)
 {
 	struct request *q;
 
+	c->worker = w;
 	if (c->busy) {
 		c->again = true;
 		return 0;
 	}
-	if ((q = make_request(c, e)) == NULL)
+	if ((q = make_request(c, e)) == NULL) {
+		note_failure(c, e);
 		return -1;
+	}
 	if (!worker_submit_request(w, q)) {
 		request_free(q);
-		return err_set(e, EX_TEMPFAIL, "there are too many requests waiting for a checkpoint");
+		err_set(e, EX_TEMPFAIL, "there are too many requests waiting for a checkpoint");
+		note_failure(c, e);
+		return -1;
 	}
-	c->worker = w;
 	c->busy = true;
 	c->began = clock_get_seconds();
 	return 0;
 }
 
 static void
-finish(struct checkpoint *c, const struct err *e)
+finish(struct checkpoint *c)
 {
-	struct err failure = *e;
+	struct err failure = c->failure;
 
 	c->busy = false;
-	if (e->code != 0)
-		c->numbers.failed++;
-	else {
-		c->numbers.made++;
-		c->numbers.bytes = c->bytes;
-		c->numbers.time = clock_get_seconds();
-		c->numbers.seconds = c->numbers.time - c->began;
-	}
+	if (failure.code != 0)
+		note_failure(c, &failure);
+	else
+		note_success(c);
 	if (c->again) {
 		struct err again;
 
@@ -143,41 +216,54 @@ finish(struct checkpoint *c, const struct err *e)
 	c->callbacks->done(c->arg, &failure);
 }
 
+/* Its end comes by way of the loop in every case, so that nobody who calls us is called back meanwhile. */
+static void
+say_done(struct checkpoint *c)
+{
+	(void)!eventfd_write(c->fd, 1);
+}
+
 /* On a thread of its own: a disk may take long. */
 static void *
 sync_all(void *arg)
 {
 	struct checkpoint *c = arg;
 
-	if (c->file >= 0 && fdatasync(c->file) < 0 && errno != EINVAL)
-		err_set(&c->failure, EX_IOERR, "cannot sync the output: %s", strerror(errno));
-	else
-		state_finish(c->dir, c->size, &c->failure);
-	(void)!eventfd_write(c->fd, 1);
+	for (int i = 0; i < c->n_files && c->failure.code == 0; i++)
+		if (fdatasync(c->files[i]) < 0 && errno != EINVAL)
+			err_set(&c->failure, EX_IOERR, "cannot sync the output: %s", strerror(errno));
+	if (c->failure.code == 0)
+		state_finish(c->folder, c->places, strlen(c->places), &c->failure);
+	say_done(c);
 	return NULL;
+}
+
+static int
+start_syncing(struct checkpoint *c, struct err *e)
+{
+	json_t *places = c->callbacks->measure(c->arg, c->files, &c->n_files, e);
+	int rc;
+
+	if (places == NULL)
+		return -1;
+	c->places = json_dumps(places, JSON_COMPACT);
+	json_decref(places);
+	if (c->places == NULL)
+		return err_set(e, EX_OSERR, "out of memory for a checkpoint");
+	if ((rc = pthread_create(&c->thread, NULL, sync_all, c)) != 0)
+		return err_set(e, EX_OSERR, "cannot start a thread for a checkpoint: %s", strerror(rc));
+	c->syncing = true;
+	return 0;
 }
 
 void
 checkpoint_take(struct checkpoint *c, struct worker *w, const struct request *q)
 {
-	int file = -1, rc;
-	struct err e;
-
 	c->worker = w;
-	if (q->failure.code != 0) {
-		finish(c, &q->failure);
-		return;
-	}
+	c->failure = q->failure;
 	c->bytes = q->bytes;
-	c->size = c->callbacks->measure(c->arg, &file);
-	c->file = file < 0 ? -1 : dup(file);
-	c->failure = (struct err){0};
-	if ((rc = pthread_create(&c->thread, NULL, sync_all, c)) != 0) {
-		err_set(&e, EX_OSERR, "cannot start a thread: %s", strerror(rc));
-		finish(c, &e);
-		return;
-	}
-	c->syncing = true;
+	if (c->failure.code != 0 || start_syncing(c, &c->failure) < 0)
+		say_done(c);
 }
 
 static void
@@ -189,7 +275,7 @@ on_synced(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	(void)!eventfd_read(fd, &n);
 	join(c);
-	finish(c, &c->failure);
+	finish(c);
 }
 
 bool

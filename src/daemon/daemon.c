@@ -11,9 +11,11 @@
 
 #include "base/log.h"
 #include "daemon/parts.h"
+#include "daemon/resume.h"
 
 enum { DRAIN_TRIES = 20, DRAIN_WAIT = 50000 }; /* 1 s at the end for connections to take what waits for them */
 enum { SAVE_SECONDS = 120 };                   /* that the last events and checkpoint may take */
+enum { LAST_TRIES = 3 };                       /* of the checkpoint at the end */
 
 static void pump(struct daemon *d);
 
@@ -74,9 +76,11 @@ move(struct daemon *d)
 		flush(d);
 		/* All that came before the checkpoint must be in the output's file by now. */
 		if (d->written != NULL && output_is_drained(d->output)) {
-			checkpoint_take(d->checkpoint, d->worker, d->written);
-			request_free(d->written);
+			struct request *q = d->written;
+
 			d->written = NULL;
+			checkpoint_take(d->checkpoint, d->worker, q);
+			request_free(q);
 			more = true;
 		}
 	} while (more && output_is_drained(d->output));
@@ -93,10 +97,8 @@ finish(struct daemon *d)
 		return true;
 	if (!d->ending) {
 		d->ending = true;
-		if (checkpoint_begin(d->checkpoint, d->worker, &e) < 0) {
-			note_failure(d, &e);
-			return true;
-		}
+		checkpoint_hurry(d->checkpoint);
+		(void)checkpoint_begin(d->checkpoint, d->worker, &e); /* it is tried again if it cannot begin */
 	}
 	return false;
 }
@@ -235,9 +237,8 @@ daemon_on_checkpoint_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (intake_get_seq(d->intake) != d->saved_seq && !checkpoint_is_busy(d->checkpoint) &&
-	    checkpoint_begin(d->checkpoint, d->worker, &e) < 0)
-		log_message(LOG_WARNING, "no checkpoint: %s", e.text);
+	if (intake_get_seq(d->intake) != d->saved_seq && !checkpoint_is_busy(d->checkpoint))
+		(void)checkpoint_begin(d->checkpoint, d->worker, &e);
 }
 
 static json_t *
@@ -249,14 +250,65 @@ on_save(void *arg)
 	return daemon_save(d);
 }
 
-static int64_t
-on_measure(void *arg, int *file)
+/* A file that was removed cannot be gone on with after a restart: the next lines go to one that can. */
+static bool
+reopen_if_removed(struct daemon *d)
+{
+	struct err e;
+
+	if (!output_is_removed(d->output))
+		return false;
+	log_message(LOG_WARNING, "%s was removed, with the lines in it: the next ones go to a new file of that name",
+	    d->settings->output);
+	if (output_reopen(d->output, &e) == 0)
+		return true;
+	log_message(LOG_ERR, "%s", e.text);
+	return false;
+}
+
+void
+daemon_on_look(evutil_socket_t fd, short what, void *arg)
 {
 	struct daemon *d = arg;
-	int64_t size = output_get_size(d->output);
+	struct err e;
 
-	*file = output_get_file(d->output);
-	return size < 0 ? 0 : size;
+	(void)fd;
+	(void)what;
+	flush(d);
+	if (output_is_drained(d->output) && reopen_if_removed(d) && d->checkpoint != NULL)
+		(void)checkpoint_begin(d->checkpoint, d->worker, &e);
+}
+
+static json_t *
+on_measure(void *arg, int files[CHECKPOINT_FILES], int *n, struct err *e)
+{
+	struct daemon *d = arg;
+	json_t *places = json_object(), *mark = NULL;
+
+	*n = 0;
+	if (output_get_file(d->output) < 0)
+		return places;
+	(void)reopen_if_removed(d);
+	mark = resume_mark_file(output_get_file(d->output), d->settings->output, d->settings->key, e);
+	if (mark != NULL && json_object_set_new(places, "output", mark) == 0 &&
+	    (*n = output_take_files(d->output, files, e)) >= 0)
+		return places;
+	*n = 0;
+	json_decref(places);
+	return NULL;
+}
+
+/* The inputs are read from here on, and the service manager is told so. */
+static void
+go_on(struct daemon *d)
+{
+	struct err e;
+
+	d->began = true;
+	if (service_ready(d->service, d->base, &e) < 0) {
+		note_failure(d, &e);
+		event_base_loopbreak(d->base);
+	}
 }
 
 static void
@@ -265,8 +317,6 @@ on_saved(void *arg, const struct err *e)
 	struct daemon *d = arg;
 	const struct checkpoint_numbers *n = checkpoint_get_numbers(d->checkpoint);
 
-	if (e->code != 0)
-		log_message(LOG_ERR, "the checkpoint failed: %s", e->text);
 	if (d->control != NULL)
 		control_end_checkpoint(d->control, e, n->bytes, n->seconds);
 	if (!d->began) {
@@ -276,12 +326,12 @@ on_saved(void *arg, const struct err *e)
 			event_base_loopbreak(d->base);
 			return;
 		}
-		d->began = true;
+		go_on(d);
 	}
 	if (d->ending && !checkpoint_is_busy(d->checkpoint)) {
-		if (e->code != 0)
+		d->ended = e->code == 0 || ++d->last_tries == LAST_TRIES;
+		if (d->ended && e->code != 0)
 			note_failure(d, e);
-		d->ended = true;
 	}
 	pump(d);
 }
@@ -352,8 +402,8 @@ reload(struct daemon *d)
 	flush(d);
 	if (output_reopen(d->output, &e) < 0)
 		log_message(LOG_ERR, "%s", e.text);
-	else if (d->checkpoint != NULL && checkpoint_begin(d->checkpoint, d->worker, &e) < 0)
-		log_message(LOG_WARNING, "no checkpoint: %s", e.text);
+	else if (d->checkpoint != NULL)
+		(void)checkpoint_begin(d->checkpoint, d->worker, &e);
 	service_reloaded(d->service);
 }
 
@@ -412,9 +462,11 @@ begin(struct daemon *d, struct err *e)
 	if (worker_start(d->worker, e) < 0)
 		return -1;
 	/* The first checkpoint says where the inputs begin, before anything is read of them. */
-	if (d->checkpoint != NULL)
+	if (d->checkpoint != NULL) {
+		service_extend(d->service, SAVE_SECONDS);
 		return checkpoint_begin(d->checkpoint, d->worker, e);
-	d->began = true;
+	}
+	go_on(d);
 	intake_resume(d->intake);
 	return 0;
 }
@@ -426,14 +478,12 @@ daemon_run(struct settings *s, int argc, char **argv, int operand)
 		.settings = s,
 		.argc = argc,
 		.argv = argv,
-		.lock = -1,
 		.events = {.fd = -1},
 		.commands = {.fd = -1},
 	};
 	struct err e = {0};
 
-	if (daemon_open(&d, argv + operand, argc - operand, &e) == 0 && begin(&d, &e) == 0 &&
-	    service_ready(d.service, d.base, &e) == 0) {
+	if (daemon_open(&d, argv + operand, argc - operand, &e) == 0 && begin(&d, &e) == 0) {
 		event_base_dispatch(d.base);
 		drain(&d);
 		e = d.failure;

@@ -61,6 +61,7 @@ static const struct {
 	{"clients", NULL, "sinkd_clients", "gauge", "Connections of clients."},
 	{"checkpoint", "made", "sinkd_checkpoints_total", "counter", "Checkpoints made."},
 	{"checkpoint", "failed", "sinkd_checkpoint_failures_total", "counter", "Checkpoints that failed."},
+	{"checkpoint", "failing", "sinkd_checkpoint_failing", "gauge", "1 while checkpoints fail."},
 	{"checkpoint", "age", "sinkd_checkpoint_age_seconds", "gauge", "Since the last checkpoint."},
 	{"checkpoint", "bytes", "sinkd_checkpoint_bytes", "gauge", "Size of the last checkpoint."},
 	{"checkpoint", "seconds", "sinkd_checkpoint_seconds", "gauge", "What the last checkpoint took."},

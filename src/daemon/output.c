@@ -24,6 +24,8 @@ struct output {
 	const char *name; /* what it is called in messages */
 	int fd;
 	bool regular, socket;
+	int before[OUTPUT_FILES - 1]; /* files that were renamed, written to and not synced yet */
+	int n_before;
 	bool failed;
 	const struct output_callbacks *callbacks;
 	void *arg;
@@ -71,10 +73,11 @@ open_standard(int standard)
 	return fd >= 0 ? fd : standard;
 }
 
+/* A FIFO or a device is opened without waiting for anybody, and written to as such afterwards. */
 static int
 open_file(const char *path, struct err *e)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 
 	return fd >= 0 ? fd : err_set(e, EX_CANTCREAT, "cannot open %s for the output: %s%s", path, strerror(errno),
 	    service_explain(path, errno, true));
@@ -125,6 +128,8 @@ output_free(struct output *o)
 		event_free(o->ready);
 	if (o->fd > STDERR_FILENO)
 		close(o->fd);
+	for (int i = 0; i < o->n_before; i++)
+		close(o->before[i]);
 	buf_fini(&o->buf);
 	free(o);
 }
@@ -155,41 +160,80 @@ output_get_file(const struct output *o)
 	return o->path != NULL && o->regular ? o->fd : -1;
 }
 
-int64_t
-output_get_size(const struct output *o)
+bool
+output_is_removed(const struct output *o)
 {
 	struct stat st;
 
-	return output_get_file(o) >= 0 && fstat(o->fd, &st) == 0 ? (int64_t)st.st_size : -1;
+	return output_get_file(o) >= 0 && fstat(o->fd, &st) == 0 && st.st_nlink == 0;
 }
 
-int
-output_cut(struct output *o, int64_t size, struct err *e)
+/* The file that is left now is to be synced with the next checkpoint. */
+static int
+keep_before(struct output *o, struct err *e)
 {
-	if (output_get_size(o) < size)
-		return err_set(e, EX_DATAERR, "%s has %lld bytes, and had %lld when its state was saved", o->name,
-		    (long long)output_get_size(o), (long long)size);
-	if (ftruncate(o->fd, (off_t)size) < 0)
-		return err_set(e, EX_IOERR, "cannot cut %s: %s", o->name, strerror(errno));
+	int fd;
+
+	if (o->n_before == OUTPUT_FILES - 1) {
+		/* So many without a checkpoint: the loop waits for the disk this once. */
+		if (fdatasync(o->before[0]) < 0)
+			return err_set(e, EX_IOERR, "cannot sync %s: %s", o->name, strerror(errno));
+		close(o->before[0]);
+		memmove(o->before, o->before + 1, sizeof o->before - sizeof *o->before);
+		o->n_before--;
+	}
+	if ((fd = fcntl(o->fd, F_DUPFD_CLOEXEC, 0)) < 0)
+		return err_set(e, EX_OSERR, "cannot open %s again: %s", o->name, strerror(errno));
+	o->before[o->n_before++] = fd;
+	return 0;
+}
+
+static int
+replace(struct output *o, int fd, struct err *e)
+{
+	struct stat now, before;
+
+	if (fstat(fd, &now) < 0 || fstat(o->fd, &before) < 0)
+		return err_set(e, EX_CANTCREAT, "cannot open %s again: %s", o->path, strerror(errno));
+	if (!S_ISREG(now.st_mode))
+		return err_set(e, EX_DATAERR, "%s is no regular file any more: lines still go to the file that had the name",
+		    o->path);
+	if (now.st_dev == before.st_dev && now.st_ino == before.st_ino)
+		return 0;
+	if (keep_before(o, e) < 0)
+		return -1;
+	/* The same number, so that what waits on it need not know. */
+	if (dup3(fd, o->fd, O_CLOEXEC) < 0)
+		return err_set(e, EX_CANTCREAT, "cannot open %s again: %s", o->path, strerror(errno));
 	return 0;
 }
 
 int
 output_reopen(struct output *o, struct err *e)
 {
-	int fd;
+	int fd, rc;
 
-	if (o->path == NULL || !o->regular)
+	if (output_get_file(o) < 0)
 		return 0;
 	if ((fd = open_file(o->path, e)) < 0)
 		return -1;
-	/* The same number, so that what waits on it need not know. */
-	if (dup3(fd, o->fd, O_CLOEXEC) < 0) {
-		close(fd);
-		return err_set(e, EX_OSERR, "cannot open %s again: %s", o->path, strerror(errno));
-	}
+	rc = replace(o, fd, e);
 	close(fd);
-	return 0;
+	return rc;
+}
+
+int
+output_take_files(struct output *o, int files[OUTPUT_FILES], struct err *e)
+{
+	int n = o->n_before;
+
+	if (output_get_file(o) < 0)
+		return 0;
+	if ((files[n] = fcntl(o->fd, F_DUPFD_CLOEXEC, 0)) < 0)
+		return err_set(e, EX_OSERR, "cannot sync %s: %s", o->name, strerror(errno));
+	memcpy(files, o->before, (size_t)n * sizeof *files);
+	o->n_before = 0;
+	return n + 1;
 }
 
 /* ---- failure -------------------------------------------------------- */

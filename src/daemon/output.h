@@ -47,16 +47,26 @@ void output_flush(struct output *o);
 /* From now on fail with EX_IOERR when the descriptor has taken nothing for so many seconds. */
 void output_set_patience(struct output *o, int seconds);
 
-/* Bytes in the file, or -1: it is none that can be cut. */
-int64_t output_get_size(const struct output *o);
+/* The descriptor of a regular file that was named, or -1: it is none that can be cut and synced. */
+int output_get_file(const struct output *o);
 
-/* Take back what is in the file beyond size. Returns 0, or -1 with *e set (EX_DATAERR: it is shorter; EX_IOERR). */
-int output_cut(struct output *o, int64_t size, struct err *e);
+/* Was the file removed, so that what is written to it is lost to everybody? */
+bool output_is_removed(const struct output *o);
 
-/* Open the file by its name again: it was renamed. What was gathered must be flushed. As output_new for errors. */
+/*
+ * Open the file by its name again: it was renamed or removed. What was gathered
+ * must be flushed. The one before is kept open until output_take_files. Returns
+ * 0, or -1 with *e set and the output as it was: EX_CANTCREAT; EX_DATAERR where
+ * the name is no regular file's now.
+ */
 int output_reopen(struct output *o, struct err *e);
 
-/* The file's descriptor, for fdatasync, or -1: it is none. */
-int output_get_file(const struct output *o);
+/*
+ * Copies of the descriptors of all files that were written to since the last
+ * call, for fdatasync; they are the caller's. Returns how many, at most
+ * OUTPUT_FILES, or -1 with *e set (EX_OSERR), and then they are given later.
+ */
+enum { OUTPUT_FILES = 8 };
+int output_take_files(struct output *o, int files[OUTPUT_FILES], struct err *e);
 
 #endif

@@ -23,7 +23,7 @@ struct daemon {
 	struct messages *messages;
 	struct service *service;
 	struct event *results, *replies, *signals[SIGNALS];
-	struct event *checkpoint_timer, *digest_timer;
+	struct event *checkpoint_timer, *digest_timer, *look; /* look: whether the output is still there */
 	struct worker *worker;
 	struct intake *intake;
 	struct output *output;
@@ -38,12 +38,13 @@ struct daemon {
 	struct buf key;                   /* the member's name as a JSON string */
 	struct buf socket_name;
 	bool output_is_terminal;
-	int lock;                         /* of the state's folder, or -1 */
+	struct state_folder *folder;      /* NULL: no state */
 	int64_t saved_seq;                /* of the last checkpoint begun */
 	struct request *written;          /* a checkpoint that waits for the output to be drained */
 	bool began;                       /* the inputs are read */
 	bool stopping;                    /* by a signal, and what was read is to be finished */
 	bool ending, ended;               /* the last checkpoint is begun, is done */
+	int last_tries;                   /* of the last checkpoint that failed */
 	int digests;                      /* asked for, in the order of the stream, and not done */
 	int64_t steps;                    /* of the engine thread, when the watchdog was last fed */
 	struct err failure;               /* the first one; code 0: none */
@@ -60,6 +61,7 @@ void daemon_on_replies(evutil_socket_t fd, short what, void *arg);
 void daemon_on_signal(evutil_socket_t number, short what, void *arg);
 void daemon_on_checkpoint_timer(evutil_socket_t fd, short what, void *arg);
 void daemon_on_digest_timer(evutil_socket_t fd, short what, void *arg);
+void daemon_on_look(evutil_socket_t fd, short what, void *arg);
 
 /* setup.c: open all of it, or close what is open. names[n]: files, as for daemon_run. */
 int daemon_open(struct daemon *d, char *const *names, int n, struct err *e);

@@ -353,7 +353,6 @@ fill_worker(struct settings *s)
 	w->stream.model = s->model != NULL ? s->model : s->model_path;
 	w->stream.pin = s->pin;
 	w->stream.system = s->system;
-	w->state_dir = s->state;
 	context_options_init(c);
 	c->policy = (enum policy)s->policy;
 	c->sinks = (int32_t)s->sinks;

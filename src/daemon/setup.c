@@ -12,9 +12,11 @@
 #include "daemon/follow.h"
 #include "daemon/journal.h"
 #include "daemon/parts.h"
+#include "daemon/resume.h"
 #include "stream/text.h"
 
 enum { LOAD_SECONDS = 300 }; /* that a step of loading a model may take */
+enum { LOOK_SECONDS = 5 };   /* between looks whether the output is still there */
 
 /* What a checkpoint says. */
 struct restored {
@@ -140,12 +142,10 @@ open_state(struct daemon *d, struct restored *r, struct err *e)
 
 	if (s->state == NULL)
 		return 0;
-	if (mkdir(s->state, 0700) < 0 && errno != EEXIST)
-		return err_set(e, EX_CANTCREAT, "cannot make the folder %s: %s", s->state, strerror(errno));
-	if ((d->lock = state_lock(s->state, e)) < 0 ||
-	    state_open(s->state, s->worker.stream.model, &r->state, e) < 0)
+	if ((d->folder = state_folder_open(s->state, e)) == NULL ||
+	    state_open(d->folder, s->worker.stream.model, &r->state, e) < 0)
 		return -1;
-	d->checkpoint = checkpoint_new(d->base, s->state, &daemon_checkpoint_callbacks, d, e);
+	d->checkpoint = checkpoint_new(d->base, d->folder, &daemon_checkpoint_callbacks, d, e);
 	if (d->checkpoint == NULL)
 		return -1;
 	if (r->state == NULL)
@@ -158,21 +158,46 @@ open_state(struct daemon *d, struct restored *r, struct err *e)
 	return 0;
 }
 
+/* Of a checkpoint by an earlier version, which noted no more than the size of the file. */
+static int
+restore_size(struct daemon *d, const struct restored *r, struct err *e)
+{
+	const char *was = json_string_value(json_object_get(r->blob, "output"));
+	int64_t size = state_get_output_size(r->state);
+	int fd = output_get_file(d->output);
+	struct stat st;
+
+	if (was == NULL || d->settings->output == NULL || strcmp(was, d->settings->output) != 0 || fd < 0)
+		return 0;
+	if (fstat(fd, &st) < 0 || (st.st_size > size && ftruncate(fd, (off_t)size) < 0))
+		return err_set(e, EX_IOERR, "cannot cut %s: %s", was, strerror(errno));
+	if (st.st_size < size)
+		log_message(LOG_WARNING, "%s is shorter than it was at the checkpoint: it was renamed or cut by others", was);
+	return 0;
+}
+
 /* What was written after the checkpoint will be written again. */
 static int
 restore_output(struct daemon *d, const struct restored *r, struct err *e)
 {
-	const char *was = json_string_value(json_object_get(r->blob, "output"));
-	int64_t size = r->state == NULL ? 0 : state_get_output(r->state);
+	struct resume resume = {.fd = output_get_file(d->output)};
+	const char *text;
+	json_t *places;
+	size_t len;
+	int rc = 0;
 
-	if (was == NULL || d->settings->output == NULL || strcmp(was, d->settings->output) != 0 ||
-	    output_get_file(d->output) < 0)
+	if (r->state == NULL)
 		return 0;
-	if (output_get_size(d->output) >= size)
-		return output_cut(d->output, size, e);
-	log_message(LOG_WARNING, "%s is shorter than it was at the checkpoint: it was renamed or cut by others",
-	    d->settings->output);
-	return 0;
+	if ((text = state_get_places(r->state, &len)) == NULL)
+		return restore_size(d, r, e);
+	if ((places = json_loadb(text, len, 0, NULL)) == NULL)
+		return err_set(e, EX_DATAERR, "the checkpoint in %s does not say where the output was", d->settings->state);
+	resume.path = resume.fd < 0 ? NULL : d->settings->output;
+	resume.seq = json_integer_value(json_object_get(r->blob, "seq"));
+	if ((resume.mark = json_object_get(places, "output")) != NULL)
+		rc = resume_output(&resume, e);
+	json_decref(places);
+	return rc;
 }
 
 static void
@@ -239,6 +264,9 @@ open_events(struct daemon *d, struct err *e)
 		if (d->signals[i] == NULL || event_add(d->signals[i], NULL) < 0)
 			return err_set(e, EX_OSERR, "cannot wait for signals");
 	}
+	d->look = event_new(d->base, -1, EV_PERSIST, daemon_on_look, d);
+	if (d->look == NULL || set_timer(d->look, output_get_file(d->output) < 0 ? 0 : LOOK_SECONDS) < 0)
+		return err_set(e, EX_OSERR, "out of memory for timers");
 	d->checkpoint_timer = event_new(d->base, -1, EV_PERSIST, daemon_on_checkpoint_timer, d);
 	d->digest_timer = event_new(d->base, -1, EV_PERSIST, daemon_on_digest_timer, d);
 	if (d->checkpoint_timer == NULL || d->digest_timer == NULL)
@@ -272,6 +300,7 @@ open_worker(struct daemon *d, const struct restored *r, struct err *e)
 	struct worker_options o = d->settings->worker;
 
 	o.key = d->key.data;
+	o.folder = d->folder;
 	o.state = r->state;
 	o.stream.context.loading = on_loading;
 	o.stream.context.loading_arg = d->service;
@@ -401,7 +430,7 @@ void
 daemon_close(struct daemon *d)
 {
 	struct event *events[] = {d->results, d->replies, d->signals[0], d->signals[1], d->signals[2],
-	    d->checkpoint_timer, d->digest_timer};
+	    d->checkpoint_timer, d->digest_timer, d->look};
 
 	progress_free(d->progress);
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
@@ -424,6 +453,5 @@ daemon_close(struct daemon *d)
 	messages_free(d->messages);
 	if (d->base != NULL)
 		event_base_free(d->base);
-	if (d->lock >= 0)
-		close(d->lock);
+	state_folder_close(d->folder);
 }

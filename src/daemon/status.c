@@ -42,6 +42,9 @@ make_checkpoint(const struct daemon *d, double now)
 	set_int(o, "bytes", n->bytes);
 	set_real(o, "seconds", n->seconds);
 	set_real(o, "age", n->time > 0 ? now - n->time : NAN);
+	set_int(o, "failing", n->failure.code != 0);
+	if (n->failure.code != 0)
+		json_object_set_new(o, "failure", json_string(n->failure.text));
 	return o;
 }
 
@@ -105,10 +108,15 @@ daemon_describe(void *arg, char *text, size_t size)
 {
 	struct daemon *d = arg;
 	double now = clock_get_seconds();
+	const struct err *failure;
+	int n;
 
-	snprintf(text, size, "%lld events, %.1f events/s, %.0f tokens/s, lag %zu events, %.1f s",
+	n = snprintf(text, size, "%lld events, %.1f events/s, %.0f tokens/s, lag %zu events, %.1f s",
 	    (long long)d->delivery.events, rate_get(&d->stats->events, now), rate_get(&d->stats->tokens, now),
 	    intake_get_count(d->intake), intake_get_lag(d->intake, now));
+	failure = d->checkpoint == NULL ? NULL : &checkpoint_get_numbers(d->checkpoint)->failure;
+	if (failure != NULL && failure->code != 0 && n > 0 && (size_t)n < size)
+		snprintf(text + n, size - (size_t)n, "; no checkpoint: %s", failure->text);
 }
 
 void
@@ -131,8 +139,6 @@ daemon_save(void *arg)
 	set_int(o, "seq", intake_get_seq(d->intake));
 	set_int(o, "errors", intake_get_errors(d->intake));
 	set_int(o, "skipped", d->delivery.skipped);
-	if (d->settings->output != NULL)
-		json_object_set_new(o, "output", json_string(d->settings->output));
 	intake_save(d->intake, o);
 	return o;
 }

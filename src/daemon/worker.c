@@ -319,8 +319,8 @@ serve(struct worker *w, struct request *q, struct queue *to)
 		break;
 	case REQUEST_CHECKPOINT:
 		q->failure = (struct err){0};
-		assert(w->o.state_dir != NULL);
-		state_write(w->o.state_dir, w->stream, q->blob, q->blob_len, &q->bytes, &q->failure);
+		assert(w->o.folder != NULL);
+		state_write(w->o.folder, w->stream, q->blob, q->blob_len, &q->bytes, &q->failure);
 		break;
 	case REQUEST_HASH:
 		q->failure = (struct err){0};

@@ -29,7 +29,7 @@ struct worker_options {
 	const char *key; /* the member's name as a JSON string, for the lines of requests */
 	size_t records;  /* that may be in the worker's hands at once */
 	struct worker_digests digests;
-	const char *state_dir;      /* folder of checkpoints, or NULL */
+	struct state_folder *folder; /* of checkpoints, or NULL; borrowed */
 	const struct state *state;  /* to begin with, or NULL; not needed after worker_new */
 };
 

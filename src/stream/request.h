@@ -15,7 +15,7 @@
 enum request_op {
 	REQUEST_ASK,   /* text: the question. Lines: delta (with reply.stream), then reply or error */
 	REQUEST_DIGEST, /* Line: digest, or error. On schedule its result has no request, and there may be none */
-	REQUEST_CHECKPOINT, /* write state and blob into the worker's state_dir, for state_finish; see failure */
+	REQUEST_CHECKPOINT, /* write state and blob into the worker's folder, for state_finish; see failure */
 	REQUEST_HASH,  /* a number of the stream's state, into hash */
 	REQUEST_STALL, /* do nothing and make no progress until cancelled: for the test of the watchdog */
 };

@@ -1,12 +1,11 @@
 /*
  * Checkpoints; see state.h. A file is: head, blob, the stream's state, the sum
- * of all these bytes; foot. Numbers are the machine's own.
+ * of all these bytes; places, foot. Numbers are the machine's own.
  */
 #include "stream/state.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,7 +13,9 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { FORMAT = 1, PATH_BYTES = 4096 + 32 };
+/* Format 1 had the size of the output's file where format 2 has the length of the places, and no places. */
+enum { FORMAT_SIZE = 1, FORMAT = 2 };
+enum { WRITE_BYTES = 1 << 16 };
 
 static const char head_magic[8] = "sinkdchk", foot_magic[8] = "sinkdend";
 
@@ -27,9 +28,9 @@ struct head {
 
 struct foot {
 	char magic[8];
-	uint64_t body_sum; /* the sum that stands before it, once more: so that the foot belongs to this body */
-	int64_t output;
-	uint64_t sum;      /* of the members above */
+	uint64_t body_sum; /* the sum that stands before the places, once more: so that they belong to this body */
+	int64_t places_len; /* FORMAT_SIZE: the size of the output's file */
+	uint64_t sum;      /* of the places and the members above */
 };
 
 struct state {
@@ -40,36 +41,15 @@ struct state {
 	struct err warning;
 };
 
-static void
-make_path(char path[PATH_BYTES], const char *dir, const char *name)
-{
-	snprintf(path, PATH_BYTES, "%s/%s", dir, name);
-}
-
 static uint64_t
-sum_foot(const struct foot *f)
+sum_foot(const char *places, const struct foot *f)
 {
-	return XXH3_64bits(f, offsetof(struct foot, sum));
-}
+	uint64_t sums[2] = {0, XXH3_64bits(f, offsetof(struct foot, sum))};
 
-int
-state_lock(const char *dir, struct err *e)
-{
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	char path[PATH_BYTES];
-	int fd;
-
-	make_path(path, dir, "lock");
-	if ((fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0)
-		return err_set(e, EX_CANTCREAT, "cannot open %s: %s", path, strerror(errno));
-	if (fcntl(fd, F_SETLK, &lock) == 0)
-		return fd;
-	if (fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
-		err_set(e, EX_TEMPFAIL, "the state in %s is in use", dir);
-	else
-		err_set(e, EX_TEMPFAIL, "the state in %s is in use by process %ld", dir, (long)lock.l_pid);
-	close(fd);
-	return -1;
+	if (f->places_len == 0 || places == NULL)
+		return sums[1];
+	sums[0] = XXH3_64bits(places, (size_t)f->places_len);
+	return XXH3_64bits(sums, sizeof sums);
 }
 
 /* ---- which model ---------------------------------------------------- */
@@ -112,150 +92,170 @@ out:
 
 /* ---- writing -------------------------------------------------------- */
 
-/* Bytes on their way into a sum, and into a file unless that is NULL. */
-struct sink {
-	FILE *file;
+/* Bytes on their way into a sum, and into a file unless that is -1. */
+struct writer {
+	int fd;
 	const char *path;
 	XXH3_state_t *sum;
 	int64_t bytes;
+	size_t held;
+	char buf[WRITE_BYTES];
 };
 
 static int
-put(void *arg, const void *bytes, size_t n, struct err *e)
+write_all(int fd, const char *path, const char *bytes, size_t n, struct err *e)
 {
-	struct sink *s = arg;
+	while (n > 0) {
+		ssize_t some = write(fd, bytes, n);
 
-	XXH3_64bits_update(s->sum, bytes, n);
-	s->bytes += (int64_t)n;
-	if (s->file != NULL && n > 0 && fwrite(bytes, 1, n, s->file) != n)
-		return err_set(e, EX_IOERR, "cannot write %s: %s", s->path, strerror(errno));
-	return 0;
-}
-
-static int
-open_sink(struct sink *s, const char *path, struct err *e)
-{
-	int fd;
-
-	*s = (struct sink){.path = path, .sum = XXH3_createState()};
-	if (s->sum == NULL)
-		return err_set(e, EX_OSERR, "out of memory for a checkpoint");
-	XXH3_64bits_reset(s->sum);
-	if (path == NULL)
-		return 0;
-	if ((fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)) < 0 || (s->file = fdopen(fd, "w")) == NULL) {
-		err_set(e, EX_CANTCREAT, "cannot write %s: %s", path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		XXH3_freeState(s->sum);
-		return -1;
+		if (some < 0 && errno == EINTR)
+			continue;
+		if (some <= 0)
+			return err_set(e, EX_IOERR, "cannot write %s: %s", path, strerror(some == 0 ? ENOSPC : errno));
+		bytes += some;
+		n -= (size_t)some;
 	}
 	return 0;
 }
 
 static int
-close_sink(struct sink *s, int rc, struct err *e)
+flush(struct writer *w, struct err *e)
 {
-	XXH3_freeState(s->sum);
-	if (s->file != NULL && fclose(s->file) != 0 && rc == 0)
-		return err_set(e, EX_IOERR, "cannot write %s: %s", s->path, strerror(errno));
+	size_t n = w->held;
+
+	w->held = 0;
+	return w->fd < 0 ? 0 : write_all(w->fd, w->path, w->buf, n, e);
+}
+
+static int
+put(void *arg, const void *bytes, size_t n, struct err *e)
+{
+	struct writer *w = arg;
+
+	XXH3_64bits_update(w->sum, bytes, n);
+	w->bytes += (int64_t)n;
+	if (w->fd < 0)
+		return 0;
+	if (n > sizeof w->buf - w->held && flush(w, e) < 0)
+		return -1;
+	if (n >= sizeof w->buf)
+		return write_all(w->fd, w->path, bytes, n, e);
+	if (n > 0)
+		memcpy(w->buf + w->held, bytes, n);
+	w->held += n;
+	return 0;
+}
+
+/* Takes fd. Returns NULL with *e set. */
+static struct writer *
+new_writer(int fd, const char *path, struct err *e)
+{
+	struct writer *w = malloc(sizeof *w);
+	XXH3_state_t *sum = XXH3_createState();
+
+	if (w == NULL || sum == NULL) {
+		free(w);
+		XXH3_freeState(sum);
+		if (fd >= 0)
+			close(fd);
+		err_set(e, EX_OSERR, "out of memory for a checkpoint");
+		return NULL;
+	}
+	*w = (struct writer){.fd = fd, .path = path, .sum = sum};
+	XXH3_64bits_reset(sum);
+	return w;
+}
+
+static int
+free_writer(struct writer *w, int rc, struct err *e)
+{
+	XXH3_freeState(w->sum);
+	if (w->fd >= 0 && close(w->fd) < 0 && rc == 0)
+		rc = err_set(e, EX_IOERR, "cannot write %s: %s", w->path, strerror(errno));
+	free(w);
 	return rc;
 }
 
 int
-state_write(const char *dir, struct stream *s, const char *blob, size_t len, int64_t *bytes, struct err *e)
+state_write(struct state_folder *f, struct stream *s, const char *blob, size_t len, int64_t *bytes, struct err *e)
 {
 	struct head head = {.version = FORMAT, .blob_len = len};
-	char path[PATH_BYTES];
-	struct sink sink;
+	struct writer *w;
 	uint64_t sum;
-	int rc = -1;
+	int fd, rc = -1;
 
-	make_path(path, dir, "checkpoint.tmp");
 	memcpy(head.magic, head_magic, sizeof head.magic);
 	if (s->identity == 0 && identify(model_get_info(s->model)->path, &s->identity, e) < 0)
 		return -1;
 	head.model = s->identity;
-	if (open_sink(&sink, path, e) < 0)
+	if ((fd = state_folder_create(f, e)) < 0 ||
+	    (w = new_writer(fd, state_folder_get_name(f, STATE_TMP), e)) == NULL)
 		return -1;
-	if (put(&sink, &head, sizeof head, e) < 0 || put(&sink, blob, len, e) < 0 || stream_save(s, put, &sink, e) < 0)
+	if (put(w, &head, sizeof head, e) < 0 || put(w, blob, len, e) < 0 || stream_save(s, put, w, e) < 0)
 		goto out;
-	sum = XXH3_64bits_digest(sink.sum);
-	rc = put(&sink, &sum, sizeof sum, e);
-	*bytes = sink.bytes;
+	sum = XXH3_64bits_digest(w->sum);
+	if (put(w, &sum, sizeof sum, e) < 0 || flush(w, e) < 0)
+		goto out;
+	*bytes = w->bytes;
+	rc = 0;
 out:
-	return close_sink(&sink, rc, e);
+	return free_writer(w, rc, e);
 }
 
 int
 state_hash(struct stream *s, uint64_t *hash, struct err *e)
 {
-	struct sink sink;
+	struct writer *w = new_writer(-1, NULL, e);
 	int rc;
 
-	if (open_sink(&sink, NULL, e) < 0)
+	if (w == NULL)
 		return -1;
-	if ((rc = stream_save(s, put, &sink, e)) == 0)
-		*hash = XXH3_64bits_digest(sink.sum);
-	return close_sink(&sink, rc, e);
+	if ((rc = stream_save(s, put, w, e)) == 0)
+		*hash = XXH3_64bits_digest(w->sum);
+	return free_writer(w, rc, e);
 }
 
-/* The foot, and the file on the disk. */
+/* The places and the foot, and the file on the disk. */
 static int
-add_foot(const char *path, int64_t output, struct err *e)
+add_foot(int fd, const char *path, const char *places, size_t len, struct err *e)
 {
-	struct foot foot = {.output = output};
-	int fd = open(path, O_RDWR | O_CLOEXEC), rc = 0;
-	off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	struct foot foot = {.places_len = (int64_t)len};
+	off_t end = lseek(fd, 0, SEEK_END);
 
 	memcpy(foot.magic, foot_magic, sizeof foot.magic);
 	if (end < (off_t)sizeof foot.body_sum ||
 	    pread(fd, &foot.body_sum, sizeof foot.body_sum, end - (off_t)sizeof foot.body_sum) != sizeof foot.body_sum)
-		rc = err_set(e, EX_IOERR, "cannot read %s: %s", path, strerror(errno));
-	foot.sum = sum_foot(&foot);
-	if (rc == 0 && (pwrite(fd, &foot, sizeof foot, end) != sizeof foot || fsync(fd) < 0))
-		rc = err_set(e, EX_IOERR, "cannot write %s: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return rc;
-}
-
-/* At every moment there is a whole checkpoint under one of the two names. */
-static int
-put_in_place(const char *dir, const char *tmp, struct err *e)
-{
-	char path[PATH_BYTES], old[PATH_BYTES];
-	int fd, rc = 0;
-
-	make_path(path, dir, "checkpoint");
-	make_path(old, dir, "checkpoint.old");
-	if (rename(path, old) < 0 && errno != ENOENT)
-		return err_set(e, EX_IOERR, "cannot rename %s: %s", path, strerror(errno));
-	if (rename(tmp, path) < 0)
-		return err_set(e, EX_IOERR, "cannot rename %s: %s", tmp, strerror(errno));
-	if ((fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 || fsync(fd) < 0)
-		rc = err_set(e, EX_IOERR, "cannot sync %s: %s", dir, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return rc;
+		return err_set(e, EX_IOERR, "cannot read %s: %s", path, strerror(errno));
+	foot.sum = sum_foot(places, &foot);
+	if (write_all(fd, path, places, len, e) < 0 || write_all(fd, path, (const char *)&foot, sizeof foot, e) < 0)
+		return -1;
+	if (fsync(fd) < 0)
+		return err_set(e, EX_IOERR, "cannot sync %s: %s", path, strerror(errno));
+	return 0;
 }
 
 int
-state_finish(const char *dir, int64_t output, struct err *e)
+state_finish(struct state_folder *f, const char *places, size_t len, struct err *e)
 {
-	char tmp[PATH_BYTES];
+	const char *path = state_folder_get_name(f, STATE_TMP);
+	int fd = state_folder_open_file(f, STATE_TMP, O_RDWR), rc;
 
-	make_path(tmp, dir, "checkpoint.tmp");
-	return add_foot(tmp, output, e) < 0 ? -1 : put_in_place(dir, tmp, e);
+	if (fd < 0)
+		return err_set(e, EX_IOERR, "cannot open %s: %s", path, strerror(errno));
+	rc = add_foot(fd, path, places, len, e);
+	if (close(fd) < 0 && rc == 0)
+		rc = err_set(e, EX_IOERR, "cannot write %s: %s", path, strerror(errno));
+	return rc < 0 ? -1 : state_folder_commit(f, e);
 }
 
 /* ---- reading -------------------------------------------------------- */
 
 /* Returns 1, 0 if there is no such file, or -1 with *e set. */
 static int
-map_file(struct state *s, const char *path, struct err *e)
+map_file(struct state *s, const struct state_folder *f, enum state_file which, struct err *e)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 1;
+	const char *path = state_folder_get_name(f, which);
+	int fd = state_folder_open_file(f, which, O_RDONLY), rc = 1;
 	struct stat st;
 
 	if (fd < 0 && errno == ENOENT)
@@ -277,21 +277,34 @@ map_file(struct state *s, const char *path, struct err *e)
 	return rc;
 }
 
+/* Where the sum of the body and the places lie in the file. Returns false where they have no room. */
+static bool
+find_parts(struct state *s)
+{
+	size_t room = s->size - sizeof s->head - sizeof(uint64_t) - sizeof s->foot;
+
+	memcpy(&s->head, s->data, sizeof s->head);
+	memcpy(&s->foot, s->data + s->size - sizeof s->foot, sizeof s->foot);
+	if (s->foot.places_len < 0 || (s->head.version != FORMAT_SIZE && (uint64_t)s->foot.places_len > room))
+		return false;
+	s->end = sizeof s->head + room - (s->head.version == FORMAT_SIZE ? 0 : (size_t)s->foot.places_len);
+	return true;
+}
+
 static int
 check(struct state *s, const char *path, uint64_t model, struct err *e)
 {
 	uint64_t sum;
 
-	s->end = s->size - sizeof s->foot - sizeof sum;
-	memcpy(&s->head, s->data, sizeof s->head);
-	memcpy(&sum, s->data + s->end, sizeof sum);
-	memcpy(&s->foot, s->data + s->end + sizeof sum, sizeof s->foot);
-	if (memcmp(s->head.magic, head_magic, sizeof s->head.magic) != 0)
+	if (memcmp(s->data, head_magic, sizeof head_magic) != 0)
 		return err_set(e, EX_DATAERR, "%s is no checkpoint", path);
-	if (memcmp(s->foot.magic, foot_magic, sizeof s->foot.magic) != 0 || s->foot.sum != sum_foot(&s->foot) ||
-	    s->foot.body_sum != sum || sum != XXH3_64bits(s->data, s->end) || s->foot.output < 0)
+	if (!find_parts(s) || memcmp(s->foot.magic, foot_magic, sizeof s->foot.magic) != 0)
+		return err_set(e, EX_DATAERR, "%s is damaged: it has no proper end", path);
+	memcpy(&sum, s->data + s->end, sizeof sum);
+	if (s->foot.sum != sum_foot(s->head.version == FORMAT_SIZE ? NULL : s->data + s->end + sizeof sum, &s->foot) ||
+	    s->foot.body_sum != sum || sum != XXH3_64bits(s->data, s->end))
 		return err_set(e, EX_DATAERR, "%s is damaged: its checksum is not right", path);
-	if (s->head.version != FORMAT)
+	if (s->head.version != FORMAT_SIZE && s->head.version != FORMAT)
 		return err_set(e, EX_DATAERR, "%s was written by another version of sinkd", path);
 	if (s->head.model != model)
 		return err_set(e, EX_DATAERR, "%s belongs to another model", path);
@@ -302,13 +315,11 @@ check(struct state *s, const char *path, uint64_t model, struct err *e)
 
 /* Returns 1, 0 if there is no such file, or -1 with *e set. */
 static int
-open_one(struct state *s, const char *dir, const char *name, uint64_t model, struct err *e)
+open_one(struct state *s, const struct state_folder *f, enum state_file which, uint64_t model, struct err *e)
 {
-	char path[PATH_BYTES];
-	int rc;
+	int rc = map_file(s, f, which, e);
 
-	make_path(path, dir, name);
-	if ((rc = map_file(s, path, e)) > 0 && check(s, path, model, e) < 0)
+	if (rc > 0 && check(s, state_folder_get_name(f, which), model, e) < 0)
 		rc = -1;
 	if (rc <= 0 && s->data != NULL) {
 		munmap(s->data, s->size);
@@ -317,30 +328,51 @@ open_one(struct state *s, const char *dir, const char *name, uint64_t model, str
 	return rc;
 }
 
+/*
+ * The first whole one in the order of enum state_file. A whole checkpoint.tmp is
+ * found where the process ended before it had its name; it gets that now, since
+ * the next one will be written over it. Returns 1, 0 if there is none at all, or
+ * -1 with *e set: why the newest of them cannot be used.
+ */
+static int
+find_whole(struct state *s, struct state_folder *f, uint64_t model, struct err *e)
+{
+	struct err why[STATE_FILES] = {{0}};
+	bool wrong = false;
+
+	for (int i = 0; i < STATE_FILES; i++) {
+		int rc = open_one(s, f, (enum state_file)i, model, &why[i]);
+
+		if (rc > 0 && i == STATE_TMP && state_folder_commit(f, e) < 0)
+			return -1;
+		if (rc > 0) {
+			state_folder_set_whole(f, i != STATE_OLD);
+			s->warning = why[STATE_LAST];
+			return 1;
+		}
+		/* An unfinished checkpoint.tmp is nothing to speak of. */
+		wrong |= rc < 0 && i != STATE_TMP;
+	}
+	*e = why[STATE_LAST].code != 0 ? why[STATE_LAST] : why[STATE_OLD];
+	return wrong ? -1 : 0;
+}
+
 int
-state_open(const char *dir, const char *model, struct state **result, struct err *e)
+state_open(struct state_folder *f, const char *model, struct state **result, struct err *e)
 {
 	struct state *s = calloc(1, sizeof *s);
 	uint64_t id;
-	int last, before = 0;
+	int rc;
 
 	*result = NULL;
 	if (s == NULL)
 		return err_set(e, EX_OSERR, "out of memory for a checkpoint");
-	if (identify(model, &id, e) < 0) {
-		state_close(s);
-		return -1;
-	}
-	last = open_one(s, dir, "checkpoint", id, &s->warning);
-	if (last <= 0)
-		before = open_one(s, dir, "checkpoint.old", id, last < 0 ? NULL : &s->warning);
-	if (last > 0 || before > 0) {
+	rc = identify(model, &id, e) < 0 ? -1 : find_whole(s, f, id, e);
+	if (rc > 0)
 		*result = s;
-		return 0;
-	}
-	*e = s->warning;
-	state_close(s);
-	return last < 0 || before < 0 ? -1 : 0;
+	else
+		state_close(s);
+	return rc < 0 ? -1 : 0;
 }
 
 void
@@ -360,10 +392,19 @@ state_get_blob(const struct state *s, size_t *len)
 	return s->data + sizeof s->head;
 }
 
-int64_t
-state_get_output(const struct state *s)
+const char *
+state_get_places(const struct state *s, size_t *len)
 {
-	return s->foot.output;
+	if (s->head.version == FORMAT_SIZE)
+		return NULL;
+	*len = (size_t)s->foot.places_len;
+	return s->data + s->end + sizeof(uint64_t);
+}
+
+int64_t
+state_get_output_size(const struct state *s)
+{
+	return s->head.version == FORMAT_SIZE ? s->foot.places_len : -1;
 }
 
 const char *

@@ -1,51 +1,48 @@
 /*
- * A folder with checkpoints of a stream. The engine thread writes the state,
- * the loop adds how far the output had come and puts the file in its place,
- * keeping the one before; what is damaged or foreign is refused.
- *
- *	checkpoint      the last one     checkpoint.old  the one before
- *	checkpoint.tmp  being written    lock            held while a daemon runs
+ * Checkpoints of a stream, in a folder (state_folder.h). The engine thread
+ * writes the state, the loop adds how far the outputs had come and puts the
+ * file in its place, keeping the one before; what is damaged or foreign is
+ * refused.
  */
 #ifndef SINKD_STREAM_STATE_H
 #define SINKD_STREAM_STATE_H
 
+#include "stream/state_folder.h"
 #include "stream/stream.h"
 
 /*
- * Take the folder, which must exist, for this process. Returns a descriptor
- * that holds it until it is closed, or -1 with *e set: EX_TEMPFAIL (another
- * process has it; the sentence names its number), EX_CANTCREAT.
+ * Write checkpoint.tmp: the stream's state, and blob[len] that is the caller's.
+ * *bytes receives its size. Engine thread. Returns 0, or -1 with *e set
+ * (EX_IOERR, or why the state could not be had).
  */
-int state_lock(const char *dir, struct err *e);
+int state_write(struct state_folder *f, struct stream *s, const char *blob, size_t len, int64_t *bytes, struct err *e);
 
 /*
- * Write dir/checkpoint.tmp: the stream's state, and blob[len] that is the
- * caller's. *bytes receives its size. Engine thread. Returns 0, or -1 with *e
- * set (EX_IOERR, EX_CANTCREAT, or why the state could not be had).
+ * Complete what state_write left: places[len], the caller's, says where the
+ * outputs were when all records before the checkpoint were written and synced.
+ * The file and the folder are synced. Any thread. Returns 0, or -1 with *e set
+ * (EX_IOERR).
  */
-int state_write(const char *dir, struct stream *s, const char *blob, size_t len, int64_t *bytes, struct err *e);
-
-/*
- * Complete what state_write left: output is the size that the output file had
- * when all records before the checkpoint were written and synced. The file and
- * the folder are synced. Any thread. Returns 0, or -1 with *e set (EX_IOERR).
- */
-int state_finish(const char *dir, int64_t output, struct err *e);
+int state_finish(struct state_folder *f, const char *places, size_t len, struct err *e);
 
 struct state;
 
 /*
- * Open the last checkpoint in dir, or the one before if that one is damaged or
- * belongs to another model than the file model. *s receives it, or NULL if
- * there is none at all. Returns 0, or -1 with *e set (EX_DATAERR: there are
- * some, and none can be used; EX_IOERR, EX_NOINPUT: the model).
+ * Open the last whole checkpoint that belongs to the file model. *s receives it,
+ * or NULL if there is none at all. Returns 0, or -1 with *e set (EX_DATAERR:
+ * there are some, and none can be used; EX_IOERR, EX_NOINPUT: the model).
  */
-int state_open(const char *dir, const char *model, struct state **s, struct err *e);
+int state_open(struct state_folder *f, const char *model, struct state **s, struct err *e);
 void state_close(struct state *s);
 
-/* The blob, not NUL-terminated, borrowed until state_close; and the output's size. */
+/* The blob and the places, not NUL-terminated, borrowed until state_close. */
 const char *state_get_blob(const struct state *s, size_t *len);
-int64_t state_get_output(const struct state *s);
+
+/* NULL: it was written by an earlier version, see state_get_output_size. */
+const char *state_get_places(const struct state *s, size_t *len);
+
+/* The size of the output's file, all that an earlier version noted of it; -1: it was a later one. */
+int64_t state_get_output_size(const struct state *s);
 
 /* Why a newer checkpoint was not used, or NULL. */
 const char *state_get_warning(const struct state *s);

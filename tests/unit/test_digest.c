@@ -198,13 +198,15 @@ test_digests_go_on_after_a_restart(void **state)
 {
 	char dir[] = "/tmp/test_digest.XXXXXX", command[64];
 	enum { AT = EVERY + EVERY / 2 };
+	struct state_folder *folder;
 	struct request *q;
 	struct state *s;
 	struct err e;
 
 	(void)state;
 	assert_non_null(mkdtemp(dir));
-	options.state_dir = dir;
+	assert_non_null(folder = state_folder_open(dir, &e));
+	options.folder = folder;
 	options.digests.rolling = true;
 	block_room = 48;
 	restart();
@@ -214,12 +216,12 @@ test_digests_go_on_after_a_restart(void **state)
 	q = request_new(REQUEST_CHECKPOINT);
 	assert_true(worker_submit_request(worker, q));
 	collect_done(q, false);
-	assert_int_equal(state_finish(dir, 0, &e), 0);
+	assert_int_equal(state_finish(folder, "{}", 2, &e), 0);
 	for (int i = AT; i < RECORDS; i++)
 		submit(i);
 	collect_all(AT, RECORDS);
 	assert_int_equal(n_digests, 4);
-	assert_int_equal(state_open(dir, options.stream.model, &s, &e), 0);
+	assert_int_equal(state_open(folder, options.stream.model, &s, &e), 0);
 	options.state = s;
 	restart();
 	options.state = NULL;
@@ -232,7 +234,9 @@ test_digests_go_on_after_a_restart(void **state)
 		assert_string_equal(digests[i], digests[i - 3]);
 	snprintf(command, sizeof command, "rm -r %s", dir);
 	assert_int_equal(system(command), 0);
-	options.state_dir = NULL;
+	options.folder = NULL;
+	restart();
+	state_folder_close(folder);
 }
 
 static json_t *

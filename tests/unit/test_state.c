@@ -10,11 +10,13 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <cmocka.h>
 
 static struct stream_options options;
-static char dir[64], model[4096], other[4096], checkpoint[128], old[128];
+static char dir[64], model[4096], other[4096], checkpoint[128], old[128], tmp[128];
+static struct state_folder *folder;
 static struct stream *stream;
 static struct err err;
 
@@ -48,12 +50,24 @@ hash(struct stream *s)
 }
 
 static void
-save(const char *blob, int64_t output)
+save(const char *blob, const char *places)
 {
 	int64_t bytes;
 
-	if (state_write(dir, stream, blob, strlen(blob), &bytes, &err) < 0 || state_finish(dir, output, &err) < 0)
+	if (state_write(folder, stream, blob, strlen(blob), &bytes, &err) < 0 ||
+	    state_finish(folder, places, strlen(places), &err) < 0)
 		fail_msg("%s", err.text);
+}
+
+static void
+assert_places(const struct state *s, const char *want)
+{
+	size_t len;
+	const char *places = state_get_places(s, &len);
+
+	assert_int_equal(len, strlen(want));
+	assert_memory_equal(places, want, len);
+	assert_int_equal(state_get_output_size(s), -1);
 }
 
 static int
@@ -64,6 +78,8 @@ setup(void **state)
 	assert_non_null(mkdtemp(dir));
 	snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint", dir);
 	snprintf(old, sizeof old, "%s/checkpoint.old", dir);
+	snprintf(tmp, sizeof tmp, "%s/checkpoint.tmp", dir);
+	assert_non_null(folder = state_folder_open(dir, &err));
 	snprintf(model, sizeof model, "%s/tests/golden/llama-gqa/model.gguf", getenv("SRC"));
 	snprintf(other, sizeof other, "%s/tests/golden/llama-tied/model.gguf", getenv("SRC"));
 	options.model = model;
@@ -84,6 +100,7 @@ teardown(void **state)
 
 	(void)state;
 	stream_close(stream);
+	state_folder_close(folder);
 	snprintf(command, sizeof command, "rm -r %s", dir);
 	return system(command);
 }
@@ -97,15 +114,15 @@ test_what_was_written_comes_back(void **state)
 	size_t len;
 
 	(void)state;
-	assert_int_equal(state_open(dir, model, &s, &err), 0);
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
 	assert_null(s);
-	save("{\"cursor\":1}", 4711);
-	assert_int_equal(state_open(dir, model, &s, &err), 0);
+	save("{\"cursor\":1}", "{\"output\":4711}");
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
 	assert_non_null(s);
 	blob = state_get_blob(s, &len);
 	assert_int_equal(len, 12);
 	assert_memory_equal(blob, "{\"cursor\":1}", len);
-	assert_int_equal(state_get_output(s), 4711);
+	assert_places(s, "{\"output\":4711}");
 	assert_null(state_get_warning(s));
 	again = make_stream();
 	assert_true(hash(again) != hash(stream));
@@ -133,7 +150,7 @@ static bool
 is_accepted(void)
 {
 	struct state *s;
-	int rc = state_open(dir, model, &s, &err);
+	int rc = state_open(folder, model, &s, &err);
 
 	if (rc < 0)
 		assert_int_equal(err.code, EX_DATAERR);
@@ -149,7 +166,7 @@ test_every_damage_is_noticed(void **state)
 	int fd;
 
 	(void)state;
-	save("the blob", 7);
+	save("the blob", "the places");
 	unlink(old);
 	assert_true(is_accepted());
 	fd = open(checkpoint, O_RDWR);
@@ -178,21 +195,21 @@ test_the_one_before_is_used(void **state)
 	int fd;
 
 	(void)state;
-	save("one", 1);
-	save("two", 2);
-	assert_int_equal(state_open(dir, model, &s, &err), 0);
-	assert_int_equal(state_get_output(s), 2);
+	save("one", "1");
+	save("two", "2");
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
+	assert_places(s, "2");
 	state_close(s);
 	fd = open(checkpoint, O_RDWR);
 	flip(fd, 100, 1);
 	close(fd);
-	assert_int_equal(state_open(dir, model, &s, &err), 0);
-	assert_int_equal(state_get_output(s), 1);
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
+	assert_places(s, "1");
 	assert_non_null(state_get_warning(s));
 	state_close(s);
 	unlink(checkpoint); /* as if it had ended between the two renames */
-	assert_int_equal(state_open(dir, model, &s, &err), 0);
-	assert_int_equal(state_get_output(s), 1);
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
+	assert_places(s, "1");
 	assert_null(state_get_warning(s));
 	state_close(s);
 }
@@ -205,11 +222,11 @@ test_foreign_states_are_refused(void **state)
 	struct state *s;
 
 	(void)state;
-	save("", 0);
+	save("", "");
 	unlink(old);
-	assert_int_equal(state_open(dir, other, &s, &err), -1);
+	assert_int_equal(state_open(folder, other, &s, &err), -1);
 	assert_non_null(strstr(err.text, "another model"));
-	assert_int_equal(state_open(dir, model, &s, &err), 0);
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
 	options.context.window = 13;
 	again = make_stream();
 	options = mine;
@@ -226,32 +243,166 @@ test_unfinished_ones_do_not_count(void **state)
 	int64_t bytes;
 
 	(void)state;
-	save("done", 1);
-	assert_int_equal(state_write(dir, stream, "begun", 5, &bytes, &err), 0);
-	assert_int_equal(state_open(dir, model, &s, &err), 0);
-	assert_int_equal(state_get_output(s), 1);
+	save("done", "1");
+	assert_int_equal(state_write(folder, stream, "begun", 5, &bytes, &err), 0);
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
+	assert_places(s, "1");
 	state_close(s);
-	assert_int_equal(state_write("/nowhere", stream, "", 0, &bytes, &err), -1);
+	unlink(tmp);
+	assert_int_equal(mkdir(tmp, 0700), 0);
+	assert_int_equal(state_write(folder, stream, "", 0, &bytes, &err), -1);
+	assert_int_equal(err.code, EX_IOERR);
+	assert_non_null(strstr(err.text, "checkpoint.tmp"));
+	assert_null(state_folder_open("/nowhere/state", &err));
 	assert_int_equal(err.code, EX_CANTCREAT);
+}
+
+/* Damage in the last one, a start with the one before it, and an end between the next two renames. */
+static void
+test_a_damaged_one_never_replaces_a_whole_one(void **state)
+{
+	struct state *s;
+	int64_t bytes;
+	int fd;
+
+	(void)state;
+	save("one", "1");
+	save("two", "2");
+	fd = open(checkpoint, O_RDWR);
+	flip(fd, 100, 1);
+	close(fd);
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
+	assert_places(s, "1");
+	state_close(s);
+	assert_int_equal(state_write(folder, stream, "three", 5, &bytes, &err), 0);
+	assert_int_equal(state_finish(folder, "3", 1, &err), 0);
+	unlink(checkpoint);
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
+	assert_non_null(s);
+	assert_places(s, "1");
+	state_close(s);
+}
+
+static void
+test_a_whole_unnamed_one_is_found(void **state)
+{
+	struct state *s;
+
+	(void)state;
+	save("one", "1");
+	assert_int_equal(rename(checkpoint, tmp), 0);
+	for (int i = 0; i < 2; i++) { /* found, and then there under its name */
+		assert_int_equal(state_open(folder, model, &s, &err), 0);
+		assert_non_null(s);
+		assert_places(s, "1");
+		state_close(s);
+		assert_int_equal(access(tmp, F_OK), -1);
+		assert_int_equal(access(checkpoint, F_OK), 0);
+	}
+}
+
+static void
+test_links_are_not_followed(void **state)
+{
+	char target[128];
+	struct state *s;
+	struct stat st;
+	int64_t bytes;
+	int fd;
+
+	(void)state;
+	snprintf(target, sizeof target, "%s/target", dir);
+	assert_true((fd = open(target, O_WRONLY | O_CREAT, 0600)) >= 0);
+	close(fd);
+	assert_int_equal(symlink(target, tmp), 0);
+	assert_int_equal(state_write(folder, stream, "", 0, &bytes, &err), 0);
+	assert_int_equal(stat(target, &st), 0);
+	assert_int_equal(st.st_size, 0);
+	assert_int_equal(lstat(tmp, &st), 0);
+	assert_true(S_ISREG(st.st_mode));
+	save("one", "1");
+	assert_int_equal(rename(checkpoint, target), 0);
+	assert_int_equal(symlink(target, checkpoint), 0);
+	assert_int_equal(state_open(folder, model, &s, &err), -1);
+}
+
+static void
+test_folders_of_others_are_refused(void **state)
+{
+	char shared[96];
+
+	(void)state;
+	snprintf(shared, sizeof shared, "%s/shared", dir);
+	assert_int_equal(mkdir(shared, 0700), 0);
+	assert_int_equal(chmod(shared, 0777), 0);
+	assert_null(state_folder_open(shared, &err));
+	assert_int_equal(err.code, EX_NOPERM);
+	assert_int_equal(chmod(shared, 0700), 0);
+	if (geteuid() == 0) {
+		assert_int_equal(chown(shared, 12345, 12345), 0);
+		assert_null(state_folder_open(shared, &err));
+		assert_int_equal(err.code, EX_NOPERM);
+	}
+}
+
+/* Format 1 ended with the size of the output's file. */
+static void
+test_an_earlier_version_s_is_read(void **state)
+{
+	uint64_t tail[4];
+	struct state *s;
+	struct stream *again;
+	size_t len, size;
+	char *bytes;
+	FILE *f;
+
+	(void)state;
+	save("the blob", "");
+	assert_non_null(f = fopen(checkpoint, "r+"));
+	assert_int_equal(fseek(f, 0, SEEK_END), 0);
+	size = (size_t)ftell(f);
+	assert_non_null(bytes = malloc(size));
+	rewind(f);
+	assert_int_equal(fread(bytes, 1, size, f), size);
+	bytes[8] = 1;
+	tail[1] = XXH3_64bits(bytes, size - 40);
+	memcpy(bytes + size - 40, &tail[1], 8);
+	memcpy(tail, "sinkdend", 8);
+	tail[2] = 4711;
+	tail[3] = XXH3_64bits(tail, 24);
+	memcpy(bytes + size - 32, tail, 32);
+	rewind(f);
+	assert_int_equal(fwrite(bytes, 1, size, f), size);
+	fclose(f);
+	free(bytes);
+	if (state_open(folder, model, &s, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_null(state_get_places(s, &len));
+	assert_int_equal(state_get_output_size(s), 4711);
+	again = make_stream();
+	assert_int_equal(state_restore(s, again, &err), 0);
+	assert_true(hash(again) == hash(stream));
+	stream_close(again);
+	state_close(s);
 }
 
 static void
 test_only_one_process_has_the_folder(void **state)
 {
-	int fd = state_lock(dir, &err), status;
+	int status;
 	pid_t child;
 	char number[32];
 
 	(void)state;
-	assert_true(fd >= 0);
 	snprintf(number, sizeof number, "process %ld", (long)getpid());
 	if ((child = fork()) == 0)
-		_exit(state_lock(dir, &err) < 0 && err.code == EX_TEMPFAIL && strstr(err.text, number) != NULL ? 0 : 1);
+		_exit(state_folder_open(dir, &err) == NULL && err.code == EX_TEMPFAIL && strstr(err.text, number) != NULL ? 0 : 1);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
-	close(fd);
+	state_folder_close(folder);
+	folder = NULL;
 	if ((child = fork()) == 0)
-		_exit(state_lock(dir, &err) < 0);
+		_exit(state_folder_open(dir, &err) == NULL);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 }
@@ -265,6 +416,11 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_the_one_before_is_used, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_foreign_states_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unfinished_ones_do_not_count, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_damaged_one_never_replaces_a_whole_one, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_whole_unnamed_one_is_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_links_are_not_followed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_folders_of_others_are_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_earlier_version_s_is_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_one_process_has_the_folder, setup, teardown),
 	};
 

@@ -165,6 +165,7 @@ test_checkpoint_in_order(void **state)
 {
 	char dir[] = "/tmp/test_worker.XXXXXX", command[64];
 	struct request *q = request_new(REQUEST_CHECKPOINT);
+	struct state_folder *folder;
 	struct state *s = NULL;
 	struct err e;
 	double want[RECORDS];
@@ -173,7 +174,8 @@ test_checkpoint_in_order(void **state)
 	(void)state;
 	assert_non_null(mkdtemp(dir));
 	stop(NULL);
-	options.state_dir = dir;
+	assert_non_null(folder = state_folder_open(dir, &e));
+	options.folder = folder;
 	start(NULL);
 	q->blob = strdup("at 30");
 	q->blob_len = 5;
@@ -187,8 +189,8 @@ test_checkpoint_in_order(void **state)
 	collect_records(30, RECORDS);
 	for (int i = 30; i < RECORDS; i++)
 		want[i] = records[i].score.nll;
-	assert_int_equal(state_finish(dir, 0, &e), 0);
-	assert_int_equal(state_open(dir, options.stream.model, &s, &e), 0);
+	assert_int_equal(state_finish(folder, "{}", 2, &e), 0);
+	assert_int_equal(state_open(folder, options.stream.model, &s, &e), 0);
 	assert_memory_equal(state_get_blob(s, &len), "at 30", 5);
 	options.state = s;
 	restart();
@@ -201,7 +203,9 @@ test_checkpoint_in_order(void **state)
 		assert_true(records[i].score.nll == want[i]);
 	snprintf(command, sizeof command, "rm -r %s", dir);
 	assert_int_equal(system(command), 0);
-	options.state_dir = NULL;
+	options.folder = NULL;
+	restart();
+	state_folder_close(folder);
 }
 
 static void

@@ -1,0 +1,54 @@
+/*
+ * The folder that a stream's checkpoints lie in, held by one process at a time.
+ * At every moment one of its files is a whole checkpoint, once there was one.
+ *
+ *	checkpoint      the last one     checkpoint.old  the one before
+ *	checkpoint.tmp  being written    lock            held while a daemon runs
+ *
+ * The calls come one after the other, whatever thread they are made on.
+ */
+#ifndef SINKD_STREAM_STATE_FOLDER_H
+#define SINKD_STREAM_STATE_FOLDER_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+struct state_folder;
+
+/* In the order in which a start looks for a whole one. */
+enum state_file { STATE_LAST, STATE_TMP, STATE_OLD, STATE_FILES };
+
+/*
+ * Take the folder for this process, and make it if it is not there. Another
+ * user's folder is refused, and one that other users may write to: they could
+ * plant files in it. Returns NULL with *e set: EX_TEMPFAIL (another process has
+ * it; the sentence names its number), EX_CANTCREAT, EX_NOPERM, EX_OSERR.
+ */
+struct state_folder *state_folder_open(const char *path, struct err *e);
+void state_folder_close(struct state_folder *f);
+
+const char *state_folder_get_path(const struct state_folder *f);
+
+/* The path of a file, for messages. Borrowed until state_folder_close. */
+const char *state_folder_get_name(const struct state_folder *f, enum state_file which);
+
+/* Open a file to read it. Returns a descriptor, or -1 with errno set. Symbolic links are not followed. */
+int state_folder_open_file(const struct state_folder *f, enum state_file which, int flags);
+
+/* Make checkpoint.tmp afresh. Returns a descriptor to write to, or -1 with *e set (EX_IOERR). */
+int state_folder_create(struct state_folder *f, struct err *e);
+
+/*
+ * Say whether the file `checkpoint` is whole. Only a whole one becomes
+ * checkpoint.old: a damaged one is replaced, and the one before it stays.
+ */
+void state_folder_set_whole(struct state_folder *f, bool whole);
+
+/*
+ * checkpoint.tmp is whole and on the disk: it becomes `checkpoint`. Returns 0, or
+ * -1 with *e set (EX_IOERR); at least one whole file is there in either case.
+ */
+int state_folder_commit(struct state_folder *f, struct err *e);
+
+#endif
