@@ -51,3 +51,16 @@ build_in()
 	# shellcheck disable=SC2086 # nothing or words
 	make -C "$folder" -j"$(nproc)" ${make_target-}
 }
+
+# build_for_examples FOLDER: build sinkd there and set $built to it. Where the source itself was configured, by hand,
+# another folder cannot be; then that build is used.
+build_for_examples()
+{
+	built=.
+	[ ! -f config.status ] || {
+		make -j"$(nproc)"
+		return
+	}
+	built=$1
+	build_in "$1"
+}
