@@ -91,7 +91,10 @@ start()
 	[ "$(sinkctl digest --since 2030-01-01)" = "no events" ]
 	sinkctl digest --since "$(date +%FT%H:%M -d '1 hour ago')" --json | jq -e '.sinkd.events == 5'
 	sinkctl digest --since 99999d --json | jq -e '.sinkd.events == 5'
-	for when in yesterday infs nans -5m 15min; do
+	[ "$(sinkctl digest --since today --json | jq .sinkd.events)" -eq 5 ] || [ "$(date +%H%M)" = 0000 ]
+	sinkctl digest --since yesterday --json | jq -e '.sinkd.events == 5'
+	sinkctl digest --since 'yesterday 23:59:59' --json >/dev/null
+	for when in yester tomorrow infs nans -5m 15min 'yesterday noon'; do
 		run sinkctl digest --since "$when"
 		[ "$status" -eq 64 ]
 	done
@@ -116,8 +119,6 @@ start()
 	[[ $stderr == "sinkctl: that was cut off: no more tokens were allowed" ]]
 	run --separate-stderr sinkctl ask --json -n 3 what
 	[ -z "$stderr" ]
-	sinkctl status >shown
-	no grep -q '^id ' shown
 }
 
 # job FROM TO: events with numbers of three and more digits.
@@ -201,13 +202,73 @@ clients_are()
 @test "watch: events that are such, and silence" {
 	start
 	sinkctl watch --text disk --source db --json -n 1 >seen &
-	sinkctl watch --silent 0.5 --source db --json -n 1 >silent &
+	sinkctl watch --silent 0.5s --source db --json -n 1 >silent &
 	until_true clients_are 2
 	{ event web 'disk'; event db 'fine'; event db 'the disk is full'; } | talk sock >/dev/null
 	until_true [ -s seen ]
 	jq -e '.sinkd | .type == "alert" and .why == "event" and .seq == 8 and .text == "db: the disk is full"' seen
 	until_true [ -s silent ]
 	jq -e '.sinkd | .why == "silent" and .source == "db"' silent
+}
+
+# scored N SURPRISE [PRIORITY]: an annotated entry of the journal.
+scored()
+{
+	printf '{"MESSAGE":"m%s"%s,"sinkd":{"type":"event","seq":%s,"surprise":%s}}\n' "$1" "${3+,\"PRIORITY\":\"$3\"}" "$1" "$2"
+}
+
+@test "tail --top shows the most surprising of recent events, and severe ones; of a file, a pipe or a daemon" {
+	# Every hundredth event has more surprise than any before it, which the others have far less of.
+	for ((i = 1; i <= 3000; i++)); do
+		if [ $((i % 100)) -eq 0 ]; then scored $i "9.$((10000 + i))"; elif [ $i -eq 1050 ]; then scored $i 0.5 3
+		elif [ $i -eq 2050 ]; then scored $i 0.5 4; else scored $i "1.$((1000 + (i * 7919) % 3001))"; fi
+	done >annotated
+	echo '{"sinkd":{"type":"error","seq":3001,"line":5,"fault":"input","reason":"bad"}}' >>annotated
+	echo '{"MESSAGE":"","sinkd":{"type":"event","seq":3002,"tokens":0,"reason":"MESSAGE is empty"}}' >>annotated
+	timeout 60 "$BUILD/sinkctl" tail --top 0.5% --json annotated >top
+	# Behind the start: the outliers, the one of high priority, the error.
+	[ "$(jq -r 'select(.sinkd.seq > 500) | .sinkd.seq' top | tr '\n' ' ')" = "$(
+		{ seq 600 100 3000; echo 1050; echo 3001; } | sort -n | tr '\n' ' ')" ]
+	[ "$(jq -s 'map(select(.sinkd.seq <= 500)) | length' top)" -lt 25 ]
+	cmp top <(timeout 60 "$BUILD/sinkctl" tail --top 0.5 --json - <annotated)
+	timeout 60 "$BUILD/sinkctl" tail --top 0.5% --priority none --json annotated >unjoined
+	[ "$(jq -s 'map(.sinkd.seq) | index(1050)' unjoined)" = null ]
+	timeout 60 "$BUILD/sinkctl" tail --top 0.5% --priority warning --json annotated | jq -es 'map(.sinkd.seq) | index(2050)'
+	[ "$(timeout 60 "$BUILD/sinkctl" tail annotated | wc -l)" -eq 3002 ]
+	[ "$(timeout 60 "$BUILD/sinkctl" tail --min-surprise 9 --json annotated | jq -s length)" -eq 31 ]
+	[ "$(timeout 60 "$BUILD/sinkctl" tail --surprise 9 -n 3 annotated | wc -l)" -eq 3 ]
+	for bad in 0 101 x 1%% nan; do
+		run "$BUILD/sinkctl" tail --top "$bad" annotated
+		[ "$status" -eq 64 ]
+	done
+	run "$BUILD/sinkctl" tail --priority loud annotated
+	[ "$status" -eq 64 ]
+	run "$BUILD/sinkctl" tail /nonexistent
+	[ "$status" -eq 66 ]
+	run "$BUILD/sinkctl" tail annotated annotated
+	[ "$status" -eq 64 ]
+	echo '{"a":1}' >other
+	run "$BUILD/sinkctl" tail other
+	[ "$status" -eq 65 ]
+	[[ $output == *"a line has no member sinkd"* ]]
+	start
+	sinkctl tail --top 50% -n 1 --json >first &
+	pids+=($!)
+	until_true clients_are 1
+	event web one | talk sock >/dev/null
+	until_true [ -s first ]
+	jq -e '.sinkd.seq == 6' first
+}
+
+@test "status for people: units, quantiles by name, and what seq counts" {
+	start --state state
+	sinkctl status >shown
+	grep -qE '^uptime +[0-9.]+ s$' shown
+	grep -qE '^seq +5 \(the last number given: .*skipped events' shown
+	grep -qE '^surprise, median +[0-9.]+ nats per token' shown
+	grep -qE '^surprise, 99 % below +[0-9.]+ nats per token$' shown
+	grep -qE '^model parameters +[0-9,]+$' shown
+	no grep -qE '^(id|type) |0\.99' shown
 }
 
 @test "bad requests: an error that says whose fault, and the connection stays usable" {

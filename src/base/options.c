@@ -41,23 +41,39 @@ dashes(int code)
 	return code == EX_CONFIG ? "" : "--";
 }
 
+/* What a letter behind a number of this type multiplies it by, or 0: it may not stand there. */
+static long long
+get_unit(enum option_type type, char letter)
+{
+	static const struct {
+		enum option_type type;
+		char letter;
+		long long factor;
+	} units[] = {
+		{OPTION_SIZE, 'K', 1LL << 10}, {OPTION_SIZE, 'M', 1LL << 20}, {OPTION_SIZE, 'G', 1LL << 30},
+		{OPTION_DURATION, 's', 1}, {OPTION_DURATION, 'm', 60}, {OPTION_DURATION, 'h', 3600},
+		{OPTION_DURATION, 'd', 86400},
+	};
+
+	for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+		if (units[i].type == type && (units[i].letter | 0x20) == (letter | 0x20))
+			return units[i].factor;
+	return 0;
+}
+
 static int
 set_number(const struct option_row *r, const char *text, int64_t *out, int code, const char *where, struct err *e)
 {
-	static const char units[] = "KMG";
-	long long v;
+	long long v, unit;
 	char *end;
 	bool overflow;
 
 	errno = 0;
 	v = strtoll(text, &end, 10);
 	overflow = errno == ERANGE;
-	if (r->type == OPTION_SIZE && end != text && *end != '\0') {
-		const char *unit = strchr(units, *end >= 'a' ? *end - 'a' + 'A' : *end);
-
-		for (ptrdiff_t n = unit == NULL ? -1 : unit - units; n >= 0; n--)
-			overflow |= __builtin_mul_overflow(v, 1024LL, &v);
-		end += unit != NULL;
+	if (end != text && *end != '\0' && (unit = get_unit(r->type, *end)) != 0) {
+		overflow |= __builtin_mul_overflow(v, unit, &v);
+		end++;
 	}
 	if (end != text && *end == '\0' && !overflow && v >= r->min && v <= r->max) {
 		*out = v;
@@ -121,6 +137,7 @@ set_value(const struct option_row *r, const char *text, void *values, int code, 
 		return set_flag(r, text, m, code, where, e);
 	case OPTION_INT:
 	case OPTION_SIZE:
+	case OPTION_DURATION:
 		return set_number(r, text, m, code, where, e);
 	case OPTION_CHOICE:
 		return set_choice(r, text, m, code, where, e);

@@ -18,6 +18,7 @@ enum option_type {
 	OPTION_FLAG,   /* bool; --name, or --name=yes|no */
 	OPTION_INT,    /* int64_t */
 	OPTION_SIZE,   /* int64_t, bytes; K, M or G (powers of 1,024) may follow */
+	OPTION_DURATION, /* int64_t, seconds; s, m, h or d may follow */
 	OPTION_STRING, /* char *, a heap copy; NULL while not given */
 	OPTION_CHOICE, /* int, index into choices */
 };

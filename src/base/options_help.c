@@ -39,7 +39,7 @@ static void
 format_limits(const struct option_row *r, const char *open, const char *close, char *buf, size_t size)
 {
 	char range[96] = "", fallback[160] = "";
-	bool number = r->type == OPTION_INT || r->type == OPTION_SIZE;
+	bool number = r->type == OPTION_INT || r->type == OPTION_SIZE || r->type == OPTION_DURATION;
 
 	if (number && r->max != INT64_MAX)
 		snprintf(range, sizeof range, "from %" PRId64 " to %" PRId64, r->min, r->max);

@@ -21,132 +21,133 @@ static const char *const from_names[] = {"end", "start", NULL};
 static const struct option_row rows[] = {
 	{
 		.name = "model", .letter = 'm', .type = OPTION_STRING, .argument = "file", .offset = AT(model),
-		.help = "The model, a GGUF file. Without this option SmolLM2-135M-Instruct is used where "
-		    "sinkd-fetch-model put it, see FILES.",
+		.help = "Use this model, a GGUF file. Without this option sinkd uses SmolLM2-135M-Instruct, which "
+		    "sinkd-fetch-model(1) fetches.",
 	},
 	{
 		.name = "policy", .type = OPTION_CHOICE, .offset = AT(policy), .fallback = "sink",
 		.choices = context_policies,
-		.help = "Which earlier tokens a token may see. sink: the first ones of the stream and the "
-		    "most recent ones; window: only the most recent ones; dense: all, so that memory "
-		    "grows with the stream; recompute: the most recent ones, computed afresh for every "
-		    "token, which is slow and there to compare with.",
+		.help = "Which earlier tokens a token attends to. sink: the first ones of the stream and the most "
+		    "recent ones; window: only the most recent ones; dense: all of them, so that memory grows with "
+		    "the stream; recompute: the most recent ones, computed again for every token, which is slow and "
+		    "there for comparison.",
 	},
 	{
 		.name = "sinks", .type = OPTION_INT, .argument = "tokens", .offset = AT(sinks), .fallback = "4",
 		.max = 1 << 24,
-		.help = "Tokens at the start of the stream that are kept for ever. Where the model asks for a "
-		    "token that begins every text it is the first of them. Only the policy sink has them.",
+		.help = "Keep this many tokens from the start of the stream for ever. If the model begins every text "
+		    "with a special token, that token is the first of them. Only the policy sink uses this option.",
 	},
 	{
 		.name = "window", .type = OPTION_INT, .argument = "tokens", .offset = AT(window), .fallback = "1020",
 		.min = 1, .max = 1 << 24,
-		.help = "Most recent tokens that can be seen. The policy dense sees all.",
+		.help = "Keep this many of the most recent tokens in view. The policy dense keeps all.",
 	},
 	{
 		.name = "pin", .type = OPTION_STRING, .argument = "file", .offset = AT(pin),
-		.help = "Begin the stream with the text of this file and keep all of it for ever: the sinks "
-		    "become as many as it has tokens, or --sinks if that is more. The model's special "
-		    "tokens may be written in it; in events they are plain text.",
+		.help = "Begin the stream with the text of this file and keep all of it for ever. If the text has "
+		    "more tokens than --sinks says, all of them become sinks. The text may contain the model's "
+		    "special tokens; in events such tokens are plain text.",
 	},
 	{
 		.name = "system", .type = OPTION_STRING, .argument = "text", .offset = AT(system),
-		.help = "Begin the stream with the model's own form of a system message that says this, and let the "
-		    "stream be what the user says then: questions are answered better so.",
+		.help = "Begin the stream with this system message, in the form that the model was trained with. The "
+		    "events are then the user's message. Models that were trained on chats answer better this way.",
 	},
 	{
 		.name = "threads", .letter = 't', .type = OPTION_INT, .argument = "number", .offset = AT(threads),
 		.fallback = "0", .max = 1024,
-		.help = "Threads that compute. 0: one for each processor that sinkd may run on.",
+		.help = "Compute with this many threads. 0: one for each processor that sinkd may run on.",
 	},
 	{
 		.name = "device", .type = OPTION_CHOICE, .offset = AT(device), .fallback = "auto",
 		.choices = context_devices,
-		.help = "What computes. auto: a GPU where the CUDA module and its driver find one with enough "
-		    "memory, unless --path is given, else the CPU.",
+		.help = "Where to compute. auto: on a GPU if the CUDA module and its driver find one with enough "
+		    "memory and --path is not given, else on the CPU.",
 	},
 	{
 		.name = "path", .type = OPTION_CHOICE, .offset = AT(path), .fallback = "auto", .choices = context_paths,
-		.help = "Code path of the CPU. auto: the fastest that the processor runs, but not onednn, bfloat16 products by "
-		    "that library, which uses AMX; it makes machine code as it runs, which the unit's MemoryDenyWriteExecute "
-		    "forbids.",
+		.help = "Code path of the CPU. auto: the fastest one that the processor runs, except onednn. onednn "
+		    "computes bfloat16 products with the library oneDNN, which uses AMX; it generates machine code at "
+		    "run time, which MemoryDenyWriteExecute= in the unit forbids.",
 	},
 	{
 		.name = "gpu", .type = OPTION_INT, .argument = "number", .offset = AT(gpu), .fallback = "0", .max = 1024,
-		.help = "Which of several GPUs.",
+		.help = "Use the GPU with this number if there are several.",
 	},
 	{
 		.name = "follow", .letter = 'F', .type = OPTION_STRING, .argument = "file", .offset = AT(follow),
-		.help = "Read this file for ever, as tail -F does: what is added to it, also after it was renamed "
-		    "and made anew, or cut.",
+		.help = "Read this file for ever, as tail -F does. sinkd reads what is appended, and goes on with the "
+		    "new file if the file is renamed and created again.",
 	},
 	{
 		.name = "journal", .letter = 'j', .type = OPTION_FLAG, .offset = AT(journal),
-		.help = "Read the systemd journal, for ever.",
+		.help = "Read the systemd journal for ever.",
 	},
 	{
 		.name = "journal-match", .type = OPTION_STRING, .argument = "matches", .offset = AT(journal_match),
-		.help = "Only the journal's entries that match: words FIELD=VALUE as journalctl takes them, of which "
-		    "different fields must all match, one of the same field is enough, and + stands for or.",
+		.help = "Read only journal entries that match. The matches are words FIELD=VALUE, as in "
+		    "journalctl(1): an entry must match all fields, but only one of the words that name the same "
+		    "field; a + between words means or.",
 	},
 	{
 		.name = "journal-directory", .type = OPTION_STRING, .argument = "folder", .offset = AT(journal_directory),
-		.help = "The journal's files lie there, instead of where this system keeps its own.",
+		.help = "Read the journal files in this folder instead of this system's own.",
 	},
 	{
 		.name = "socket", .letter = 's', .type = OPTION_STRING, .argument = "path", .offset = AT(socket),
-		.help = "Make a Unix stream socket there from which any number of producers are read.",
+		.help = "Create a Unix stream socket at this path and read events from any number of producers there.",
 	},
 	{
 		.name = "control", .letter = 'C', .type = OPTION_STRING, .argument = "path", .offset = AT(control),
-		.help = "Make a Unix stream socket there on which sinkctl and others ask.",
+		.help = "Create a Unix stream socket at this path and answer sinkctl(1) and other clients there.",
 	},
 	{
 		.name = "metrics", .type = OPTION_STRING, .argument = "address", .offset = AT(metrics),
-		.help = "Serve metrics for Prometheus, and a page for people, over HTTP: on a Unix socket, if the "
-		    "address has a slash, else on this port of the loopback interface.",
+		.help = "Serve metrics for Prometheus, and a page for people, over HTTP. An address with a slash is "
+		    "the path of a Unix socket; any other address is a port of the loopback interface.",
 	},
 	{
 		.name = "socket-mode", .type = OPTION_STRING, .argument = "octal", .offset = AT(socket_mode),
 		.fallback = "0600",
-		.help = "Permissions of the sockets that are made: who may write to one may connect.",
+		.help = "Permissions of the sockets that sinkd creates. Who may write to a socket may connect to it.",
 	},
 	{
 		.name = "answer", .type = OPTION_CHOICE, .offset = AT(answer), .fallback = "own",
 		.choices = producers_answer_names,
-		.help = "What a producer on the socket gets back. own: its own events, annotated; all: everybody's; "
+		.help = "What a producer gets back. own: its own events, annotated; all: the events of all inputs; "
 		    "none: nothing, for producers that never read.",
 	},
 	{
 		.name = "from", .type = OPTION_CHOICE, .offset = AT(from), .fallback = "end", .choices = from_names,
-		.help = "Where a followed file or journal is begun, unless a state says where to go on. end: with "
-		    "what is written from now on; start: with the oldest that is there.",
+		.help = "Where to begin a followed file or the journal if no checkpoint says where to go on. end: "
+		    "with what is written from now on; start: with the oldest line or entry.",
 	},
 	{
 		.name = "format", .letter = 'f', .type = OPTION_CHOICE, .offset = AT(format), .fallback = "auto",
 		.choices = reader_format_names,
-		.help = "Form of the input. auto: JSON if the first line that is not blank begins with a "
-		    "brace, else plain; json: an object a line, its form found by its members; journal, "
-		    "container, chat: only this form; plain: lines of text. See sinkd-protocol(7).",
+		.help = "Form of the input. auto: JSON if the first line that is not blank begins with a brace, else "
+		    "plain; json: one object a line, in any form that sinkd knows; journal, container, chat: only "
+		    "objects of this form; plain: lines of text. See sinkd-protocol(7).",
 	},
 	{
 		.name = "text-field", .type = OPTION_STRING, .argument = "name", .offset = AT(text_field),
-		.help = "Take the text of an event from this member of the object, whatever its form.",
+		.help = "Take the text of an event from this member of the object, whatever the form.",
 	},
 	{
 		.name = "source-field", .type = OPTION_STRING, .argument = "name", .offset = AT(source_field),
-		.help = "Take the source of an event from this member of the object, whatever its form.",
+		.help = "Take the source of an event from this member of the object, whatever the form.",
 	},
 	{
 		.name = "key", .letter = 'k', .type = OPTION_STRING, .argument = "name", .offset = AT(key),
 		.fallback = "sinkd",
-		.help = "Name of the member that is added to every object.",
+		.help = "Name of the member that sinkd adds to every object.",
 	},
 	{
 		.name = "max-line", .type = OPTION_SIZE, .argument = "bytes", .offset = AT(max_line), .fallback = "1M",
 		.min = 64, .max = INT64_C(1) << 28,
-		.help = "Longest line that is read; of a longer one only the error is written. K, M or G may "
-		    "follow.",
+		.help = "Longest line that sinkd reads. A longer line becomes an error. K, M or G may follow the "
+		    "number.",
 	},
 	{
 		.name = "output", .letter = 'o', .type = OPTION_STRING, .argument = "file", .offset = AT(output),
@@ -154,78 +155,80 @@ static const struct option_row rows[] = {
 	},
 	{
 		.name = "state", .letter = 'S', .type = OPTION_STRING, .argument = "folder", .offset = AT(state),
-		.help = "Keep checkpoints there and go on from the last one: see CHECKPOINTS. The folder is made if "
-		    "it is not there.",
+		.help = "Keep checkpoints in this folder and go on from the last one, see CHECKPOINTS. sinkd creates "
+		    "the folder if it is missing.",
 	},
 	{
-		.name = "checkpoint-interval", .type = OPTION_INT, .argument = "seconds",
+		.name = "checkpoint-interval", .type = OPTION_DURATION, .argument = "time",
 		.offset = AT(checkpoint_interval), .fallback = "60", .max = 1 << 24, .flags = OPTION_LIVE,
-		.help = "How often one is made, if there was something new. 0: only at the end, and when asked for.",
+		.help = "Make a checkpoint after this time, if there were new events. 0: only at the end and on "
+		    "request. The time is in seconds; s, m, h or d may follow.",
 	},
 	{
 		.name = "digest-every", .type = OPTION_INT, .argument = "events", .offset = AT(digest_every),
 		.fallback = "0", .max = INT64_C(1) << 40,
-		.help = "Write a digest after every so many events, and at the end of the input. 0: none.",
+		.help = "Write a digest after this many events, and at the end of the input. 0: none.",
 	},
 	{
-		.name = "digest-interval", .type = OPTION_INT, .argument = "seconds", .offset = AT(digest_interval),
+		.name = "digest-interval", .type = OPTION_DURATION, .argument = "time", .offset = AT(digest_interval),
 		.fallback = "0", .max = 1 << 24, .flags = OPTION_LIVE,
-		.help = "Write a digest every so many seconds, if there were events, and at the end of the input. "
-		    "Where it comes depends on time: a replay is not the same. 0: none.",
+		.help = "Write a digest after this time, if there were events, and at the end of the input. A replay "
+		    "of the same events can then put the digests elsewhere. 0: none. The time is in seconds; s, m, h "
+		    "or d may follow.",
 	},
 	{
 		.name = "digest-style", .type = OPTION_CHOICE, .offset = AT(digest_style), .fallback = "auto",
 		.choices = digest_style_names,
-		.help = "extract: digests quote the events that the model chose; write: the model writes a text; "
-		    "auto: extract for models of less than a billion parameters.",
+		.help = "How to write a digest. extract: quote the events that the model chooses; write: let the "
+		    "model write a text; auto: extract for models of less than a billion parameters.",
 	},
 	{
 		.name = "digest-lines", .type = OPTION_INT, .argument = "number", .offset = AT(digest_lines),
 		.fallback = "5", .min = 1, .max = EXTRACT_LINES,
-		.help = "Events that a digest quotes at most.",
+		.help = "Quote at most this many events in a digest.",
 	},
 	{
 		.name = "digest-schema", .type = OPTION_STRING, .argument = "file", .offset = AT(digest_schema),
-		.help = "Digests are written as JSON by this JSON Schema, of which sinkd-protocol(7) says what is "
-		    "understood.",
+		.help = "Let the model write digests as JSON that fits the JSON Schema in this file. "
+		    "sinkd-protocol(7) lists the keywords that sinkd understands.",
 	},
 	{
 		.name = "faithful", .type = OPTION_FLAG, .offset = AT(faithful),
-		.help = "Digests that are written take names and numbers only from what the model sees.",
+		.help = "Allow only names and numbers that the model sees in the digests that it writes.",
 	},
 	{
 		.name = "rolling", .type = OPTION_FLAG, .offset = AT(rolling),
-		.help = "Every digest on schedule replaces the block that is pinned behind the sinks, so that what "
-		    "the window has lost lives on in summary.",
+		.help = "Pin the latest scheduled digest behind the sinks, in place of the one before. The model then "
+		    "sees a summary of what has left the window.",
 	},
 	{
 		.name = "rolling-tokens", .type = OPTION_INT, .argument = "tokens", .offset = AT(rolling_tokens),
 		.fallback = "256", .min = 1, .max = 1 << 20,
-		.help = "Room for that block: of a digest that is longer the first lines are pinned.",
+		.help = "Room for the pinned digest. If the digest is longer, sinkd pins its first lines.",
 	},
 	{
 		.name = "on-overload", .type = OPTION_CHOICE, .offset = AT(overload), .fallback = "block",
 		.choices = overload_names, .flags = OPTION_LIVE,
-		.help = "What to do with more events than can be read. block: read no more until there is room, "
-		    "so that producers wait; skip: leave out the oldest that wait, and say how many of which "
-		    "source.",
+		.help = "What to do when events come faster than the model reads them. block: stop reading until "
+		    "there is room, so that producers wait; skip: leave out the oldest events that wait, and report "
+		    "how many of which source.",
 	},
 	{
 		.name = "max-peers", .type = OPTION_INT, .argument = "number", .offset = AT(max_peers),
 		.fallback = "2048", .min = 1, .max = 1 << 20, .flags = OPTION_LIVE,
-		.help = "Connections that a socket takes at once.",
+		.help = "Take at most this many connections on each socket.",
 	},
 	{
 		.name = "backlog", .type = OPTION_SIZE, .argument = "bytes", .offset = AT(backlog), .fallback = "256K",
 		.min = 4096, .max = 1 << 30, .flags = OPTION_LIVE,
-		.help = "What may wait for a connection that reads slowly before lines are left out for it. K, M or "
-		    "G may follow.",
+		.help = "Keep at most this many bytes for a connection that reads slowly, then leave out lines for "
+		    "it. K, M or G may follow the number.",
 	},
 	{
-		.name = "patience", .type = OPTION_INT, .argument = "seconds", .offset = AT(patience), .fallback = "60",
+		.name = "patience", .type = OPTION_DURATION, .argument = "time", .offset = AT(patience), .fallback = "60",
 		.min = 1, .max = 1 << 20, .flags = OPTION_LIVE,
-		.help = "How long a connection may read nothing of what waits for it before it is closed, and, after "
-		    "a signal to end, the reader of standard output before that is given up.",
+		.help = "Close a connection that has read nothing for this time. After SIGTERM, stop waiting for the "
+		    "reader of standard output after the same time. The time is in seconds; s, m, h or d may follow.",
 	},
 	{
 		.name = "strict", .type = OPTION_FLAG, .offset = AT(strict),
@@ -233,8 +236,8 @@ static const struct option_row rows[] = {
 	},
 	{
 		.name = "progress", .type = OPTION_FLAG, .offset = AT(progress),
-		.help = "Show progress in a line on standard error, if that is a terminal, wherever the output goes. Without "
-		    "this option sinkd shows it only while it writes to a regular file.",
+		.help = "Show progress in a line on standard error, if that is a terminal, wherever the output goes. "
+		    "Without this option sinkd shows it only while it writes to a regular file.",
 	},
 	{
 		.name = "quiet", .letter = 'q', .type = OPTION_FLAG, .offset = AT(quiet),
@@ -243,12 +246,12 @@ static const struct option_row rows[] = {
 	{
 		.name = "config", .letter = 'c', .type = OPTION_STRING, .argument = "file", .offset = AT(config),
 		.flags = OPTION_CONFIG,
-		.help = "Read options from this file, see CONFIGURATION FILE. What the command line says "
-		    "counts more.",
+		.help = "Read options from this file, see CONFIGURATION FILE. An option on the command line overrides "
+		    "the same option in the file.",
 	},
 	{
 		.name = "test-stall", .type = OPTION_FLAG, .offset = AT(test_stall),
-		.help = "Allow the request stall, which makes the engine hang: for tests of the watchdog.",
+		.help = "Allow the request stall, which makes the engine hang. It tests the watchdog.",
 	},
 	{.name = NULL},
 };

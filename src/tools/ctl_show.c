@@ -37,6 +37,21 @@ ctl_print_text(const char *text, size_t len, bool lines)
 	}
 }
 
+void
+ctl_print_count(int64_t n)
+{
+	char digits[24];
+	int len = snprintf(digits, sizeof digits, "%" PRId64, n < 0 ? -n : n);
+
+	if (n < 0)
+		putchar('-');
+	for (int i = 0; i < len; i++) {
+		if (i > 0 && (len - i) % 3 == 0)
+			putchar(',');
+		putchar(digits[i]);
+	}
+}
+
 static void
 print_string(const char *s)
 {
@@ -68,30 +83,29 @@ print_event_text(const json_t *line)
 }
 
 static void
-show_surprise(const json_t *own, bool color)
+show_surprise(const json_t *own, const char *color)
 {
 	const json_t *v = json_object_get(own, "surprise");
-	double surprise = json_number_value(v);
-	const char *start = !color ? "" : surprise >= 5 ? "\033[31m" : surprise >= 3 ? "\033[33m" : "";
 
 	if (json_is_number(v))
-		printf("%s%6.2f%s", start, surprise, *start == '\0' ? "" : "\033[0m");
+		printf("%s%6.2f%s", color, json_number_value(v), *color == '\0' ? "" : "\033[0m");
 	else
 		printf("%6s", "-");
 }
 
+/* Red: among the most surprising of the last 1,024 events, one in a hundred; yellow: one in ten. */
 static void
-show_event(const json_t *line, const json_t *own, bool color)
+show_event(const json_t *line, const json_t *own, double rank, bool color)
 {
 	printf("%8" JSON_INTEGER_FORMAT " ", get_int(own, "seq"));
-	show_surprise(own, color);
+	show_surprise(own, !color ? "" : rank <= 0.01 ? "\033[31m" : rank <= 0.1 ? "\033[33m" : "");
 	fputs("  ", stdout);
 	print_event_text(line);
 	putchar('\n');
 }
 
 static void
-show_alert(const json_t *own, bool color)
+show_alert(const json_t *own)
 {
 	if (strcmp(get_string(own, "why"), "silent") == 0) {
 		fputs("silent: ", stdout);
@@ -100,7 +114,7 @@ show_alert(const json_t *own, bool color)
 		return;
 	}
 	printf("%8" JSON_INTEGER_FORMAT " ", get_int(own, "seq"));
-	show_surprise(own, color);
+	show_surprise(own, "");
 	fputs("  ", stdout);
 	print_string(get_string(own, "text"));
 	putchar('\n');
@@ -116,10 +130,16 @@ show_digest(const json_t *own, bool color)
 		puts("no events");
 		return;
 	}
-	printf("%sevents %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT "%s", color ? "\033[1m" : "",
-	    get_int(own, "from"), get_int(own, "to"), color ? "\033[0m" : "");
-	if (get_int(own, "forgotten") > 0)
-		printf(", and %" JSON_INTEGER_FORMAT " before that are no longer remembered", get_int(own, "forgotten"));
+	fputs(color ? "\033[1mevents " : "events ", stdout);
+	ctl_print_count(get_int(own, "from"));
+	fputs(" to ", stdout);
+	ctl_print_count(get_int(own, "to"));
+	fputs(color ? "\033[0m" : "", stdout);
+	if (get_int(own, "forgotten") > 0) {
+		fputs("; the daemon no longer remembers ", stdout);
+		ctl_print_count(get_int(own, "forgotten"));
+		fputs(" before them", stdout);
+	}
 	putchar('\n');
 	json_array_foreach (json_object_get(own, "lines"), i, line) {
 		printf("%8" JSON_INTEGER_FORMAT " %5" JSON_INTEGER_FORMAT "x ", get_int(line, "seq"), get_int(line, "count"));
@@ -148,44 +168,15 @@ show_error(const json_t *own)
 	putchar('\n');
 }
 
-/* ---- status --------------------------------------------------------- */
-
-static void
-show_members(const json_t *o, const char *prefix)
-{
-	const char *name;
-	json_t *v;
-
-	json_object_foreach ((json_t *)o, name, v) {
-		char full[128];
-
-		if (strcmp(name, "type") == 0 || strcmp(name, "id") == 0 || json_is_null(v))
-			continue;
-		snprintf(full, sizeof full, "%s%s%s", prefix, *prefix == '\0' ? "" : " ", name);
-		if (json_is_object(v)) {
-			show_members(v, full);
-			continue;
-		}
-		printf("%-24s ", full);
-		if (json_is_string(v))
-			print_string(json_string_value(v));
-		else if (json_is_integer(v))
-			printf("%" JSON_INTEGER_FORMAT, json_integer_value(v));
-		else
-			printf("%.6g", json_number_value(v));
-		putchar('\n');
-	}
-}
-
 void
-ctl_show(const json_t *line, const json_t *own, bool color)
+ctl_show(const json_t *line, const json_t *own, double rank, bool color)
 {
 	const char *type = get_string(own, "type");
 
 	if (strcmp(type, "event") == 0)
-		show_event(line, own, color);
+		show_event(line, own, rank, color);
 	else if (strcmp(type, "alert") == 0)
-		show_alert(own, color);
+		show_alert(own);
 	else if (strcmp(type, "digest") == 0)
 		show_digest(own, color);
 	else if (strcmp(type, "skipped") == 0)
@@ -193,7 +184,7 @@ ctl_show(const json_t *line, const json_t *own, bool color)
 	else if (strcmp(type, "error") == 0)
 		show_error(own);
 	else if (strcmp(type, "status") == 0)
-		show_members(own, "");
+		ctl_show_status(own);
 	else if (strcmp(type, "checkpoint") == 0)
 		printf("%" JSON_INTEGER_FORMAT " bytes in %.3f s\n", get_int(own, "bytes"),
 		    json_number_value(json_object_get(own, "seconds")));

@@ -20,20 +20,21 @@ static const char *const color_names[] = {"auto", "always", "never", NULL};
 #define COMMON_ROWS \
 	{ \
 		.name = "instance", .letter = 'i', .type = OPTION_STRING, .argument = "name", .offset = AT(instance), \
-		.help = "The daemon of the service sinkd@name. Without this and --socket, the only one that is there.", \
+		.help = "Talk to the service sinkd@name. If neither this option nor --socket is given, sinkctl looks for a " \
+		    "service and takes it if there is only one.", \
 	}, { \
 		.name = "socket", .letter = 's', .type = OPTION_STRING, .argument = "path", .offset = AT(socket), \
-		.help = "The daemon's control socket.", \
+		.help = "Talk to the daemon that listens on this control socket.", \
 	}, { \
 		.name = "json", .letter = 'j', .type = OPTION_FLAG, .offset = AT(json), \
-		.help = "Print the daemon's lines as they are.", \
+		.help = "Print the daemon's lines as they are, for programs.", \
 	}, { \
 		.name = "key", .letter = 'k', .type = OPTION_STRING, .argument = "name", .offset = AT(key), \
 		.fallback = "sinkd", \
-		.help = "Name of the member that the daemon adds, if it was given another.", \
+		.help = "The name that the daemon was given by its own option --key.", \
 	}, { \
 		.name = "color", .type = OPTION_CHOICE, .offset = AT(color), .fallback = "auto", .choices = color_names, \
-		.help = "Use colours: auto: on a terminal.", \
+		.help = "Use colours. auto: only on a terminal.", \
 	}, \
 	{.name = NULL}
 
@@ -41,36 +42,37 @@ static const char *const color_names[] = {"auto", "always", "never", NULL};
 	{ \
 		.name = "max-tokens", .letter = 'n', .type = OPTION_INT, .argument = "tokens", .offset = AT(max_tokens), \
 		.fallback = "0", .max = 1 << 20, \
-		.help = "Longest text that the model writes. 0: as the daemon thinks right.", \
+		.help = "Stop the model after this many tokens. 0: the daemon decides.", \
 	}, { \
-		.name = "time-limit", .letter = 't', .type = OPTION_STRING, .argument = "seconds", .offset = AT(time_limit), \
-		.help = "Longest time that it writes.", \
+		.name = "time-limit", .letter = 't', .type = OPTION_STRING, .argument = "time", .offset = AT(time_limit), \
+		.help = "Stop the model after this time. It is in seconds; s, m, h or d may follow.", \
 	}, { \
 		.name = "temperature", .letter = 'T', .type = OPTION_STRING, .argument = "number", .offset = AT(temperature), \
-		.help = "Choose each token at random among the likely ones. Without this, always the likeliest.", \
+		.help = "Choose each token at random, the more freely the higher this number is. Without this option the " \
+		    "model takes the likeliest token each time.", \
 	}, { \
 		.name = "top-p", .type = OPTION_STRING, .argument = "share", .offset = AT(top_p), \
-		.help = "Only among the likeliest that have this share of the probability together.", \
+		.help = "Choose only among the likeliest tokens that together have this share of the probability.", \
 	}, { \
 		.name = "min-p", .type = OPTION_STRING, .argument = "share", .offset = AT(min_p), \
-		.help = "Only among those that have this share of the likeliest one's probability.", \
+		.help = "Choose only among tokens that are at least this share as likely as the likeliest one.", \
 	}, { \
 		.name = "seed", .type = OPTION_INT, .argument = "number", .offset = AT(seed), .fallback = "0", \
 		.max = INT64_MAX, \
-		.help = "The same seed makes the same choices.", \
+		.help = "Start the random choices from this number. The same seed makes the same choices.", \
 	}, { \
 		.name = "schema", .type = OPTION_STRING, .argument = "file", .offset = AT(schema), \
-		.help = "What is written is JSON by this JSON Schema, see sinkd-protocol(7).", \
+		.help = "Let the model write JSON that fits the JSON Schema in this file, see sinkd-protocol(7).", \
 	}, { \
 		.name = "faithful", .letter = 'f', .type = OPTION_FLAG, .offset = AT(faithful), \
-		.help = "Names and numbers are written only as they stand in what the model sees.", \
+		.help = "Allow only names and numbers that stand in what the model sees.", \
 	}
 
 static const struct option_row ask_rows[] = {
 	REPLY_ROWS,
 	{
 		.name = "join", .type = OPTION_FLAG, .offset = AT(join),
-		.help = "Question and answer become part of the stream, as in a chat.",
+		.help = "Add question and answer to the stream, as in a chat.",
 	},
 	COMMON_ROWS,
 };
@@ -78,18 +80,20 @@ static const struct option_row ask_rows[] = {
 static const struct option_row digest_rows[] = {
 	{
 		.name = "since", .type = OPTION_STRING, .argument = "when", .offset = AT(since),
-		.help = "Of the events since then: an event's number, a time like 14:30 or 2026-01-31 14:30, or how "
-		    "long ago like 15m. Without this, of all that are remembered.",
+		.help = "Sum up the events since then. That is an event's number, a time like 14:30, yesterday or 2026-01-31 "
+		    "14:30, or how long ago like 15m, 2h or 1d. Without this option the digest covers all events that the "
+		    "daemon remembers.",
 	},
 	{
 		.name = "style", .type = OPTION_CHOICE, .offset = AT(style), .fallback = "auto",
 		.choices = digest_style_names,
-		.help = "extract: quote the events that the model chooses; write: let it write a text.",
+		.help = "How to sum up. extract: quote the events that the model chooses; write: let the model write a text; "
+		    "auto: extract for models of less than a billion parameters.",
 	},
 	{
 		.name = "lines", .type = OPTION_INT, .argument = "number", .offset = AT(lines), .fallback = "5", .min = 1,
 		.max = EXTRACT_LINES,
-		.help = "Events that are quoted at most.",
+		.help = "Quote at most this many events.",
 	},
 	REPLY_ROWS,
 	COMMON_ROWS,
@@ -99,35 +103,49 @@ static const struct option_row digest_rows[] = {
 	{ \
 		.name = "count", .letter = 'n', .type = OPTION_INT, .argument = "lines", .offset = AT(count), \
 		.fallback = "0", .max = INT64_MAX, \
-		.help = "End after so many lines. 0: do not.", \
+		.help = "End after this many lines. 0: never.", \
+	}
+
+#define SURPRISE_ROWS(what) \
+	{ \
+		.name = "min-surprise", .letter = 'm', .type = OPTION_STRING, .argument = "nats", \
+		.offset = AT(min_surprise), .help = what, \
+	}, { \
+		.name = "surprise", .type = OPTION_STRING, .argument = "nats", .offset = AT(min_surprise), \
+		.help = "Another name for --min-surprise.", \
 	}
 
 static const struct option_row tail_rows[] = {
 	{
-		.name = "min-surprise", .letter = 'm', .type = OPTION_STRING, .argument = "nats",
-		.offset = AT(min_surprise),
-		.help = "Only events with at least this surprise.",
+		.name = "top", .type = OPTION_STRING, .argument = "percent", .offset = AT(top),
+		.help = "Show the most surprising events only: those that are among this part of the last 1,024 events, such "
+		    "as 1%. Events that --priority selects are shown as well.",
 	},
+	{
+		.name = "priority", .type = OPTION_STRING, .argument = "level", .offset = AT(priority), .fallback = "err",
+		.help = "With --top, also show entries of the journal that are as severe as this level, or more: emerg, alert, "
+		    "crit, err, warning, notice, info or debug. none: show no more than --top says.",
+	},
+	SURPRISE_ROWS("Show only events with at least this surprise. What is high depends on the model and on the stream: "
+	    "--top needs no number."),
 	COUNT_ROW,
 	COMMON_ROWS,
 };
 
 static const struct option_row watch_rows[] = {
-	{
-		.name = "surprise", .letter = 'm', .type = OPTION_STRING, .argument = "nats", .offset = AT(surprise),
-		.help = "Events with at least this surprise.",
-	},
+	SURPRISE_ROWS("Report events with at least this surprise."),
 	{
 		.name = "source", .type = OPTION_STRING, .argument = "name", .offset = AT(source),
-		.help = "Events of this source.",
+		.help = "Report events of this source only.",
 	},
 	{
 		.name = "text", .type = OPTION_STRING, .argument = "text", .offset = AT(text),
-		.help = "Events that hold this text.",
+		.help = "Report events that contain this text only.",
 	},
 	{
-		.name = "silent", .type = OPTION_STRING, .argument = "seconds", .offset = AT(silent),
-		.help = "Not such events, but that none of them came for so long.",
+		.name = "silent", .type = OPTION_STRING, .argument = "time", .offset = AT(silent),
+		.help = "Report when no such event has arrived for this time, instead of the events themselves. It is in "
+		    "seconds; s, m, h or d may follow.",
 	},
 	COUNT_ROW,
 	COMMON_ROWS,
@@ -136,7 +154,7 @@ static const struct option_row watch_rows[] = {
 static const struct option_row status_rows[] = {
 	{
 		.name = "hash", .type = OPTION_FLAG, .offset = AT(hash),
-		.help = "With a number of all that the stream's state is: questions do not change it.",
+		.help = "Also show a checksum of the stream's state, which questions do not change.",
 	},
 	COMMON_ROWS,
 };
@@ -145,19 +163,41 @@ static const struct option_row checkpoint_rows[] = {COMMON_ROWS};
 
 /* ---- requests ------------------------------------------------------- */
 
+static int
+read_number(const char *option, const char *text, double *v, struct err *e)
+{
+	char *end;
+
+	*v = strtod(text, &end);
+	if (end == text || *end != '\0' || !isfinite(*v))
+		return err_set(e, EX_USAGE, "--%s must be a number, not '%s'", option, text);
+	return 0;
+}
+
 /* A number that was given as text, or nothing. */
 static int
 add_number(json_t *o, const char *name, const char *option, const char *text, struct err *e)
 {
-	char *end;
 	double v;
 
 	if (text == NULL)
 		return 0;
-	v = strtod(text, &end);
-	if (end == text || *end != '\0' || !isfinite(v))
-		return err_set(e, EX_USAGE, "--%s must be a number, not '%s'", option, text);
+	if (read_number(option, text, &v, e) < 0)
+		return -1;
 	json_object_set_new(o, name, json_real(v));
+	return 0;
+}
+
+static int
+add_duration(json_t *o, const char *name, const char *option, const char *text, struct err *e)
+{
+	double seconds;
+
+	if (text == NULL)
+		return 0;
+	if (ctl_read_duration(option, text, &seconds, e) < 0)
+		return -1;
+	json_object_set_new(o, name, json_real(seconds));
 	return 0;
 }
 
@@ -189,7 +229,7 @@ add_schema(json_t *o, const char *path, struct err *e)
 static int
 add_reply(json_t *o, const struct ctl_settings *s, struct err *e)
 {
-	if (add_number(o, "time_limit", "time-limit", s->time_limit, e) < 0 ||
+	if (add_duration(o, "time_limit", "time-limit", s->time_limit, e) < 0 ||
 	    add_number(o, "temperature", "temperature", s->temperature, e) < 0 ||
 	    add_number(o, "top_p", "top-p", s->top_p, e) < 0 ||
 	    add_number(o, "min_p", "min-p", s->min_p, e) < 0 ||
@@ -229,7 +269,8 @@ static int
 make_tail(json_t *o, const struct ctl_settings *s, const char *words, struct err *e)
 {
 	(void)words;
-	return add_number(o, "min_surprise", "min-surprise", s->min_surprise, e);
+	/* A rank is one among all events. */
+	return s->top != NULL ? 0 : add_number(o, "min_surprise", "min-surprise", s->min_surprise, e);
 }
 
 static int
@@ -238,9 +279,9 @@ make_watch(json_t *o, const struct ctl_settings *s, const char *words, struct er
 	(void)words;
 	if (add_string(o, "source", "--source", s->source, e) < 0 ||
 	    add_string(o, "text", "--text", s->text, e) < 0 ||
-	    add_number(o, "surprise", "surprise", s->surprise, e) < 0)
+	    add_number(o, "surprise", "min-surprise", s->min_surprise, e) < 0)
 		return -1;
-	return add_number(o, "silent", "silent", s->silent, e);
+	return add_duration(o, "silent", "silent", s->silent, e);
 }
 
 static int
@@ -269,13 +310,13 @@ static const struct command {
 	int (*make)(json_t *o, const struct ctl_settings *s, const char *words, struct err *e);
 	struct options options;
 } commands[] = {
-	{"ask", "reply", make_ask, {"sinkctl ask", "question ...", "Ask about what the stream holds.", ask_rows}},
+	{"ask", "reply", make_ask, {"sinkctl ask", "question ...", "Ask the model about what it has read.", ask_rows}},
 	{"checkpoint", "checkpoint", make_nothing,
-	    {"sinkctl checkpoint", NULL, "Save the state now, and wait until it is on disk.", checkpoint_rows}},
+	    {"sinkctl checkpoint", NULL, "Save the state, and wait until it is on disk.", checkpoint_rows}},
 	{"digest", "digest", make_digest, {"sinkctl digest", NULL, "Sum up what has happened.", digest_rows}},
-	{"status", "status", make_status, {"sinkctl status", NULL, "Show how the daemon is.", status_rows}},
-	{"subscribe", NULL, make_tail, {"sinkctl tail", NULL, "Show events as they are annotated.", tail_rows}},
-	{"watch", NULL, make_watch, {"sinkctl watch", NULL, "Tell of events that are such, or of silence.", watch_rows}},
+	{"status", "status", make_status, {"sinkctl status", NULL, "Show counts, rates, lag and the model.", status_rows}},
+	{"subscribe", NULL, make_tail, {"sinkctl tail", "[file]", "Show events as they are annotated, or those of a file.", tail_rows}},
+	{"watch", NULL, make_watch, {"sinkctl watch", NULL, "Report events that match, or that none arrives.", watch_rows}},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -307,6 +348,8 @@ struct shown {
 	const struct ctl_settings *settings;
 	const struct command *command;
 	bool color;
+	bool file; /* lines are read from one, not from a daemon */
+	struct ctl_tail tail;
 	bool pieces; /* of an answer are on the screen */
 	int64_t lines;
 };
@@ -364,17 +407,17 @@ take_line(struct shown *s, const char *text, size_t len, struct err *e)
 
 	if (own == NULL || type == NULL) {
 		json_decref(line);
-		return err_set(e, EX_DATAERR, "the daemon's line has no member %s, see --key", s->settings->key);
+		return err_set(e, EX_DATAERR, "a line has no member %s, which sinkd adds; see --key", s->settings->key);
 	}
 	if ((rc = check_refusal(own, e)) < 0 && s->settings->json)
 		fwrite(text, 1, len, stdout);
-	else if (rc == 0 && strcmp(type, "ok") != 0) {
+	else if (rc == 0 && strcmp(type, "ok") != 0 && ctl_tail_wants(&s->tail, line, own)) {
 		if (s->settings->json)
 			fwrite(text, 1, len, stdout);
 		else if (strcmp(type, "delta") == 0 || strcmp(type, "reply") == 0)
 			show_answer(s, own, type);
 		else
-			ctl_show(line, own, s->color);
+			ctl_show(line, own, s->tail.rank, s->color);
 		fflush(stdout);
 		if (!s->settings->json)
 			tell_cut(own);
@@ -400,7 +443,7 @@ take_lines(FILE *f, struct shown *s, struct err *e)
 			rc = err_set(e, EX_IOERR, "cannot write to standard output");
 	}
 	free(line);
-	if (rc == 0)
+	if (rc == 0 && !s->file)
 		return err_set(e, EX_UNAVAILABLE, "the daemon has closed the connection");
 	return rc < 0 ? -1 : 0;
 }
@@ -424,6 +467,48 @@ join_words(char **words)
 	return text;
 }
 
+/* The file that tail is to read, "-" for standard input. */
+static FILE *
+open_lines(const char *path, struct err *e)
+{
+	FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+
+	if (f == NULL)
+		err_set(e, EX_NOINPUT, "cannot open %s: %s", path, strerror(errno));
+	return f;
+}
+
+/* The daemon, after it was given the request. */
+static FILE *
+open_daemon(const struct command *c, const struct ctl_settings *s, const char *words, struct err *e)
+{
+	json_t *o = json_pack("{s:s, s:i}", "op", c->op, "id", 1);
+	FILE *f = NULL;
+
+	if (o == NULL)
+		err_set(e, EX_OSERR, "out of memory");
+	else if (c->make(o, s, words, e) == 0 && (f = ctl_connect(s, e)) != NULL && send_request(f, o, e) < 0) {
+		fclose(f);
+		f = NULL;
+	}
+	json_decref(o);
+	return f;
+}
+
+/* What tail is to show of what comes. Other commands show all. */
+static int
+fill_tail(struct ctl_tail *t, const struct ctl_settings *s, struct err *e)
+{
+	*t = (struct ctl_tail){.top = 1, .priority = -1, .min_surprise = -1};
+	if (s->min_surprise != NULL && read_number("min-surprise", s->min_surprise, &t->min_surprise, e) < 0)
+		return -1;
+	if (s->priority != NULL && ctl_read_priority(s->priority, &t->priority, e) < 0)
+		return -1;
+	if (s->top != NULL && ctl_read_top(s->top, &t->top, e) < 0)
+		return -1;
+	return 0;
+}
+
 static int
 run(const struct command *c, const struct ctl_settings *s, char **operands, struct err *e)
 {
@@ -431,22 +516,24 @@ run(const struct command *c, const struct ctl_settings *s, char **operands, stru
 		.settings = s,
 		.command = c,
 		.color = s->color == CTL_ALWAYS || (s->color == CTL_AUTO && isatty(STDOUT_FILENO)),
+		.file = c->make == make_tail && *operands != NULL,
 	};
-	json_t *o = json_pack("{s:s, s:i}", "op", c->op, "id", 1);
 	char *words = join_words(operands);
 	FILE *f = NULL;
 	int rc = -1;
 
-	if (o == NULL || words == NULL)
+	if (words == NULL)
 		err_set(e, EX_OSERR, "out of memory");
 	else if (c->make == make_ask && *words == '\0')
-		err_set(e, EX_USAGE, "ask what? sinkctl ask --help tells more");
-	else if (c->make(o, s, words, e) == 0 && (f = ctl_connect(s, e)) != NULL && send_request(f, o, e) == 0)
+		err_set(e, EX_USAGE, "there is no question; 'sinkctl ask --help' shows how to ask one");
+	else if (shown.file && operands[1] != NULL)
+		err_set(e, EX_USAGE, "tail reads one file, not also %s", operands[1]);
+	else if (fill_tail(&shown.tail, s, e) == 0 &&
+	    (f = shown.file ? open_lines(*operands, e) : open_daemon(c, s, words, e)) != NULL)
 		rc = take_lines(f, &shown, e);
-	if (f != NULL)
+	if (f != NULL && f != stdin)
 		fclose(f);
 	free(words);
-	json_decref(o);
 	return rc;
 }
 

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 struct values {
-	int64_t window, bytes;
+	int64_t window, bytes, patience;
 	char *model, *config, *out;
 	int policy;
 	bool quiet;
@@ -24,6 +24,7 @@ static const struct option_row rows[] = {
 	{"window", 0, OPTION_INT, "tokens", offsetof(struct values, window), "1020", 1, 100000,
 	    .help = "Recent tokens."},
 	{"max-line", 0, OPTION_SIZE, "bytes", offsetof(struct values, bytes), "1M", 16, INT64_MAX, .help = "A line."},
+	{"patience", 0, OPTION_DURATION, "time", offsetof(struct values, patience), "60", 1, 200000, .help = "How long."},
 	{"policy", 0, OPTION_CHOICE, "kind", offsetof(struct values, policy), "sink", .choices = policies,
 	    .help = "What."},
 	{"quiet", 'q', OPTION_FLAG, NULL, offsetof(struct values, quiet), .help = "No progress."},
@@ -78,6 +79,12 @@ test_defaults_and_values(void **state)
 	assert_int_equal(v.policy, 0);
 	assert_false(v.quiet);
 	assert_null(v.model);
+	assert_int_equal(parse(&opts, "-o x --patience 15m"), OPTIONS_RUN);
+	assert_int_equal(v.patience, 900);
+	assert_int_equal(parse(&opts, "-o x --patience 2d"), OPTIONS_RUN);
+	assert_int_equal(v.patience, 172800);
+	assert_int_equal(parse(&opts, "-o x --patience 90"), OPTIONS_RUN);
+	assert_int_equal(v.patience, 90);
 	assert_int_equal(parse(&opts, "-qm a.gguf --out=x --window 7 --max-line 3k --policy dense"), OPTIONS_RUN);
 	assert_string_equal(v.model, "a.gguf");
 	assert_string_equal(v.out, "x");
@@ -99,6 +106,9 @@ test_refusals(void **state)
 	refuses("-o x --window 12x", EX_USAGE, "not '12x'");
 	refuses("-o x --window 99999999999999999999", EX_USAGE, "--window");
 	refuses("-o x --max-line 9000000000G", EX_USAGE, "at least 16");
+	refuses("-o x --patience 3d", EX_USAGE, "from 1 to 200000");
+	refuses("-o x --patience 1w", EX_USAGE, "not '1w'");
+	refuses("-o x --patience 1K", EX_USAGE, "not '1K'");
 	refuses("-o x --max-line 1T", EX_USAGE, "not '1T'");
 	refuses("-o x --policy full", EX_USAGE, "--policy must be sink, window or dense, not 'full'");
 	refuses("-o x --frob", EX_USAGE, "unknown option '--frob'");
