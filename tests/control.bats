@@ -477,10 +477,14 @@ stuffed()
 		: >notified
 		until_true grep -q WATCHDOG=1 notified
 	done
-	(echo '{"op":"stall"}'; sleep 60) | socat - UNIX:ctl 3>&- &
+	mkfifo asked
+	socat - UNIX:ctl <asked 3>&- &
 	pids+=($!)
+	exec 7>asked
+	echo '{"op":"stall"}' >&7
 	sleep 0.5
 	: >notified
 	sleep 1
 	no grep -q WATCHDOG=1 notified
+	exec 7>&-
 }

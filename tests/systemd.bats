@@ -142,10 +142,12 @@ has_written()
 	restarts=$(property NRestarts)
 	event 'soon saved' >/dev/null
 	ctl checkpoint
-	(echo '{"op":"stall"}'; sleep 20) | inside socat - UNIX:/run/sinkd/x/control 3>&- >/dev/null 2>&1 &
-	staller=$!
+	mkfifo asked
+	inside socat - UNIX:/run/sinkd/x/control <asked 3>&- >/dev/null 2>&1 &
+	exec 7>asked
+	echo '{"op":"stall"}' >&7
 	until_true is "$((restarts + 1))" NRestarts
-	kill "$staller" || true
+	exec 7>&-
 	inside journalctl --no-pager -u sinkd@x.service | grep -q "Failed with result 'watchdog'"
 	until_true is active ActiveState
 	event again | jq -e '.sinkd.seq == 5'
