@@ -182,11 +182,11 @@ has_written()
 @test "examples/journal prints what stands out in the journal" {
 	inside mkdir -p /root/example
 	inside sh -c 'cat >/root/example/journal && chmod +x /root/example/journal' <"$SRC/examples/journal"
-	inside env HOME=/root timeout 20 /root/example/journal 0 --model /usr/local/share/sinkd/tiny.gguf --threads 1 \
+	inside env HOME=/root timeout 20 /root/example/journal 100 --model /usr/local/share/sinkd/tiny.gguf --threads 1 \
 		--journal-match SYSLOG_IDENTIFIER=odd >out 2>err &
 	until_true inside test -f /root/.local/state/sinkd/journal/checkpoint
 	printf 'something odd\n' | inside systemd-cat -t odd
-	until_true grep -qP '^[0-9.]+\todd\tsomething odd$' out
+	until_true grep -qP '^ +1 +[0-9.]+  odd: something odd$' out
 }
 
 # refuses STATUS SENTENCE OPTION...: an instance with these lines of configuration does not start, says why, and is not
