@@ -1,6 +1,7 @@
 /* The control socket; see control.h. Loop thread. */
 #include "daemon/control.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -8,6 +9,7 @@
 
 #include "base/clock.h"
 #include "daemon/command.h"
+#include "daemon/turns.h"
 #include "daemon/watch.h"
 #include "stream/text.h"
 
@@ -17,8 +19,7 @@ struct client {
 	struct peer *peer;
 	bool subscribed;
 	double min_surprise;
-	struct request *requests[REQUESTS]; /* that the engine thread has */
-	int n_requests;
+	int n_requests;      /* that wait for the engine thread, or that it has */
 	struct watch watches[WATCHES];
 	int n_watches;
 	int64_t watch_number;
@@ -32,6 +33,7 @@ struct control {
 	const struct control_callbacks *callbacks;
 	void *arg;
 	struct worker *worker;
+	struct turns *answers, *looks; /* requests for the engine thread: the short ones do not wait for the others */
 	struct peers *peers;
 	LIST_HEAD(, client) clients;
 	struct event *look; /* for silence, while somebody watches for it */
@@ -99,44 +101,79 @@ send_status(struct control *c, struct peer *p, const char *id, const uint64_t *h
 
 /* ---- requests for the engine thread --------------------------------- */
 
+static struct turns *
+find_turns(struct control *c, const struct request *q)
+{
+	return q->op == REQUEST_HASH ? c->looks : c->answers;
+}
+
+/* The engine thread has one request of each kind at a time, so that whose is next is decided here. */
+static void
+serve_next(struct control *c, struct turns *t)
+{
+	struct request *q = turns_take(t);
+	bool pushed = q == NULL || worker_request(c->worker, q);
+
+	assert(pushed);
+	(void)pushed;
+}
+
+/* A limit for answers that the request does not have, or that is longer than it may be. */
+static void
+limit_time(const struct control *c, struct reply_options *r)
+{
+	if (c->options->time_limit > 0 && (r->time_limit == 0 || r->time_limit > c->options->time_limit))
+		r->time_limit = c->options->time_limit;
+}
+
 static int
 hand_over(struct control *c, struct client *k, struct command *cmd, struct err *e)
 {
+	struct request *q = cmd->request;
+	struct turns *t = find_turns(c, q);
+
 	if (k->n_requests == REQUESTS)
-		return err_set(e, EX_DATAERR, "this connection has %d requests waiting already", REQUESTS);
-	cmd->request->client = peer_get_number(k->peer);
-	if (!worker_request(c->worker, cmd->request))
-		return err_set(e, EX_TEMPFAIL, "there are too many requests waiting already, try again");
-	k->requests[k->n_requests++] = cmd->request;
+		return err_set(e, EX_DATAERR, "this connection has %d requests waiting, which is the most that one may have: "
+		    "ask again when one of them is answered", REQUESTS);
+	q->client = peer_get_number(k->peer);
+	q->asked = clock_get_seconds();
+	limit_time(c, q->op == REQUEST_DIGEST ? &q->digest.reply : &q->reply);
+	if (turns_add(t, peer_get_uid(k->peer), q, e) < 0)
+		return -1;
 	cmd->request = NULL;
+	k->n_requests++;
 	peer_hold(k->peer);
+	serve_next(c, t);
 	return 0;
 }
 
+/* The engine thread is done with a request, and goes on with the next one. */
 static void
-forget_request(struct client *k, const struct request *q)
+end_request(struct control *c, struct peer *p, const struct request *q)
 {
-	for (int i = 0; i < k->n_requests; i++)
-		if (k->requests[i] == q)
-			k->requests[i] = k->requests[--k->n_requests];
-	peer_release(k->peer);
+	struct turns *t = find_turns(c, q);
+
+	turns_end(t);
+	serve_next(c, t);
+	if (p == NULL)
+		return;
+	if (q->op == REQUEST_HASH && q->failure.code != 0)
+		send_error(c, p, q->id, &q->failure);
+	else if (q->op == REQUEST_HASH)
+		send_status(c, p, q->id, &q->hash);
+	((struct client *)peer_get_data(p))->n_requests--;
+	peer_release(p);
 }
 
 void
 control_take_result(struct control *c, struct result *r)
 {
 	struct peer *p = r->request == NULL ? NULL : peers_find(c->peers, r->request->client);
-	struct request *q = r->request;
 
 	if (p != NULL && r->type == RESULT_LINE)
 		peer_send(p, r->line, r->len, true);
-	else if (p != NULL && r->type == RESULT_DONE) {
-		if (q->op == REQUEST_HASH && q->failure.code != 0)
-			send_error(c, p, q->id, &q->failure);
-		else if (q->op == REQUEST_HASH)
-			send_status(c, p, q->id, &q->hash);
-		forget_request(peer_get_data(p), q);
-	}
+	else if (r->type == RESULT_DONE)
+		end_request(c, p, r->request);
 	result_drop(r);
 }
 
@@ -322,13 +359,13 @@ on_come(void *arg, struct peer *p)
 static void
 on_gone(void *arg, struct peer *p)
 {
+	struct control *c = arg;
 	struct client *k = peer_get_data(p);
 
-	(void)arg;
 	if (k == NULL)
 		return;
-	for (int i = 0; i < k->n_requests; i++)
-		atomic_store(&k->requests[i]->cancelled, true);
+	turns_drop(c->answers, peer_get_number(p));
+	turns_drop(c->looks, peer_get_number(p));
 	for (int i = 0; i < k->n_watches; i++)
 		watch_fini(&k->watches[i]);
 	free(k->checkpoint_id);
@@ -336,7 +373,17 @@ on_gone(void *arg, struct peer *p)
 	free(k);
 }
 
-static const struct peers_callbacks peers_callbacks = {on_line, on_come, on_gone};
+/* What comes from the stream is wanted, although nothing is asked for. */
+static bool
+is_listening(void *arg, const struct peer *p)
+{
+	const struct client *k = peer_get_data(p);
+
+	(void)arg;
+	return k != NULL && (k->subscribed || k->n_watches > 0);
+}
+
+static const struct peers_callbacks peers_callbacks = {on_line, on_come, on_gone, is_listening};
 
 /* ---- what the stream gives ------------------------------------------ */
 
@@ -386,7 +433,8 @@ control_new(struct event_base *base, int fd, const struct control_options *o, st
 	c->callbacks = callbacks;
 	c->arg = arg;
 	c->worker = w;
-	if ((c->peers = peers_new(base, fd, &o->peers, &peers_callbacks, c, e)) == NULL) {
+	if ((c->answers = turns_new(e)) == NULL || (c->looks = turns_new(e)) == NULL ||
+	    (c->peers = peers_new(base, fd, &o->peers, &peers_callbacks, c, e)) == NULL) {
 		control_free(c);
 		return NULL;
 	}
@@ -399,6 +447,8 @@ control_free(struct control *c)
 	if (c == NULL)
 		return;
 	peers_free(c->peers);
+	turns_free(c->answers);
+	turns_free(c->looks);
 	event_free(c->look);
 	buf_fini(&c->line);
 	free(c);
@@ -408,6 +458,12 @@ void
 control_stop(struct control *c)
 {
 	peers_stop(c->peers);
+}
+
+size_t
+control_get_waiting(const struct control *c)
+{
+	return turns_get_waiting(c->answers) + turns_get_waiting(c->looks);
 }
 
 struct peers *

@@ -16,6 +16,7 @@ struct control;
 
 struct control_options {
 	struct peers_options peers;
+	int32_t time_limit; /* of generating an answer, ms, for requests without a shorter one; 0: none */
 	bool stall; /* the request of the watchdog's test is allowed */
 };
 
@@ -48,6 +49,9 @@ void control_publish_line(struct control *c, const char *line, size_t len);
 
 /* The checkpoint is done, in so many seconds; e->code is 0, or why it failed. */
 void control_end_checkpoint(struct control *c, const struct err *e, int64_t bytes, double seconds);
+
+/* Requests that wait and were not handed to the engine thread yet. */
+size_t control_get_waiting(const struct control *c);
 
 struct peers *control_get_peers(struct control *c);
 

@@ -9,14 +9,18 @@
 #include <event2/listener.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/listener.h"
 
 enum {
-	TIMEOUT = 10,
+	TIMEOUT = 10,   /* seconds without a byte */
+	PATIENCE = 20,  /* seconds for a request, or for reading its answer, however slowly bytes come */
 	HEADERS = 8192,
-	MOST = 32, /* connections; more of them wait in the kernel */
+	BODY = 8192,    /* nobody reads it */
+	MOST = 32,      /* connections; more of them wait in the kernel */
 };
 
 static const struct timeval second = {1, 0};
@@ -24,7 +28,10 @@ static const struct timeval second = {1, 0};
 struct metrics {
 	struct evhttp *http;
 	struct evconnlistener *door;
-	struct bufferevent *connections[MOST]; /* a reference to each; NULL: free */
+	struct connection {
+		struct bufferevent *buffer;    /* a reference; NULL: free */
+		double since;                  /* when it connected, or its last request was whole */
+	} connections[MOST];
 	struct event *look;                    /* at them, while there are any */
 	bool full;                             /* the door is closed therefore */
 	struct listener listener; /* of a path */
@@ -122,6 +129,7 @@ reply(struct metrics *m, struct evhttp_request *q, bool page)
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(q);
 	struct evbuffer *out = evhttp_request_get_output_buffer(q);
 	json_t *status = json_object();
+	char length[32];
 
 	m->add_status(m->arg, status);
 	if (page)
@@ -134,7 +142,26 @@ reply(struct metrics *m, struct evhttp_request *q, bool page)
 	evhttp_add_header(headers, "Cache-Control", "no-store");
 	evhttp_add_header(headers, "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
 	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+	/* The server would send the text after a HEAD too. */
+	evutil_snprintf(length, sizeof length, "%zu", evbuffer_get_length(out));
+	evhttp_add_header(headers, "Content-Length", length);
+	if (evhttp_request_get_command(q) == EVHTTP_REQ_HEAD)
+		evbuffer_drain(out, evbuffer_get_length(out));
 	evhttp_send_reply(q, HTTP_OK, NULL, NULL);
+}
+
+/* The server would write a page of its own, which after a HEAD may not be. */
+static void
+refuse(struct evhttp_request *q, int code, const char *reason)
+{
+	struct evbuffer *out = evhttp_request_get_output_buffer(q);
+
+	evhttp_add_header(evhttp_request_get_output_headers(q), "Content-Type", "text/plain; charset=utf-8");
+	if (code == HTTP_BADMETHOD)
+		evhttp_add_header(evhttp_request_get_output_headers(q), "Allow", "GET, HEAD");
+	if (evhttp_request_get_command(q) != EVHTTP_REQ_HEAD)
+		evbuffer_add_printf(out, "%s\n", reason);
+	evhttp_send_reply(q, code, reason, NULL);
 }
 
 /* Another site's page in a browser here must not read ours under a name of its own. */
@@ -146,20 +173,34 @@ is_local(const struct metrics *m, struct evhttp_request *q)
 	return !m->tcp || host == NULL || strcmp(host, "localhost") == 0 || strcmp(host, "127.0.0.1") == 0;
 }
 
+/* A request is whole: from now on its connection has time for reading the answer. */
+static void
+note_request(struct metrics *m, struct evhttp_request *q)
+{
+	const struct bufferevent *b = evhttp_connection_get_bufferevent(evhttp_request_get_connection(q));
+
+	for (int i = 0; i < MOST; i++)
+		if (m->connections[i].buffer == b)
+			m->connections[i].since = clock_get_seconds();
+}
+
 static void
 on_request(struct evhttp_request *q, void *arg)
 {
 	struct metrics *m = arg;
 	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(q));
 
+	note_request(m, q);
 	if (!is_local(m, q))
-		evhttp_send_error(q, 403, "Forbidden");
+		refuse(q, 403, "Forbidden");
+	else if (!(evhttp_request_get_command(q) & (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD)))
+		refuse(q, HTTP_BADMETHOD, "Method Not Allowed");
 	else if (path != NULL && strcmp(path, "/metrics") == 0)
 		reply(m, q, false);
 	else if (path == NULL || *path == '\0' || strcmp(path, "/") == 0)
 		reply(m, q, true);
 	else
-		evhttp_send_error(q, HTTP_NOTFOUND, NULL);
+		refuse(q, HTTP_NOTFOUND, "Not Found");
 }
 
 /* ---- connections ---------------------------------------------------- */
@@ -181,15 +222,29 @@ count_connections(struct metrics *m)
 	int n = 0;
 
 	for (int i = 0; i < MOST; i++) {
-		struct bufferevent **c = &m->connections[i];
+		struct connection *c = &m->connections[i];
 
-		if (*c != NULL && is_free(*c)) {
-			bufferevent_decref(*c);
-			*c = NULL;
+		if (c->buffer != NULL && is_free(c->buffer)) {
+			bufferevent_decref(c->buffer);
+			c->buffer = NULL;
 		}
-		n += *c != NULL;
+		n += c->buffer != NULL;
 	}
 	return n;
+}
+
+/* One that sends or reads a byte now and then never looks idle to the server. It frees what has come to its end. */
+static void
+end_slow(struct metrics *m)
+{
+	double now = clock_get_seconds();
+
+	for (int i = 0; i < MOST; i++) {
+		const struct connection *c = &m->connections[i];
+
+		if (c->buffer != NULL && now - c->since > PATIENCE)
+			shutdown(bufferevent_getfd(c->buffer), SHUT_RDWR);
+	}
 }
 
 static void
@@ -200,6 +255,7 @@ on_look(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	end_slow(m);
 	if (m->full && n < MOST) {
 		m->full = false;
 		evconnlistener_enable(m->door);
@@ -221,10 +277,10 @@ on_connection(struct event_base *base, void *arg)
 	/* When the server has done with it, it is read until it is looked at. */
 	bufferevent_setwatermark(c, EV_READ, 0, 2 * HEADERS);
 	assert(n < MOST);
-	while (m->connections[i] != NULL)
+	while (m->connections[i].buffer != NULL)
 		i++;
 	bufferevent_incref(c);
-	m->connections[i] = c;
+	m->connections[i] = (struct connection){c, clock_get_seconds()};
 	if (n + 1 == MOST) {
 		m->full = true;
 		evconnlistener_disable(m->door);
@@ -316,10 +372,11 @@ metrics_new(struct event_base *base, int handed, const char *address, unsigned m
 	m->stats = stats;
 	m->add_status = add_status;
 	m->arg = arg;
-	evhttp_set_allowed_methods(m->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+	evhttp_set_allowed_methods(m->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
+	    EVHTTP_REQ_CONNECT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH); /* on_request refuses most */
 	evhttp_set_timeout(m->http, TIMEOUT);
 	evhttp_set_max_headers_size(m->http, HEADERS);
-	evhttp_set_max_body_size(m->http, 0);
+	evhttp_set_max_body_size(m->http, BODY);
 	evhttp_set_gencb(m->http, on_request, m);
 	evhttp_set_bevcb(m->http, on_connection, m);
 	if (listen_at(m, handed, address, mode, e) == 0)

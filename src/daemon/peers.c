@@ -1,71 +1,22 @@
-/* Connections of a Unix socket; see peers.h. Loop thread. */
-#include "daemon/peers.h"
+/* Lines in and out of the connections of a Unix socket; see peers.h. Loop thread. */
+#include "daemon/peers_inner.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "stream/lines.h"
 
 enum {
-	READ = 1 << 16,          /* bytes read at once, for all peers in one place */
 	TURN_LINES = 64,         /* lines that one gives before it is another's turn */
-	TURN_PEERS = 64,         /* turns in one go of the loop */
 	MUST_FACTOR = 4,         /* backlogs that replies may fill */
 	KEEP = 1 << 14,          /* bytes of output memory that an idle one keeps */
-	BUCKETS = 1024,
 	UNFINISHED = 64 << 20,   /* bytes of unfinished lines of all peers, before one is cut short */
-};
-
-struct peer {
-	struct peers *owner;
-	uint64_t number;
-	int fd;
-	uid_t uid;
-	struct event *readable, *writable;
-	struct lines *lines;
-	size_t unfinished;      /* bytes held in lines */
-	struct origin origin;
-	struct buf out;
-	size_t written;         /* of out */
-	int64_t skipped;        /* lines left out and not told yet */
-	double progress;        /* when it last took something, or something began to wait */
-	int holds;
-	bool queued;            /* in the line of those with something to give */
-	bool eof;               /* gives nothing more */
-	bool deaf;              /* takes nothing more */
-	bool closing;           /* to be closed, but not inside its own callbacks */
-	void *data;
-	TAILQ_ENTRY(peer) link, turn;
-	LIST_ENTRY(peer) bucket;
-};
-
-TAILQ_HEAD(peer_list, peer);
-
-struct peers {
-	struct event_base *base;
-	const struct peers_options *options;
-	const struct peers_callbacks *callbacks;
-	void *arg;
-	struct event *accept, *retry, *turn, *patience;
-	struct peer_list all, queue;
-	LIST_HEAD(, peer) buckets[BUCKETS]; /* by number */
-	size_t closing;         /* that wait to be freed */
-	size_t count;
-	uint64_t numbers;
-	size_t unfinished;
-	int64_t skipped;
-	bool blocked;           /* a line was not taken: wait for peers_resume */
-	bool stopped;
-	char read[READ];
 };
 
 static const struct timeval now = {0, 0};
@@ -101,6 +52,7 @@ free_peer(struct peer *p)
 		TAILQ_REMOVE(&s->queue, p, turn);
 	TAILQ_REMOVE(&s->all, p, link);
 	LIST_REMOVE(p, bucket);
+	peers_forget_user(p->user);
 	s->closing -= p->closing;
 	s->count--;
 	s->unfinished -= p->unfinished;
@@ -157,7 +109,7 @@ write_out(struct peer *p)
 
 		if (n > 0) {
 			p->written += (size_t)n;
-			p->progress = clock_get_seconds();
+			p->progress = p->active = clock_get_seconds();
 			tell_skipped(p);
 		} else if (errno == EAGAIN) {
 			event_add(p->writable, NULL);
@@ -173,8 +125,8 @@ write_out(struct peer *p)
 	close_if_done(p);
 }
 
-static void
-on_writable(evutil_socket_t fd, short what, void *arg)
+void
+peers_on_writable(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
@@ -280,6 +232,8 @@ give_lines(struct peer *p)
 		if (!s->callbacks->line(s->arg, p, line))
 			return TURN_BLOCKED;
 		lines_pop(p->lines);
+		p->spoke = true;
+		p->active = clock_get_seconds();
 	}
 	return TURN_DONE;
 }
@@ -314,7 +268,7 @@ account(struct peer *p)
 
 	s->unfinished += held - p->unfinished;
 	p->unfinished = held;
-	if (s->unfinished > UNFINISHED + 4 * s->options->max_line && held > READ)
+	if (s->unfinished > UNFINISHED + 4 * s->options->max_line && held > PEERS_READ)
 		lines_cut(p->lines);
 }
 
@@ -359,16 +313,16 @@ enqueue(struct peer *p, bool first)
 		wake(s);
 }
 
-static void
-on_readable(evutil_socket_t fd, short what, void *arg)
+void
+peers_on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
 	enqueue(arg, false);
 }
 
-static void
-reap(struct peers *s)
+void
+peers_reap(struct peers *s)
 {
 	struct peer *p, *next;
 
@@ -388,7 +342,7 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	for (int i = 0; i < TURN_PEERS && !s->blocked && !s->stopped && (p = TAILQ_FIRST(&s->queue)) != NULL; i++) {
+	for (int i = 0; i < PEERS_TURNS && !s->blocked && !s->stopped && (p = TAILQ_FIRST(&s->queue)) != NULL; i++) {
 		enum turn t;
 
 		TAILQ_REMOVE(&s->queue, p, turn);
@@ -400,7 +354,7 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 		else
 			close_if_done(p);
 	}
-	reap(s);
+	peers_reap(s);
 	if (!s->blocked && !s->stopped && !TAILQ_EMPTY(&s->queue))
 		wake(s);
 }
@@ -412,101 +366,6 @@ peers_resume(struct peers *s)
 		return;
 	s->blocked = false;
 	wake(s);
-}
-
-/* ---- connections come ----------------------------------------------- */
-
-static void
-add_peer(struct peers *s, int fd)
-{
-	struct peer *p = calloc(1, sizeof *p);
-	struct ucred cred = {.uid = (uid_t)-1};
-	socklen_t size = sizeof cred;
-
-	if (p != NULL) {
-		p->lines = lines_new(s->options->max_line);
-		p->readable = event_new(s->base, fd, EV_READ, on_readable, p);
-		p->writable = event_new(s->base, fd, EV_WRITE, on_writable, p);
-	}
-	if (p == NULL || p->lines == NULL || p->readable == NULL || p->writable == NULL ||
-	    event_add(p->readable, NULL) < 0) {
-		log_message(LOG_WARNING, "out of memory for a connection");
-		if (p != NULL) {
-			lines_free(p->lines);
-			if (p->readable != NULL)
-				event_free(p->readable);
-			if (p->writable != NULL)
-				event_free(p->writable);
-			free(p);
-		}
-		close(fd);
-		return;
-	}
-	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size);
-	p->owner = s;
-	p->fd = fd;
-	p->uid = cred.uid;
-	p->number = p->origin.peer = ++s->numbers;
-	TAILQ_INSERT_TAIL(&s->all, p, link);
-	LIST_INSERT_HEAD(&s->buckets[p->number % BUCKETS], p, bucket);
-	s->count++;
-	if (s->callbacks->come != NULL)
-		s->callbacks->come(s->arg, p);
-}
-
-static void
-refuse(struct peers *s, int fd)
-{
-	struct buf b = {0};
-
-	buf_printf(&b, "{%s:{\"type\":\"error\",\"fault\":\"server\","
-	    "\"reason\":\"there are %d connections already\"}}\n", s->options->key, s->options->most);
-	if (!b.failed)
-		(void)send(fd, b.data, b.len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	buf_fini(&b);
-	close(fd);
-}
-
-static void
-on_retry(evutil_socket_t fd, short what, void *arg)
-{
-	struct peers *s = arg;
-
-	(void)fd;
-	(void)what;
-	if (!s->stopped)
-		event_add(s->accept, NULL);
-}
-
-static void
-on_accept(evutil_socket_t listening, short what, void *arg)
-{
-	static const struct timeval later = {1, 0};
-	struct peers *s = arg;
-
-	(void)what;
-	for (int i = 0; i < TURN_PEERS; i++) {
-		int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
-			log_message(LOG_WARNING, "cannot take a connection now: %s", strerror(errno));
-			event_add(s->retry, &later);
-			return;
-		}
-		if (fd < 0)
-			break;
-		if (s->count >= (size_t)s->options->most)
-			refuse(s, fd);
-		else
-			add_peer(s, fd);
-	}
-	event_add(s->accept, NULL);
-}
-
-void
-peers_adopt(struct peers *s, int fd)
-{
-	add_peer(s, fd);
 }
 
 /* ---- start and end -------------------------------------------------- */
@@ -526,11 +385,11 @@ peers_new(struct event_base *base, int fd, const struct peers_options *o, const 
 	s->callbacks = callbacks;
 	s->arg = arg;
 	s->turn = evtimer_new(base, on_turn, s);
-	s->retry = evtimer_new(base, on_retry, s);
+	s->retry = evtimer_new(base, peers_on_retry, s);
 	s->patience = evtimer_new(base, on_patience, s);
 	if (s->turn == NULL || s->patience == NULL || s->retry == NULL)
 		goto fail;
-	if (fd >= 0 && ((s->accept = event_new(base, fd, EV_READ, on_accept, s)) == NULL ||
+	if (fd >= 0 && ((s->accept = event_new(base, fd, EV_READ, peers_on_accept, s)) == NULL ||
 	    event_add(s->accept, NULL) < 0))
 		goto fail;
 	return s;
@@ -596,7 +455,7 @@ peers_find(const struct peers *s, uint64_t number)
 {
 	struct peer *p;
 
-	LIST_FOREACH(p, &s->buckets[number % BUCKETS], bucket)
+	LIST_FOREACH(p, &s->buckets[number % PEERS_BUCKETS], bucket)
 		if (p->number == number)
 			return p->closing ? NULL : p;
 	return NULL;
@@ -611,7 +470,7 @@ peer_get_number(const struct peer *p)
 uid_t
 peer_get_uid(const struct peer *p)
 {
-	return p->uid;
+	return p->user->uid;
 }
 
 int

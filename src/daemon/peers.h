@@ -16,7 +16,8 @@ struct peer;
 
 struct peers_options {
 	size_t max_line;
-	int most;        /* connections at once; a further one is told so and closed */
+	int most;        /* connections at once; for a further one an idle one makes room, or it is told so and closed */
+	int idle;        /* seconds after its last line in which one that gave lines does not make room */
 	size_t backlog;  /* bytes that may wait for one to read them before lines are left out */
 	int patience;    /* seconds in which one must read something of what waits, before it is closed */
 	const char *key; /* the member's name as a JSON string, for what is said here */
@@ -28,6 +29,8 @@ struct peers_callbacks {
 	/* p has connected, or is about to be closed: its first and its last mention. NULL: not interested. */
 	void (*come)(void *arg, struct peer *p);
 	void (*gone)(void *arg, struct peer *p);
+	/* Does p wait for lines that nobody knows of here? Then it is not idle. */
+	bool (*is_listening)(void *arg, const struct peer *p);
 };
 
 /*

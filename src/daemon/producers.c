@@ -47,7 +47,17 @@ on_gone(void *arg, struct peer *peer)
 		service_forget(p->options->service, peer_get_number(peer));
 }
 
-static const struct peers_callbacks peers_callbacks = {on_line, on_come, on_gone};
+/* Who gets everybody's annotations may be there for these alone. */
+static bool
+is_listening(void *arg, const struct peer *peer)
+{
+	const struct producers *p = arg;
+
+	(void)peer;
+	return p->options->answer == ANSWER_ALL;
+}
+
+static const struct peers_callbacks peers_callbacks = {on_line, on_come, on_gone, is_listening};
 
 struct producers *
 producers_new(struct event_base *base, int fd, const struct producers_options *o,

@@ -216,7 +216,8 @@ static const struct option_row rows[] = {
 	{
 		.name = "max-peers", .type = OPTION_INT, .argument = "number", .offset = AT(max_peers),
 		.fallback = "2048", .min = 1, .max = 1 << 20, .flags = OPTION_LIVE,
-		.help = "Take at most this many connections on each socket.",
+		.help = "Take at most this many connections on each socket. If another one comes, an idle one makes "
+		    "room: see sinkd-protocol(7).",
 	},
 	{
 		.name = "backlog", .type = OPTION_SIZE, .argument = "bytes", .offset = AT(backlog), .fallback = "256K",
@@ -227,8 +228,17 @@ static const struct option_row rows[] = {
 	{
 		.name = "patience", .type = OPTION_DURATION, .argument = "time", .offset = AT(patience), .fallback = "60",
 		.min = 1, .max = 1 << 20, .flags = OPTION_LIVE,
-		.help = "Close a connection that has read nothing for this time. After SIGTERM, stop waiting for the "
-		    "reader of standard output after the same time. The time is in seconds; s, m, h or d may follow.",
+		.help = "Close a connection that has read nothing for this time while something waits for it. After "
+		    "SIGTERM, stop waiting for the reader of standard output after the same time. A producer that has "
+		    "written a line within this time does not make room for another connection. The time is in "
+		    "seconds; s, m, h or d may follow.",
+	},
+	{
+		.name = "time-limit", .type = OPTION_DURATION, .argument = "time", .offset = AT(time_limit),
+		.fallback = "120", .max = 24 * 3600, .flags = OPTION_LIVE,
+		.help = "Cut off an answer, or a digest that the model writes on request, when it has taken this long. The "
+		    "client gets the text so far. A request may set a shorter limit, not a longer one. 0: no limit. The "
+		    "time is in seconds; s, m, h or d may follow.",
 	},
 	{
 		.name = "strict", .type = OPTION_FLAG, .offset = AT(strict),
@@ -310,11 +320,13 @@ settings_refresh(struct settings *s)
 	struct peers_options *peers[] = {&s->producers.peers, &s->control_options.peers};
 
 	s->intake.overload = (enum overload)s->overload;
+	s->control_options.time_limit = (int32_t)s->time_limit * 1000;
 	for (size_t i = 0; i < 2; i++) {
 		peers[i]->most = (int)s->max_peers;
 		peers[i]->backlog = (size_t)s->backlog;
 		peers[i]->patience = (int)s->patience;
 	}
+	s->producers.peers.idle = (int)s->patience;
 }
 
 static void
@@ -336,14 +348,17 @@ fill_inputs(struct settings *s)
 			.most = (int)s->max_peers,
 			.backlog = (size_t)s->backlog,
 			.patience = (int)s->patience,
+			.idle = (int)s->patience,
 		},
 		.format = (enum reader_format)s->format,
 		.answer = (enum producers_answer)s->answer,
 	};
 	s->control_options = (struct control_options){
 		.peers = s->producers.peers,
+		.time_limit = (int32_t)s->time_limit * 1000,
 		.stall = s->test_stall,
 	};
+	s->control_options.peers.idle = 0; /* a client loses nothing, it can connect again */
 }
 
 static void

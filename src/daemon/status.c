@@ -75,7 +75,7 @@ add_counts(const struct daemon *d, json_t *o, const struct worker_counters *c, d
 	json_object_set_new(o, "lag", json_pack("{s:I, s:f}", "events", (json_int_t)intake_get_count(d->intake),
 	    "seconds", intake_get_lag(d->intake, now)));
 	json_object_set_new(o, "queues", json_pack("{s:I, s:I}", "records", (json_int_t)c->waiting, "requests",
-	    (json_int_t)c->requests));
+	    (json_int_t)(c->requests + (d->control == NULL ? 0 : control_get_waiting(d->control)))));
 }
 
 void

@@ -542,7 +542,8 @@ worker_submit(struct worker *w, struct record *r)
 bool
 worker_request(struct worker *w, struct request *q)
 {
-	q->asked = clock_get_seconds();
+	if (q->asked == 0)
+		q->asked = clock_get_seconds();
 	if (!queue_push(w->requests, &q))
 		return false;
 	queue_wake(w->in); /* where the thread sleeps */

@@ -34,7 +34,7 @@ struct request {
 	struct err failure;         /* CHECKPOINT, HASH: code 0, or why it could not be done */
 	uint64_t hash;
 	int64_t bytes;              /* CHECKPOINT: what was written */
-	double asked;               /* when it was handed over, set by worker_request */
+	double asked;               /* when a client asked; 0: worker_request sets it */
 	atomic_bool cancelled;      /* set by the loop when nobody listens any more; looked at for every token */
 };
 

@@ -332,9 +332,11 @@ send_request(FILE *f, const json_t *o, struct err *e)
 	for (size_t i = 0; i < len;) {
 		ssize_t n = send(fileno(f), text + i, len - i, MSG_NOSIGNAL);
 
+		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
+			break; /* the daemon has closed the connection, but has said why: that is read next */
 		if (n < 0 && errno != EINTR) {
 			free(text);
-			return err_set(e, EX_UNAVAILABLE, "the daemon has closed the connection: %s", strerror(errno));
+			return err_set(e, EX_UNAVAILABLE, "cannot send to the daemon: %s", strerror(errno));
 		}
 		i += n > 0 ? (size_t)n : 0;
 	}

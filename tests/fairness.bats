@@ -1,0 +1,246 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# What one client or user does, or fails to do, does not keep the others from
+# the daemon: places, turns, time limits, idle and slow connections.
+
+load sinkd.bash
+
+setup()
+{
+	cd "$BATS_TEST_TMPDIR"
+}
+
+teardown()
+{
+	end_processes
+}
+
+event()
+{
+	printf '{"source":"%s","text":"%s"}\n' "$1" "$2"
+}
+
+# sockets: a daemon whose sockets everybody may use.
+sockets()
+{
+	chmod 711 .
+	daemon --socket sock --control ctl --metrics ./m --socket-mode 666 "$@"
+}
+
+# slow ARG...: the same, with answers that take seconds: all that the model sees is computed anew for each token.
+slow()
+{
+	local i
+	sockets --policy recompute --window 500 "$@"
+	for ((i = 0; i < 60; i++)); do event web "request number $i took a while"; done | talk sock >/dev/null
+}
+
+need_root()
+{
+	[ "$(id -u)" -eq 0 ] || skip "only the superuser can be somebody else"
+}
+
+# client NAME [UID]: a connection to ctl, as that user; give it lines by say, it writes what comes back to NAME.out.
+client()
+{
+	local as=()
+	[ -z "${2-}" ] || as=(setpriv --reuid="$2" --regid="$2" --clear-groups)
+	mkfifo "$1"
+	"${as[@]}" socat -t 300 - UNIX:ctl <>"$1" >"$1.out" 2>/dev/null 3>&- &
+	pids+=($!)
+	pid_of[$1]=$!
+}
+declare -gA pid_of
+
+# say NAME LINE...
+say()
+{
+	printf '%s\n' "${@:2}" >"$1"
+}
+
+# ask NAME N TOKENS: N questions.
+ask()
+{
+	local i
+	for ((i = 1; i <= $2; i++)); do say "$1" "{\"op\":\"ask\",\"id\":$i,\"text\":\"what?\",\"max_tokens\":$3}"; done
+}
+
+# errors FILE...: reasons of errors among these lines.
+errors()
+{
+	jq -r '.sinkd | select(.type == "error") | .reason' "$@"
+}
+
+# waiting N: so many requests wait for the engine.
+waiting()
+{
+	[ "$(sinkctl status --json | jq .sinkd.queues.requests)" -eq "$1" ]
+}
+
+@test "one connection and one user have limits, and status, subscriptions and watches wait for nothing" {
+	need_root
+	sockets --test-stall
+	client block
+	say block '{"op":"stall"}'
+	until_true waiting 0
+	for name in a b c; do
+		client "$name" 65534
+		ask "$name" 9 1000
+	done
+	until_true has_lines a.out 1
+	until_true has_lines b.out 1
+	until_true has_lines c.out 9
+	[[ $(errors a.out) == "this connection has 8 requests waiting, which is the most that one may have: "* ]]
+	[[ $(errors c.out | head -n 1) == "user 65534 has 16 requests waiting, which is the most that one user may have: "* ]]
+	# The engine hangs, and users have what they may have.
+	client other 65533
+	say other '{"op":"ask","text":"what?","max_tokens":1}' '{"op":"subscribe"}' '{"op":"watch","text":"x"}' \
+		'{"op":"unwatch","watch":1}' '{"op":"unsubscribe"}' '{"op":"status"}'
+	until_true has_lines other.out 5
+	[ "$(jq -r .sinkd.type other.out | tr '\n' ' ')" = "ok ok ok ok status " ]
+	until_true waiting 17
+	# Who goes away leaves no request behind.
+	kill "${pid_of[a]}"
+	until_true waiting 9
+}
+
+@test "users take turns: a question does not wait for all that another user has asked" {
+	need_root
+	sockets --test-stall
+	client block
+	say block '{"op":"stall"}'
+	until_true waiting 0
+	for name in a b; do
+		client "$name" 65534
+		ask "$name" 8 900
+	done
+	until_true waiting 16
+	client other 65533
+	ask other 1 1
+	until_true waiting 17
+	kill "${pid_of[block]}"
+	until_true has_lines other.out 1
+	sinkctl status --json | jq -e '.sinkd.replies < 16'
+	jq -e '.sinkd.type == "reply" and .sinkd.tokens == 1' other.out
+	until_true has_lines a.out 8
+	until_true has_lines b.out 8
+}
+
+# begun FILE: an answer is on its way.
+begun()
+{
+	grep -q '"delta"' "$1"
+}
+
+@test "an answer has a time limit, a request may set a shorter one, and the text so far is kept" {
+	slow --time-limit 1
+	# The answer that is on its way while the daemon is stopped takes longer, whatever the request says.
+	client a
+	say a '{"op":"ask","text":"what?","max_tokens":1000,"stream":true,"time_limit":80000}'
+	until_true begun a.out
+	kill -STOP "$pid"
+	sleep 1.5
+	kill -CONT "$pid"
+	until_true ended_by_time a.out
+	# An answer of so many tokens cannot be done in a millisecond.
+	sinkctl ask --json --time-limit 0.001 -n 1000 what >answer
+	tail -n 1 answer | jq -e '.sinkd | .end == "time" and .tokens < 1000'
+	[ "$(jq -j 'select(.sinkd.type == "delta") | .sinkd.text' answer)" = "$(tail -n 1 answer | jq -r .sinkd.text)" ]
+}
+
+ended_by_time()
+{
+	grep -q '"end":"time"' "$1"
+}
+
+@test "an idle client makes room for another one, and is told; who waits or listens does not" {
+	sockets --max-peers 4
+	client tail
+	say tail '{"op":"subscribe"}'
+	client watch
+	say watch '{"op":"watch","text":"x"}'
+	until_true has_lines tail.out 1
+	until_true has_lines watch.out 1
+	for name in idle1 idle2; do
+		client "$name"
+		say "$name" '{"op":"status"}'
+		until_true has_lines "$name.out" 1
+	done
+	sinkctl status --json | jq -e '.sinkd.clients == 4'
+	[[ $(errors idle1.out) == "this connection was idle and makes room for another one"* ]]
+	[ -z "$(errors idle2.out tail.out watch.out)" ]
+	# Those who listen are never idle.
+	for name in more1 more2; do
+		client "$name"
+		say "$name" '{"op":"subscribe"}'
+		until_true [ -s "$name.out" ]
+	done
+	client last
+	until_true [ -s last.out ]
+	[[ $(errors last.out) == "there are 4 connections already, and none of them is idle"* ]]
+}
+
+@test "producers: one that never spoke makes room, one that writes rarely stays" {
+	sockets --max-peers 3 --patience 3600
+	mkfifo rare
+	socat -t 300 - UNIX:sock <>rare >rare.out 3>&- &
+	pids+=($!)
+	event a first >rare
+	until_true lines rare.out 1
+	"$BUILD/tests/crowd" sock 2 3>&- &
+	pids+=($!)
+	until_true connections sock 3
+	for ((i = 0; i < 5; i++)); do event b "$i" | talk sock; done >others
+	[ "$(jq -r .sinkd.type others | tr '\n' ' ')" = "event event event event event " ]
+	event a second >rare
+	until_true lines rare.out 2
+	jq -se 'map(.sinkd.type) == ["event", "event"]' rare.out
+}
+
+@test "one user cannot have all connections" {
+	need_root
+	sockets --max-peers 8
+	for ((i = 1; i <= 6; i++)); do
+		client "c$i" 65534
+		say "c$i" '{"op":"subscribe"}'
+		until_true [ -s "c$i.out" ]
+	done
+	client c7 65534
+	until_true [ -s c7.out ]
+	[[ $(errors c7.out) == "user 65534 has 6 connections already, and none of them is idle; one user may have 6: "* ]]
+	client other 65533
+	say other '{"op":"subscribe"}'
+	until_true has_lines other.out 1
+	jq -e '.sinkd.type == "ok"' other.out
+	sinkctl status --json | jq -e '.sinkd.clients == 8'
+}
+
+# http REQUEST: the status line and what follows the head.
+http()
+{
+	printf '%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$1" | socat -t 30 - UNIX:m | tr -d '\r' >answer
+	head -n 1 answer
+	sed '1,/^$/d' answer
+}
+
+@test "metrics: HEAD has no body but its length, other methods are refused" {
+	sockets
+	[ "$(http 'HEAD /metrics')" = 'HTTP/1.1 200 OK' ]
+	grep -q '^Content-Length: [1-9]' answer
+	[ "$(http 'HEAD /other')" = 'HTTP/1.1 404 Not Found' ]
+	for method in POST PUT DELETE OPTIONS PATCH TRACE; do
+		[ "$(http "$method /metrics" | head -n 1)" = 'HTTP/1.1 405 Method Not Allowed' ]
+		grep -q '^Allow: GET, HEAD$' answer
+	done
+	[ "$(http 'FOO /metrics' | head -n 1)" = 'HTTP/1.1 501 Not Implemented' ]
+	http 'GET /metrics' | grep -q '^sinkd_events_total 0'
+}
+
+@test "metrics: a request that comes byte by byte for ever is closed" {
+	sockets
+	# Each byte comes well within the ten seconds that a silent connection has.
+	{ printf 'GET / HTTP/1.1\r\nX: '; while sleep 1; do printf x || break; done; } | socat - UNIX:m 3>&- &
+	pids+=($!)
+	until_true connections ./m 1
+	until_true connections ./m 0
+}
