@@ -97,6 +97,22 @@ pass_hidden(struct copy *s, struct err *e)
 	return s->read != NULL ? forward_set_hidden(s->c->f, row, e) : 0;
 }
 
+/* The policy recompute's tokens; those that are read are checked, since they lead into the embeddings. */
+static int
+pass_history(struct copy *s, struct err *e)
+{
+	struct context *c = s->c;
+
+	if (c->n_history == 0)
+		return 0;
+	if (pass(s, c->history, (size_t)c->n_history * sizeof *c->history, e) < 0)
+		return -1;
+	for (int64_t i = 0; s->read != NULL && i < c->n_history; i++)
+		if (c->history[i] < 0 || c->history[i] >= c->m->info.n_vocab)
+			return err_set(e, EX_DATAERR, "the saved state is damaged");
+	return 0;
+}
+
 /* All that follows the head. */
 static int
 pass_body(struct copy *s, struct err *e)
@@ -110,7 +126,7 @@ pass_body(struct copy *s, struct err *e)
 		return err_set(e, EX_OSERR, "out of memory for a snapshot");
 	if (c->tokens > 0 && pass_hidden(s, e) < 0)
 		goto out;
-	if (c->n_history > 0 && pass(s, c->history, (size_t)c->n_history * sizeof *c->history, e) < 0)
+	if (pass_history(s, e) < 0)
 		goto out;
 	for (int i = 0; i < c->m->h.n_layer; i++)
 		if (pass_tokens(s, i, 0, seen.sinks, e) < 0 || pass_tokens(s, i, seen.begin, seen.end, e) < 0)
@@ -150,7 +166,7 @@ check_head(const struct context *c, const struct head *h, struct err *e)
 	if (h->pinned < 0 || h->pinned > c->o.block)
 		return err_set(e, EX_DATAERR, "the state was saved with a pinned block of %lld tokens, here it may have %d",
 		    (long long)h->pinned, c->o.block);
-	if (h->tokens < 0 || (c->o.policy == POLICY_DENSE && h->tokens > INT64_C(1) << 40) ||
+	if (h->tokens < 0 || h->tokens > (c->o.policy == POLICY_DENSE ? INT64_C(1) << 40 : INT64_C(1) << 60) ||
 	    h->n_history < 0 || h->n_history > (c->history != NULL ? c->o.window : 0) ||
 	    (h->pinned > 0 && h->tokens < c->o.sinks))
 		return err_set(e, EX_DATAERR, "the saved state is damaged");

@@ -1,8 +1,13 @@
 /* What is remembered of recent events; see memory.h. */
 #include "stream/memory.h"
 
+#include <math.h>
 #include <string.h>
 #include <xxhash.h>
+
+#include "base/utf8.h"
+
+#define COUNT_MAX (INT64_C(1) << 62) /* a count beyond this was never reached: it is damage */
 
 static bool
 is_digit(char c)
@@ -97,6 +102,14 @@ memory_save(const struct memory *m, int (*write)(void *arg, const void *bytes, s
 	return 0;
 }
 
+/* Could memory_add have made this event? Digests quote it, so its text and numbers must fit into JSON. */
+static bool
+is_possible(const struct memory_event *v)
+{
+	return v->len >= 0 && v->len <= MEMORY_TEXT && utf8_is_valid(v->text, (size_t)v->len) && isfinite(v->nll) &&
+	    v->tokens >= 0 && v->scored >= 0 && v->scored <= v->tokens;
+}
+
 int
 memory_load(struct memory *m, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg, struct err *e)
 {
@@ -104,7 +117,7 @@ memory_load(struct memory *m, int (*read)(void *arg, void *bytes, size_t n, stru
 
 	if (read(arg, head, sizeof head, e) < 0)
 		return -1;
-	if (head[0] < 0 || head[1] < 0 || head[1] > head[0])
+	if (head[0] < 0 || head[0] > COUNT_MAX || head[1] < 0 || head[1] > head[0] || head[2] < 0 || head[2] > COUNT_MAX)
 		return err_set(e, EX_DATAERR, "the saved state is damaged");
 	m->count = head[0];
 	m->digested = head[1];
@@ -114,7 +127,7 @@ memory_load(struct memory *m, int (*read)(void *arg, void *bytes, size_t n, stru
 
 		if (read(arg, v, sizeof *v, e) < 0)
 			return -1;
-		if (v->len < 0 || v->len > MEMORY_TEXT)
+		if (!is_possible(v))
 			return err_set(e, EX_DATAERR, "the saved state is damaged");
 	}
 	return 0;

@@ -342,12 +342,14 @@ int
 stream_load(struct stream *s, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg, struct err *e)
 {
 	const int32_t none = 0;
+	struct context_info info;
 	int64_t head[2], first;
 
 	/* First what says whether the state is of such a stream at all. */
 	if (context_load(s->context, read, arg, e) < 0 || read(arg, head, sizeof head, e) < 0)
 		return -1;
-	if (head[0] < 0 || head[1] < 0 || head[1] > s->block_room)
+	context_get_info(s->context, &info);
+	if (head[0] < 0 || head[0] > info.tokens || head[1] < 0 || head[1] > s->block_room)
 		return err_set(e, EX_DATAERR, "the saved state is damaged");
 	s->recent_n = head[0];
 	s->block.n = 0;

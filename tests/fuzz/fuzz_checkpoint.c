@@ -1,0 +1,261 @@
+/*
+ * Fuzz target: changes of a checkpoint, whose sums are put right afterwards.
+ * The first byte chooses the stream. Each change is an offset (two bytes, from
+ * the end if above 0x7fff), a length (one byte) and so many bytes; a length
+ * above 0x7f cuts the file there. What is taken is a stream that can go on.
+ */
+#include <assert.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* Its structs say where the sums are, so that the target does not go blind when they change. */
+#include "../../src/stream/state.c"
+#include "base/utf8.h"
+#include "stream/digest.h"
+
+enum { KINDS = 4, EVENTS = 6 };
+
+static const char model[] = FUZZ_MODEL;
+static const char blob[] = "{\"output\":\"events.jsonl\",\"seq\":6,\"follow\":{\"offset\":71,\"line\":6}}";
+
+static char dir[] = "/tmp/fuzz_checkpoint.XXXXXX";
+static struct stream *streams[KINDS];
+static char *files[KINDS];
+static size_t sizes[KINDS];
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* ---- the checkpoints ------------------------------------------------ */
+
+static struct stream *
+open_stream(int kind)
+{
+	static const enum policy policies[KINDS] = {POLICY_SINK, POLICY_SINK, POLICY_WINDOW, POLICY_RECOMPUTE};
+	struct stream_options o = {.model = model};
+	struct stream *s;
+
+	context_options_init(&o.context);
+	o.context.device = "cpu";
+	o.context.threads = 1;
+	o.context.policy = policies[kind];
+	o.context.window = 12;
+	o.context.fork_tokens = 128;
+	o.context.block = kind == 1 ? 16 : 0;
+	s = stream_open(&o, NULL);
+	assert(s != NULL);
+	return s;
+}
+
+/* A few events, remembered. */
+static void
+feed(struct stream *s)
+{
+	static const char *const texts[] = {"login failed\n", "disk 3 full\n", "disk 4 full\n"};
+
+	for (int i = 0; i < EVENTS; i++) {
+		const char *text = texts[i % 3];
+		struct record r = {.seq = i + 1, .text = text, .text_len = strlen(text)};
+		struct tokens t = {0};
+
+		assert(stream_encode(s, text, r.text_len, 0, &t, NULL) == 0);
+		assert(stream_feed(s, t.ids, t.n, NULL, NULL) == 0);
+		r.score = (struct score){.tokens = (int64_t)t.n, .scored = (int64_t)t.n, .nll = 2.5 * (double)t.n};
+		memory_add(s->memory, &r);
+		tokens_fini(&t);
+	}
+}
+
+static char *
+read_file(const char *name, size_t *size)
+{
+	char path[PATH_BYTES], *bytes;
+	FILE *f;
+	long n;
+
+	make_path(path, dir, name);
+	f = fopen(path, "re");
+	assert(f != NULL && fseek(f, 0, SEEK_END) == 0 && (n = ftell(f)) > 0);
+	rewind(f);
+	*size = (size_t)n;
+	bytes = malloc(*size);
+	assert(bytes != NULL && fread(bytes, 1, *size, f) == *size);
+	fclose(f);
+	return bytes;
+}
+
+static void
+clean(void)
+{
+	static const char *const names[] = {"checkpoint", "checkpoint.tmp", "checkpoint.old"};
+	char path[PATH_BYTES];
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		make_path(path, dir, names[i]);
+		unlink(path);
+	}
+	rmdir(dir);
+	for (int i = 0; i < KINDS; i++) {
+		stream_close(streams[i]);
+		free(files[i]);
+	}
+}
+
+int
+LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	int64_t bytes;
+
+	(void)argc;
+	(void)argv;
+	assert(mkdtemp(dir) != NULL);
+	for (int i = 0; i < KINDS; i++) {
+		streams[i] = open_stream(i);
+		feed(streams[i]);
+		if (i == 1)
+			assert(stream_pin(streams[i], "disks fill\n", 11, NULL) == 0);
+		assert(state_write(dir, streams[i], blob, strlen(blob), &bytes, NULL) == 0);
+		assert(state_finish(dir, 71, NULL) == 0);
+		files[i] = read_file("checkpoint", &sizes[i]);
+	}
+	atexit(clean);
+	return 0;
+}
+
+/* ---- a changed one -------------------------------------------------- */
+
+/* Returns the size. */
+static size_t
+change(char *bytes, size_t size, const uint8_t *data, size_t n)
+{
+	while (n > 3) {
+		size_t at = (size_t)(data[0] | data[1] << 8), len = data[2];
+
+		at = at < 0x8000 ? at % size : size - 1 - (at - 0x8000) % size;
+		data += 3;
+		n -= 3;
+		if (len >= 0x80 && at > 0) {
+			size = at;
+			continue;
+		}
+		len = len < n ? len : n;
+		memcpy(bytes + at, data, len < size - at ? len : size - at);
+		data += len;
+		n -= len;
+	}
+	return size;
+}
+
+/* Put the sums right, of the body and of the foot. */
+static void
+sum(char *bytes, size_t size)
+{
+	struct foot foot;
+	size_t end = size - sizeof foot - sizeof foot.body_sum;
+
+	memcpy(&foot, bytes + size - sizeof foot, sizeof foot);
+	foot.body_sum = XXH3_64bits(bytes, end);
+	memcpy(bytes + end, &foot.body_sum, sizeof foot.body_sum);
+	foot.sum = sum_foot(&foot);
+	memcpy(bytes + size - sizeof foot, &foot, sizeof foot);
+}
+
+static void
+check_sentence(const char *text)
+{
+	assert(text[0] != '\0' && utf8_is_valid(text, strlen(text)));
+	for (; *text != '\0'; text++)
+		assert((unsigned char)*text >= 0x20 && *text != 0x7f);
+}
+
+/* A digest of what is remembered is JSON. */
+static void
+check_digest(struct stream *s)
+{
+	const struct digest_options o = {.style = DIGEST_EXTRACT, .lines = 3};
+	const struct reply_hooks hooks = {0};
+	struct digest d;
+	struct buf out = {0};
+	struct err e = {0};
+	json_t *j;
+
+	if (digest_make(s, &o, &hooks, &d, &e) == 0) {
+		buf_add_text(&out, "{\"sinkd\":{\"type\":\"digest\"");
+		digest_write(&out, s, &d);
+		j = json_loadb(out.data, out.len, JSON_ALLOW_NUL, NULL);
+		assert(!out.failed && j != NULL);
+		json_decref(j);
+	} else
+		check_sentence(e.text);
+	digest_fini(&d);
+	buf_fini(&out);
+}
+
+/* What it is now is saved and comes back; and it goes on. */
+static void
+check_stream(struct stream *s)
+{
+	const int32_t ids[] = {1, 2, 3};
+	struct state *state;
+	uint64_t before, after;
+	int64_t bytes;
+	struct err e = {0};
+
+	assert(state_hash(s, &before, NULL) == 0);
+	assert(state_write(dir, s, "{}", 2, &bytes, NULL) == 0 && state_finish(dir, 0, NULL) == 0);
+	assert(stream_feed(s, ids, 3, NULL, &e) == 0 || e.code != 0);
+	check_digest(s);
+	assert(state_open(dir, model, &state, NULL) == 0 && state != NULL);
+	assert(state_restore(state, s, NULL) == 0 && state_hash(s, &after, NULL) == 0 && before == after);
+	state_close(state);
+}
+
+static void
+write_checkpoint(const char *bytes, size_t size)
+{
+	char path[PATH_BYTES];
+	int fd;
+
+	make_path(path, dir, "checkpoint.old");
+	unlink(path);
+	make_path(path, dir, "checkpoint");
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert(fd >= 0 && write(fd, bytes, size) == (ssize_t)size);
+	close(fd);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	int kind = size > 0 ? data[0] % KINDS : 0;
+	char *bytes = malloc(sizes[kind]);
+	struct state *state = NULL;
+	struct err e = {0};
+	size_t n, len;
+
+	assert(bytes != NULL);
+	memcpy(bytes, files[kind], sizes[kind]);
+	n = size == 0 ? sizes[kind] : change(bytes, sizes[kind], data + 1, size - 1);
+	if (n >= sizeof(struct foot) + sizeof(uint64_t))
+		sum(bytes, n);
+	write_checkpoint(bytes, n);
+	free(bytes);
+	if (state_open(dir, model, &state, &e) == 0) {
+		const char *text = state_get_blob(state, &len);
+		json_t *j = json_loadb(text, len, 0, NULL);
+
+		json_decref(j);
+		assert(state_get_output(state) >= 0);
+		if (state_restore(state, streams[kind], &e) == 0)
+			check_stream(streams[kind]);
+		else
+			assert(e.code == EX_DATAERR || e.code == EX_OSERR);
+	} else
+		assert(e.code == EX_DATAERR);
+	if (e.code != 0)
+		check_sentence(e.text);
+	state_close(state);
+	return 0;
+}
