@@ -25,7 +25,7 @@ feed_load_place(const json_t *object, struct place *p, enum reader_format *forma
 	p->offset = json_integer_value(offset);
 	p->line = json_integer_value(line);
 	p->within = json_is_true(json_object_get(object, "within"));
-	if (p->offset < 0 || p->line < 0)
+	if (p->offset < 0 || p->offset > FEED_COUNT_MAX || p->line < 0 || p->line > FEED_COUNT_MAX)
 		return false;
 	for (int i = 0; reader_format_names[i] != NULL; i++)
 		if (strcmp(reader_format_names[i], name) == 0) {

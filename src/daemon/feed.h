@@ -38,6 +38,9 @@ struct feed_ops {
 	void (*save)(const void *feed, json_t *state);
 };
 
+/* No input has more bytes or lines: a state that counts beyond this is damaged. Keeps sums inside 64 bits. */
+#define FEED_COUNT_MAX (INT64_C(1) << 62)
+
 /* A place as three members of an object, and back; false: they are not there or make no sense. */
 void feed_save_place(json_t *object, const struct place *p, enum reader_format format);
 bool feed_load_place(const json_t *object, struct place *p, enum reader_format *format);

@@ -59,7 +59,8 @@ add_field(json_t *o, const char *data, size_t len)
 	size_t n = equals == NULL ? 0 : (size_t)(equals - data);
 	json_t *value, *before, *both;
 
-	if (n == 0 || n >= sizeof name)
+	/* The journal allows no such names, but its files may come from anywhere. */
+	if (n == 0 || n >= sizeof name || memchr(data, '\0', n) != NULL)
 		return;
 	memcpy(name, data, n);
 	name[n] = '\0';
@@ -79,6 +80,7 @@ add_field(json_t *o, const char *data, size_t len)
 	json_object_set_new(o, name, both);
 }
 
+/* When the entry was made, and in which boot: its address, which the journal keeps besides its fields. */
 static void
 add_times(struct journal *f, json_t *o)
 {
@@ -100,6 +102,7 @@ add_times(struct journal *f, json_t *o)
 static int
 read_entry(struct journal *f, struct err *e)
 {
+	static const char boot[] = "_BOOT_ID=";
 	json_t *o = json_object();
 	char *cursor = NULL, *text;
 	const void *data;
@@ -111,7 +114,8 @@ read_entry(struct journal *f, struct err *e)
 	add_times(f, o);
 	sd_journal_restart_data(f->j);
 	while (sd_journal_enumerate_available_data(f->j, &data, &len) > 0)
-		add_field(o, data, len);
+		if (len < strlen(boot) || memcmp(data, boot, strlen(boot)) != 0) /* add_times has it */
+			add_field(o, data, len);
 	text = json_dumps(o, JSON_COMPACT);
 	json_decref(o);
 	buf_clear(&f->text);
@@ -242,13 +246,16 @@ journal_save(const void *feed, json_t *state)
 static int
 seek_cursor(struct journal *f, const char *cursor)
 {
-	int rc = sd_journal_seek_cursor(f->j, cursor);
+	int rc;
 
-	if (rc < 0 || (rc = sd_journal_next(f->j)) <= 0)
+	/* Kept even if no entry is there any more: the next checkpoint must not lose the place. */
+	if ((f->cursor = strdup(cursor)) == NULL)
+		return -ENOMEM;
+	if ((rc = sd_journal_seek_cursor(f->j, cursor)) < 0 || (rc = sd_journal_next(f->j)) <= 0)
 		return rc;
 	/* The entry may be gone; then this is the first one after it. */
 	f->stands = sd_journal_test_cursor(f->j, cursor) <= 0;
-	return (f->cursor = strdup(cursor)) == NULL ? -ENOMEM : 0;
+	return 0;
 }
 
 static int
@@ -269,6 +276,8 @@ begin(struct journal *f, const struct journal_options *o, struct err *e)
 	int rc;
 
 	f->number = json_integer_value(json_object_get(state, "line"));
+	if (f->number < 0 || f->number > FEED_COUNT_MAX)
+		return err_set(e, EX_CONFIG, "the state does not say where in the journal it was");
 	if (cursor != NULL)
 		rc = seek_cursor(f, cursor);
 	else if (state == NULL && o->from_end)

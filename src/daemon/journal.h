@@ -23,7 +23,8 @@ extern const struct feed_ops journal_ops;
 
 /*
  * Borrows callbacks. Reading begins with resume. Returns NULL with *e set:
- * EX_USAGE (a match that is none), EX_NOINPUT, EX_OSERR.
+ * EX_USAGE (a match that is none), EX_CONFIG (the state cannot be right),
+ * EX_NOINPUT, EX_OSERR.
  */
 struct journal *journal_new(struct event_base *base, const struct journal_options *o,
     const struct feed_callbacks *callbacks, void *arg, struct err *e);
