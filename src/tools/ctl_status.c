@@ -1,6 +1,7 @@
 /* sinkctl's status for people; see ctl.h. */
 #include <string.h>
 
+#include "stream/text.h"
 #include "tools/ctl.h"
 
 enum format { NUMBER, COUNT, SPAN, BYTES, HIDDEN };
@@ -87,6 +88,16 @@ print_bytes(double n)
 	printf("%.*f %s", i == 0 ? 0 : 1, n, units[i]);
 }
 
+/* In a column of its own, 22 wide. The daemon chose the name, so it is shown as any text. */
+static void
+print_name(const char *name)
+{
+	size_t len = strlen(name);
+
+	ctl_print_text(name, len, false);
+	printf("%*s ", len < 22 ? (int)(22 - len) : 0, "");
+}
+
 static void
 show_member(const char *name, const json_t *v)
 {
@@ -94,7 +105,7 @@ show_member(const char *name, const json_t *v)
 
 	if (r->format == HIDDEN)
 		return;
-	printf("%-22s ", r->label != NULL ? r->label : name);
+	print_name(r->label != NULL ? r->label : name);
 	if (json_is_string(v))
 		ctl_print_text(json_string_value(v), json_string_length(v), false);
 	else if (r->format == SPAN)
@@ -118,6 +129,7 @@ show_members(const json_t *o, const char *prefix)
 		char full[128];
 
 		snprintf(full, sizeof full, "%s%s%s", prefix, *prefix == '\0' ? "" : " ", name);
+		text_drop_cut(full);
 		if (json_is_object(v))
 			show_members(v, full);
 		else if (!json_is_null(v))
