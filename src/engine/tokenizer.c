@@ -147,6 +147,16 @@ tokenizer_encode(struct tokenizer *t, const char *text, size_t len, unsigned fla
 	return (int64_t)t->n;
 }
 
+/* What t->bytes hold without the space that encoding puts before a text. */
+static const char *
+drop_prefix(const struct tokenizer *t, size_t *len)
+{
+	if (t->kind != KIND_SPM || !t->spm.space_prefix || *len == 0 || t->bytes[0] != ' ')
+		return t->bytes;
+	--*len;
+	return t->bytes + 1;
+}
+
 const char *
 tokenizer_decode(struct tokenizer *t, int32_t id, bool special, bool first, size_t *len)
 {
@@ -164,7 +174,7 @@ tokenizer_decode(struct tokenizer *t, int32_t id, bool special, bool first, size
 	case VOCAB_BYTE:
 		t->bytes[0] = (char)vocab_parse_byte(text);
 		*len = 1;
-		return t->bytes;
+		return first ? drop_prefix(t, len) : t->bytes;
 	case VOCAB_USER_DEFINED:
 	case VOCAB_NORMAL:
 	case VOCAB_UNUSED:
@@ -179,9 +189,5 @@ tokenizer_decode(struct tokenizer *t, int32_t id, bool special, bool first, size
 		return t->bytes;
 	}
 	*len = spm_decode(text, t->bytes);
-	if (first && t->spm.space_prefix && *len > 0 && t->bytes[0] == ' ') {
-		--*len;
-		return t->bytes + 1;
-	}
-	return t->bytes;
+	return first ? drop_prefix(t, len) : t->bytes;
 }
