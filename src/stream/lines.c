@@ -141,10 +141,12 @@ give(struct lines *l, size_t len, size_t next)
 static bool
 discard(struct lines *l)
 {
-	const char *from = l->bytes.data + l->start, *newline = NULL;
+	const char *from, *newline;
 
-	if (l->bytes.len > l->start)
-		newline = memchr(from, '\n', l->bytes.len - l->start);
+	if (l->bytes.len == l->start)
+		return false;
+	from = l->bytes.data + l->start;
+	newline = memchr(from, '\n', l->bytes.len - l->start);
 	l->start = newline == NULL ? l->bytes.len : l->start + (size_t)(newline - from) + 1;
 	l->discarding = newline == NULL;
 	return newline != NULL;
