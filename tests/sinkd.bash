@@ -22,15 +22,15 @@ no()
 	! "$@"
 }
 
-# is_sanitized: was sinkd built with AddressSanitizer, which is slow and keeps what was freed?
+# is_sanitized: was sinkd built with AddressSanitizer or ThreadSanitizer, which are slow and keep what was freed?
 is_sanitized()
 {
-	grep -q __asan_init "$sinkd"
+	grep -Eq '__(asan|tsan)_init' "$sinkd"
 }
 
 need_true_memory()
 {
-	no is_sanitized || skip "this build has AddressSanitizer"
+	no is_sanitized || skip "this build has a sanitizer that takes memory of its own"
 }
 
 # annotations [FILE...]: the members that sinkd added, one a line.
