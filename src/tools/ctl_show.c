@@ -41,7 +41,7 @@ void
 ctl_print_count(int64_t n)
 {
 	char digits[24];
-	int len = snprintf(digits, sizeof digits, "%" PRId64, n < 0 ? -n : n);
+	int len = snprintf(digits, sizeof digits, "%" PRIu64, n < 0 ? -(uint64_t)n : (uint64_t)n);
 
 	if (n < 0)
 		putchar('-');

@@ -1,4 +1,5 @@
 /* sinkctl's status for people; see ctl.h. */
+#include <math.h>
 #include <string.h>
 
 #include "stream/text.h"
@@ -65,7 +66,7 @@ find_row(const char *name)
 static void
 print_span(double seconds)
 {
-	long long s = (long long)seconds;
+	long long s = (long long)fmin(fmax(seconds, 0), 1e15); /* what no integer holds is not a daemon's age */
 
 	if (seconds < 60)
 		printf("%.3g s", seconds);

@@ -20,6 +20,9 @@ enum { KINDS = 4, EVENTS = 6 };
 static const char model[] = FUZZ_MODEL;
 static const char blob[] = "{\"output\":\"events.jsonl\",\"seq\":6,\"follow\":{\"offset\":71,\"line\":6}}";
 
+static const char places[] = "{\"output\":71}";
+
+static struct state_folder *folder;
 static char dir[] = "/tmp/fuzz_checkpoint.XXXXXX";
 static struct stream *streams[KINDS];
 static char *files[KINDS];
@@ -27,6 +30,14 @@ static size_t sizes[KINDS];
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Nothing here has to outlive the machine. */
+int
+fsync(int fd)
+{
+	(void)fd;
+	return 0;
+}
 
 /* ---- the checkpoints ------------------------------------------------ */
 
@@ -71,11 +82,11 @@ feed(struct stream *s)
 static char *
 read_file(const char *name, size_t *size)
 {
-	char path[PATH_BYTES], *bytes;
+	char path[64], *bytes;
 	FILE *f;
 	long n;
 
-	make_path(path, dir, name);
+	snprintf(path, sizeof path, "%s/%s", dir, name);
 	f = fopen(path, "re");
 	assert(f != NULL && fseek(f, 0, SEEK_END) == 0 && (n = ftell(f)) > 0);
 	rewind(f);
@@ -89,11 +100,12 @@ read_file(const char *name, size_t *size)
 static void
 clean(void)
 {
-	static const char *const names[] = {"checkpoint", "checkpoint.tmp", "checkpoint.old"};
-	char path[PATH_BYTES];
+	static const char *const names[] = {"checkpoint", "checkpoint.tmp", "checkpoint.old", "lock"};
+	char path[64];
 
+	state_folder_close(folder);
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-		make_path(path, dir, names[i]);
+		snprintf(path, sizeof path, "%s/%s", dir, names[i]);
 		unlink(path);
 	}
 	rmdir(dir);
@@ -111,13 +123,15 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argc;
 	(void)argv;
 	assert(mkdtemp(dir) != NULL);
+	folder = state_folder_open(dir, NULL);
+	assert(folder != NULL);
 	for (int i = 0; i < KINDS; i++) {
 		streams[i] = open_stream(i);
 		feed(streams[i]);
 		if (i == 1)
 			assert(stream_pin(streams[i], "disks fill\n", 11, NULL) == 0);
-		assert(state_write(dir, streams[i], blob, strlen(blob), &bytes, NULL) == 0);
-		assert(state_finish(dir, 71, NULL) == 0);
+		assert(state_write(folder, streams[i], blob, strlen(blob), &bytes, NULL) == 0);
+		assert(state_finish(folder, places, strlen(places), NULL) == 0);
 		files[i] = read_file("checkpoint", &sizes[i]);
 	}
 	atexit(clean);
@@ -152,14 +166,14 @@ change(char *bytes, size_t size, const uint8_t *data, size_t n)
 static void
 sum(char *bytes, size_t size)
 {
-	struct foot foot;
-	size_t end = size - sizeof foot - sizeof foot.body_sum;
+	struct state s = {.data = bytes, .size = size};
 
-	memcpy(&foot, bytes + size - sizeof foot, sizeof foot);
-	foot.body_sum = XXH3_64bits(bytes, end);
-	memcpy(bytes + end, &foot.body_sum, sizeof foot.body_sum);
-	foot.sum = sum_foot(&foot);
-	memcpy(bytes + size - sizeof foot, &foot, sizeof foot);
+	if (size < sizeof s.head + sizeof s.foot.body_sum + sizeof s.foot || !find_parts(&s))
+		return;
+	s.foot.body_sum = XXH3_64bits(bytes, s.end);
+	memcpy(bytes + s.end, &s.foot.body_sum, sizeof s.foot.body_sum);
+	s.foot.sum = sum_foot(s.head.version == FORMAT_SIZE ? NULL : bytes + s.end + sizeof s.foot.body_sum, &s.foot);
+	memcpy(bytes + size - sizeof s.foot, &s.foot, sizeof s.foot);
 }
 
 static void
@@ -204,10 +218,10 @@ check_stream(struct stream *s)
 	struct err e = {0};
 
 	assert(state_hash(s, &before, NULL) == 0);
-	assert(state_write(dir, s, "{}", 2, &bytes, NULL) == 0 && state_finish(dir, 0, NULL) == 0);
+	assert(state_write(folder, s, "{}", 2, &bytes, NULL) == 0 && state_finish(folder, "", 0, NULL) == 0);
 	assert(stream_feed(s, ids, 3, NULL, &e) == 0 || e.code != 0);
 	check_digest(s);
-	assert(state_open(dir, model, &state, NULL) == 0 && state != NULL);
+	assert(state_open(folder, model, &state, NULL) == 0 && state != NULL);
 	assert(state_restore(state, s, NULL) == 0 && state_hash(s, &after, NULL) == 0 && before == after);
 	state_close(state);
 }
@@ -215,12 +229,12 @@ check_stream(struct stream *s)
 static void
 write_checkpoint(const char *bytes, size_t size)
 {
-	char path[PATH_BYTES];
+	char path[64];
 	int fd;
 
-	make_path(path, dir, "checkpoint.old");
+	snprintf(path, sizeof path, "%s/checkpoint.old", dir);
 	unlink(path);
-	make_path(path, dir, "checkpoint");
+	snprintf(path, sizeof path, "%s/checkpoint", dir);
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	assert(fd >= 0 && write(fd, bytes, size) == (ssize_t)size);
 	close(fd);
@@ -238,16 +252,18 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(bytes != NULL);
 	memcpy(bytes, files[kind], sizes[kind]);
 	n = size == 0 ? sizes[kind] : change(bytes, sizes[kind], data + 1, size - 1);
-	if (n >= sizeof(struct foot) + sizeof(uint64_t))
-		sum(bytes, n);
+	sum(bytes, n);
 	write_checkpoint(bytes, n);
 	free(bytes);
-	if (state_open(dir, model, &state, &e) == 0) {
+	if (state_open(folder, model, &state, &e) == 0) {
 		const char *text = state_get_blob(state, &len);
 		json_t *j = json_loadb(text, len, 0, NULL);
 
 		json_decref(j);
-		assert(state_get_output(state) >= 0);
+		text = state_get_places(state, &len);
+		assert((text == NULL) == (state_get_output_size(state) >= 0));
+		j = text == NULL ? NULL : json_loadb(text, len, 0, NULL);
+		json_decref(j);
 		if (state_restore(state, streams[kind], &e) == 0)
 			check_stream(streams[kind]);
 		else

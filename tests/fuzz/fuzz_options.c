@@ -81,6 +81,7 @@ write_value(const struct option_row *r, const struct settings *s)
 		break;
 	case OPTION_INT:
 	case OPTION_SIZE:
+	case OPTION_DURATION:
 		assert(*(const int64_t *)m >= r->min && *(const int64_t *)m <= r->max);
 		buf_printf(&b, "%" PRId64, *(const int64_t *)m);
 		break;
