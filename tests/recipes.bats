@@ -111,7 +111,7 @@ recipes()
 		jq -es --arg type $type 'map(select(.sinkd.type == $type)) | length > 0' stream
 	done
 	jq -es 'map(select(.sinkd.type == "event" and .sinkd.surprise == null)) | length > 0' stream
-	recipes "$SRC"/{README.md,doc/man/*.[17],examples/*} >recipes
+	recipes "$SRC"/{README.md,doc/man/*.[17],examples/{assistant,containers,journal,meeting,producers,quickstart}} >recipes
 	n=0
 	while IFS= read -r -d '' recipe; do
 		case $recipe in *.sinkd.lag* | *'.Name '* | *'select((.text'*) continue ;; esac # of other things than a stream
