@@ -74,6 +74,35 @@ start()
 	[ "$(sinkctl ask -n 200 -T 5 --seed 3 x | LC_ALL=C tr -d '\t\n\040-\176\200-\377' | wc -c)" -eq 0 ]
 }
 
+@test "nothing can be asked before something was read, but a chat may begin" {
+	daemon --socket sock --control ctl
+	run -65 --separate-stderr sinkctl ask what went wrong
+	[ "$stderr" = "sinkctl: nothing has been read yet that could be asked about" ]
+	[ -z "$output" ]
+	sinkctl ask --join -n 3 hello >/dev/null
+	sinkctl ask -n 3 what was said >/dev/null
+	stop
+	echo 'a text' >pin
+	daemon --socket sock --control ctl --pin pin
+	sinkctl ask -n 3 what is pinned >/dev/null
+}
+
+@test "an answer says which events were in view; a small model's daemon says once that it is small" {
+	start --window 60
+	sinkctl ask --json -n 3 what | tail -n 1 | jq -e '.sinkd.view | .events == 3 and .from == 3 and .to == 5 and
+		.from_time <= .to_time and (now - .to_time | . >= 0 and . < 600)'
+	sinkctl ask --json --join -n 3 what | tail -n 1 | jq -e '.sinkd | has("view") | not'
+	sinkctl digest >/dev/null
+	[ "$(grep -c 'what it writes is mostly wrong' err)" -eq 1 ]
+	stop
+	: >err
+	start
+	sinkctl digest >/dev/null
+	no grep -q 'mostly wrong' err
+	sinkctl digest --style write -n 3 >/dev/null
+	grep -q 'this model has .* million parameters.*--model' err
+}
+
 @test "an answer by schema is JSON of that kind" {
 	start
 	echo '{"type":"object","properties":{"ok":{"type":"boolean"},"level":{"enum":["low","high"]}}}' >schema
@@ -116,7 +145,8 @@ start()
 	# shellcheck disable=SC2154 # set by run
 	[[ $stderr == "sinkctl: top_p must be "* ]]
 	run --separate-stderr sinkctl ask -n 3 what
-	[[ $stderr == "sinkctl: that was cut off: no more tokens were allowed" ]]
+	[[ $stderr == "sinkctl: that was cut off: no more tokens were allowed
+sinkctl: the model saw events 1 to 5, "[0-9]*:*" to "[0-9]*:* ]]
 	run --separate-stderr sinkctl ask --json -n 3 what
 	[ -z "$stderr" ]
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "daemon/command.h"
 #include "daemon/turns.h"
 #include "daemon/watch.h"
@@ -38,6 +39,7 @@ struct control {
 	LIST_HEAD(, client) clients;
 	struct event *look; /* for silence, while somebody watches for it */
 	struct buf line;    /* scratch */
+	bool warned;        /* of a small model that writes */
 };
 
 /* ---- answers -------------------------------------------------------- */
@@ -126,6 +128,22 @@ limit_time(const struct control *c, struct reply_options *r)
 		r->time_limit = c->options->time_limit;
 }
 
+/* Answers read well even where they are wrong: say once whether this model can give any. */
+static void
+warn_of_writing(struct control *c, const struct request *q)
+{
+	const struct model_info *m = worker_get_model(c->worker);
+	bool writes = q->op == REQUEST_ASK ||
+	    (q->op == REQUEST_DIGEST && (q->digest.style == DIGEST_WRITE || q->digest.reply.schema != NULL));
+
+	if (!writes || c->warned || !digest_is_small(m))
+		return;
+	c->warned = true;
+	log_message(LOG_NOTICE, "this model has %.0f million parameters: it can score events and choose which ones to quote, "
+	    "but what it writes is mostly wrong; for answers and summaries load an instruct model with a billion parameters "
+	    "or more by --model", 1e-6 * (double)m->n_params);
+}
+
 static int
 hand_over(struct control *c, struct client *k, struct command *cmd, struct err *e)
 {
@@ -135,6 +153,7 @@ hand_over(struct control *c, struct client *k, struct command *cmd, struct err *
 	if (k->n_requests == REQUESTS)
 		return err_set(e, EX_DATAERR, "this connection has %d requests waiting, which is the most that one may have: "
 		    "ask again when one of them is answered", REQUESTS);
+	warn_of_writing(c, q);
 	q->client = peer_get_number(k->peer);
 	q->asked = clock_get_seconds();
 	limit_time(c, q->op == REQUEST_DIGEST ? &q->digest.reply : &q->reply);

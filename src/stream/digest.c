@@ -12,6 +12,12 @@ static const int64_t small_model = 1000000000; /* parameters */
 
 const char *const digest_style_names[] = {"auto", "extract", "write", NULL};
 
+bool
+digest_is_small(const struct model_info *m)
+{
+	return m->n_params < small_model;
+}
+
 /* ---- which events --------------------------------------------------- */
 
 static bool
@@ -52,7 +58,7 @@ choose_style(const struct stream *s, const struct digest_options *o)
 		return DIGEST_WRITE;
 	if (o->style != DIGEST_AUTO)
 		return o->style;
-	return model_get_info(s->model)->n_params < small_model ? DIGEST_EXTRACT : DIGEST_WRITE;
+	return digest_is_small(model_get_info(s->model)) ? DIGEST_EXTRACT : DIGEST_WRITE;
 }
 
 static int

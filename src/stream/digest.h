@@ -45,6 +45,9 @@ struct digest {
 	struct reply reply;
 };
 
+/* Is this model too small to write what is true? Then digests quote. */
+bool digest_is_small(const struct model_info *m);
+
 /*
  * Make a digest. On schedule its events are dealt with afterwards, and nothing
  * is made where there are none. Returns 0, or -1 with *e set, as reply_make.

@@ -82,6 +82,26 @@ memory_get(const struct memory *m, int64_t number)
 	return &m->events[number % MEMORY_EVENTS];
 }
 
+void
+memory_get_view(const struct memory *m, int64_t tokens, struct memory_view *view)
+{
+	const struct memory_event *e;
+
+	*view = (struct memory_view){0};
+	for (int64_t i = m->count - 1; i >= memory_get_first(m); i--) {
+		e = memory_get(m, i);
+		if (view->events > 0 && e->tokens > tokens)
+			return;
+		tokens -= e->tokens;
+		if (view->events++ == 0) {
+			view->to = e->seq;
+			view->to_time = e->time;
+		}
+		view->from = e->seq;
+		view->from_time = e->time;
+	}
+}
+
 double
 memory_get_surprise(const struct memory_event *e)
 {

@@ -32,6 +32,15 @@ struct memory {
 /* Remember a scored event that has text. */
 void memory_add(struct memory *m, const struct record *r);
 
+/* Which of the events remembered the model has in view, and when they came (usec since 1970). events 0: none. */
+struct memory_view {
+	int64_t events, from, to; /* numbers of the first and the last */
+	int64_t from_time, to_time;
+};
+
+/* The last events that have no more than so many tokens together, but the very last one in any case. */
+void memory_get_view(const struct memory *m, int64_t tokens, struct memory_view *view);
+
 /* The number of the oldest event remembered, counted from 0 as `count` does. */
 int64_t memory_get_first(const struct memory *m);
 const struct memory_event *memory_get(const struct memory *m, int64_t number);

@@ -263,6 +263,11 @@ reply_make(struct stream *s, const char *question, size_t len, const struct repl
 	int rc = -1;
 
 	memset(r, 0, sizeof *r);
+	/* The model would make up what it has read. In a chat the question itself may begin the stream. */
+	if (!o->join && s->recent_n == 0 && !s->pinned)
+		return err_set(e, EX_DATAERR, "nothing has been read yet that could be asked about");
+	if (!o->join)
+		memory_get_view(s->memory, stream_get_view(s), &r->view);
 	utf8_init(&a.utf8);
 	if (o->faithful && (faithful = faithful_new(s, question, len, e)) == NULL)
 		goto out;

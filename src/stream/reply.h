@@ -41,13 +41,14 @@ struct reply {
 	struct buf text;         /* valid UTF-8; to be released with buf_fini */
 	enum reply_end end;
 	int32_t asked, tokens;   /* tokens of the question with its frame, and of the answer */
+	struct memory_view view; /* events that the question was about; of a question that joins the stream: none */
 	double first, seconds;   /* from the beginning to the first token, and to the end */
 };
 
 /*
  * Answer question[len] (valid UTF-8) into *r, which is zeroed first. Returns
- * 0, or -1 with *e set: EX_DATAERR (the question is too long: the asker's
- * fault), EX_OSERR, EX_TEMPFAIL (the device failed).
+ * 0, or -1 with *e set: EX_DATAERR (the question is too long, or nothing has
+ * been read that it could be about: the asker's fault), EX_OSERR, EX_TEMPFAIL (the device failed).
  */
 int reply_make(struct stream *s, const char *question, size_t len, const struct reply_options *o,
     const struct reply_hooks *hooks, struct reply *r, struct err *e);

@@ -1,6 +1,7 @@
 /* Results and the lines of requests; see result.h. */
 #include "stream/result.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,15 @@ result_write_delta(struct buf *out, const char *key, const struct request *q, co
 	buf_add_text(out, "}}\n");
 }
 
+static void
+add_view(struct buf *out, const struct memory_view *v)
+{
+	if (v->events > 0)
+		buf_printf(out, ",\"view\":{\"events\":%" PRId64 ",\"from\":%" PRId64 ",\"to\":%" PRId64
+		    ",\"from_time\":%.3f,\"to_time\":%.3f}", v->events, v->from, v->to, 1e-6 * (double)v->from_time,
+		    1e-6 * (double)v->to_time);
+}
+
 void
 result_write_reply(struct buf *out, const char *key, const struct request *q, const struct reply *r,
     double waited)
@@ -50,6 +60,7 @@ result_write_reply(struct buf *out, const char *key, const struct request *q, co
 		buf_add_text(out, ",\"json\":");
 		buf_add(out, r->text.data, r->text.len);
 	}
+	add_view(out, &r->view);
 	buf_printf(out, ",\"end\":\"%s\",\"asked\":%d,\"tokens\":%d,\"waited\":%.4f,\"first\":%.4f,\"seconds\":%.4f}}\n",
 	    reply_end_names[r->end], r->asked, r->tokens, waited, r->first, r->seconds);
 }

@@ -47,6 +47,15 @@ stream_encode(struct stream *s, const char *text, size_t len, unsigned flags, st
 	return n < 0 ? -1 : add_ids(to, ids, (size_t)n, e);
 }
 
+int64_t
+stream_get_view(const struct stream *s)
+{
+	struct context_info info;
+
+	context_get_info(s->context, &info);
+	return info.evictions == 0 ? info.tokens : info.tokens - info.evictions - s->sinks;
+}
+
 bool
 stream_is_stop(const struct stream *s, int32_t id)
 {
@@ -242,6 +251,7 @@ open_context(struct stream *s, const struct stream_options *o, struct err *e)
 
 	if (info->add_bos && info->bos >= 0 && add_ids(start, &info->bos, 1, e) < 0)
 		return -1;
+	s->pinned = o->pin != NULL;
 	if (o->pin != NULL ? encode_pin(s, o->pin, start, e) < 0 :
 	    o->system != NULL && encode_system(s, o->system, start, e) < 0)
 		return -1;

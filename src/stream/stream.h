@@ -39,6 +39,7 @@ struct stream {
 	struct sampler *sampler;
 	struct chat_template template;
 	bool opened;                    /* the stream lies in a user's turn */
+	bool pinned;                    /* a text stands before all events */
 	int32_t stops[STREAM_STOPS];    /* tokens that end a reply */
 	int n_stops;
 	int32_t n_vocab;
@@ -86,6 +87,9 @@ int stream_save(struct stream *s, int (*write)(void *arg, const void *bytes, siz
     struct err *e);
 int stream_load(struct stream *s, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg,
     struct err *e);
+
+/* How many of the stream's last tokens a question sees. */
+int64_t stream_get_view(const struct stream *s);
 
 bool stream_is_stop(const struct stream *s, int32_t id);
 

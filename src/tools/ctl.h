@@ -71,6 +71,9 @@ bool ctl_tail_wants(struct ctl_tail *t, const json_t *line, const json_t *own);
 /* "90", "90s", "15m", "2h", "1d", also with a point. Returns 0, or -1 with *e set (EX_USAGE). */
 int ctl_read_duration(const char *option, const char *text, double *seconds, struct err *e);
 
+/* Two times, seconds since 1970, as people write them: with the date where one is not today. */
+void ctl_format_times(double a, double b, char *text_a, char *text_b, size_t size);
+
 /*
  * So long ago, a date, a time of today or an event's number, as a member of a
  * request. Returns 0, or -1 with *e set (EX_USAGE).

@@ -77,6 +77,23 @@ read_date(const char *text, time_t now, time_t *t)
 	return false;
 }
 
+void
+ctl_format_times(double a, double b, char *text_a, char *text_b, size_t size)
+{
+	time_t now = time(NULL), times[2] = {(time_t)a, (time_t)b};
+	char *texts[2] = {text_a, text_b};
+	struct tm today, tm[2];
+	bool dates = false;
+
+	localtime_r(&now, &today);
+	for (int i = 0; i < 2; i++) {
+		localtime_r(&times[i], &tm[i]);
+		dates |= tm[i].tm_yday != today.tm_yday || tm[i].tm_year != today.tm_year;
+	}
+	for (int i = 0; i < 2; i++)
+		strftime(texts[i], size, dates ? "%Y-%m-%d %H:%M" : "%H:%M", &tm[i]);
+}
+
 int
 ctl_add_since(json_t *request, const char *since, struct err *e)
 {

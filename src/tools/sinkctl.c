@@ -382,6 +382,22 @@ tell_cut(const json_t *own)
 		log_message(LOG_NOTICE, "that was cut off: the time was over");
 }
 
+/* What the answer can be about: on standard error, so that the answer alone goes into a pipe. */
+static void
+tell_view(const json_t *own)
+{
+	const json_t *view = json_object_get(own, "view");
+	char from[64], to[64];
+
+	if (view == NULL)
+		return;
+	ctl_format_times(json_number_value(json_object_get(view, "from_time")),
+	    json_number_value(json_object_get(view, "to_time")), from, to, sizeof from);
+	log_message(LOG_NOTICE, "the model saw events %lld to %lld, %s to %s",
+	    (long long)json_integer_value(json_object_get(view, "from")),
+	    (long long)json_integer_value(json_object_get(view, "to")), from, to);
+}
+
 static void
 show_answer(struct shown *s, const json_t *own, const char *type)
 {
@@ -421,8 +437,10 @@ take_line(struct shown *s, const char *text, size_t len, struct err *e)
 		else
 			ctl_show(line, own, s->tail.rank, s->color);
 		fflush(stdout);
-		if (!s->settings->json)
+		if (!s->settings->json) {
 			tell_cut(own);
+			tell_view(own);
+		}
 		s->lines++;
 		rc = (last != NULL && strcmp(type, last) == 0) ||
 		    (s->settings->count > 0 && s->lines == s->settings->count);

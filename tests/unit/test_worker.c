@@ -6,6 +6,14 @@
 
 #include <unistd.h>
 
+/* A stream that has read nothing refuses questions. */
+static void
+read_something(void)
+{
+	submit(0);
+	collect_records(0, 1);
+}
+
 static void
 test_questions_leave_no_trace(void **state)
 {
@@ -24,11 +32,15 @@ test_questions_leave_no_trace(void **state)
 
 		q->reply.sample = (struct sample_options){.temperature = i % 3, .top_p = 0.9, .seed = (uint64_t)i};
 		atomic_store(&q->cancelled, i % 7 == 0);
-		submit(i);
+		if (i == 0)
+			read_something();
+		else
+			submit(i);
 		assert_true(worker_request(worker, q));
 		json_decref(collect_line(q, true));
 		collect_done(q, true);
-		collect_records(i, i + 1);
+		if (i > 0)
+			collect_records(i, i + 1);
 		assert_true(records[i].score.nll == want[i]);
 	}
 	worker_get_counters(worker, &c);
@@ -39,12 +51,13 @@ test_questions_leave_no_trace(void **state)
 static void
 test_pieces_make_the_answer(void **state)
 {
-	struct request *q = make_question("tell me", 40);
+	struct request *q = make_question("what happened?", 40);
 	char text[4096] = "";
 	json_t *line;
 	int pieces = 0;
 
 	(void)state;
+	read_something();
 	q->reply.stream = true;
 	assert_true(worker_request(worker, q));
 	while (strcmp(get_text(line = collect_line(q, true), "type"), "delta") == 0) {
@@ -70,6 +83,7 @@ test_long_question_is_refused(void **state)
 	json_t *line;
 
 	(void)state;
+	read_something();
 	memset(text, 'q', sizeof text - 1);
 	text[sizeof text - 1] = '\0';
 	for (int i = 0; i < 2; i++) {
@@ -269,6 +283,7 @@ test_full_replies(void **state)
 	struct request *q = NULL;
 
 	(void)state;
+	read_something();
 	for (int i = 0; i < 10; i++) {
 		q = make_question("go on", FORK - 20);
 		q->reply.stream = true;
