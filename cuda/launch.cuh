@@ -172,11 +172,14 @@ max_lanes(float x)
 	return x;
 }
 
-/* Halves of a float, within their range: what is too large becomes the largest. */
+/* Halves of a float, within their range: what is too large becomes the largest. NaN stays NaN, unlike with fminf. */
 static __device__ __forceinline__ __half
 to_half(float x)
 {
-	return __float2half_rn(fminf(fmaxf(x, -65504.0f), 65504.0f));
+	float y;
+
+	asm("{ .reg .f32 t; max.NaN.f32 t, %1, 0fC77FE000; min.NaN.f32 %0, t, 0f477FE000; }" : "=f"(y) : "f"(x));
+	return __float2half_rn(y);
 }
 
 static __device__ __forceinline__ uint32_t

@@ -633,5 +633,5 @@ const struct backend_ops plan_ops = {
 	op_close, op_alloc, op_free, op_write, op_read, op_copy, weights_load, weights_unload, vector_load, vector_unload,
 	cache_new, cache_free, cache_grow, cache_set_sinks, cache_bytes, cache_token_bytes, cache_save, cache_load, op_embed,
 	op_norm, op_linear, op_rope_table, op_rotate, op_store, op_attend, op_activate, op_add, op_score, op_logits,
-	op_ask_likeliest, op_tell_likeliest, op_end, op_sync,
+	op_ask_likeliest, op_tell_likeliest, op_end, op_sync, NULL,
 };

@@ -229,7 +229,7 @@ run_parts(struct ops *o, const char *part)
 		const char *name;
 		void (*run)(struct ops *o);
 	} parts[] = { { "rows", ops_rows }, { "products", ops_products }, { "attention", ops_attention },
-		{ "layers", ops_layers } };
+		{ "layers", ops_layers }, { "faults", ops_faults } };
 
 	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
 		if (part == NULL || strcmp(part, parts[i].name) == 0)
@@ -268,7 +268,8 @@ test_backend(const struct backend_choice *choice, const char *part, bool named)
 static int
 usage(void)
 {
-	fprintf(stderr, "usage: ops [--backend NAME] [--part rows|products|attention|layers] [--module FILE] [--gpu NUMBER]\n"
+	fprintf(stderr, "usage: ops [--backend NAME] [--part rows|products|attention|layers|faults] [--module FILE]\n"
+	                "    [--gpu NUMBER]\n"
 	                "backends:");
 	for (size_t i = 1; i < sizeof backends / sizeof backends[0]; i++)
 		fprintf(stderr, " %s", backends[i].path);

@@ -22,6 +22,7 @@ struct ops {
 };
 
 /* The parts. */
+void ops_faults(struct ops *o);
 void ops_rows(struct ops *o);
 void ops_products(struct ops *o);
 void ops_attention(struct ops *o);

@@ -113,11 +113,12 @@ pump(struct daemon *d)
 	struct err e = {0};
 	bool ended = worker_has_ended(d->worker, &e); /* first: what is collected below is all there is */
 	bool drained = move(d);
+	bool failed = worker_has_failed(d->worker, &e); /* last: its last results may be among those moved */
 
 	/* Called when the engine or the output has come on. */
 	if (d->stopping)
 		service_extend(d->service, SAVE_SECONDS);
-	if (ended && e.code != 0) {
+	if ((ended || failed) && e.code != 0) {
 		note_failure(d, &e);
 		intake_stop(d->intake);
 	}
@@ -125,6 +126,8 @@ pump(struct daemon *d)
 		return;
 	if (ended)
 		event_base_loopbreak(d->base);
+	else if (failed)
+		return; /* the thread is about to end, and no checkpoint may follow */
 	else if (!intake_has_stopped(d->intake)) {
 		if (d->began)
 			intake_resume(d->intake);

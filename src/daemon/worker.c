@@ -47,8 +47,8 @@ struct worker {
 	pthread_t thread;
 	bool started;
 	size_t ordered;           /* the loop's: requests submitted in order and not collected */
-	struct err failure;       /* written before ended */
-	atomic_bool stopping, ended, busy;
+	struct err failure;       /* written before failed and ended */
+	atomic_bool stopping, failed, ended, busy;
 	atomic_llong tokens, answers, digests, steps, position, evictions;
 };
 
@@ -232,13 +232,14 @@ on_progress(void *arg)
 static int
 refuse(struct service *v, const struct err *e)
 {
-	bool theirs = v->q != NULL && (e->code == EX_DATAERR || e->code == EX_USAGE);
+	bool broken = e->code == EX_TEMPFAIL || context_is_broken(v->w->stream->context);
+	bool theirs = v->q != NULL && !broken && (e->code == EX_DATAERR || e->code == EX_USAGE);
 	struct buf line = {0};
 
 	result_write_error(&line, v->w->o.key, v->q, theirs ? "request" : "server", e->text);
 	if (push_line(v->w, v->to, v->q, &line) < 0)
 		return -1;
-	if (e->code == EX_TEMPFAIL) {
+	if (broken) {
 		v->w->failure = *e;
 		return -1;
 	}
@@ -330,6 +331,12 @@ serve(struct worker *w, struct request *q, struct queue *to)
 		rc = stall(&v);
 		break;
 	}
+	if (q->failure.code != 0 && context_is_broken(w->stream->context)) {
+		w->failure = q->failure;
+		rc = -1;
+	}
+	if (rc < 0)
+		atomic_store(&w->failed, true);
 	step(w);
 	publish(w);
 	push(w, to, &done);
@@ -482,8 +489,10 @@ work(struct worker *w, struct work first)
 
 	if (first.record != NULL) {
 		rc = gather(w, first.record) < 0 || compute(w) < 0 ? -1 : 0;
-		if (rc < 0)
+		if (rc < 0) {
+			atomic_store(&w->failed, true);
 			hand_back(w, 0, true);
+		}
 		if (w->group.cap > SCRATCH)
 			set_capacity(&w->group, SCRATCH); /* a failure leaves what was there */
 	} else
@@ -616,6 +625,15 @@ bool
 worker_has_ended(const struct worker *w, struct err *e)
 {
 	if (!atomic_load(&w->ended))
+		return false;
+	*e = w->failure;
+	return true;
+}
+
+bool
+worker_has_failed(const struct worker *w, struct err *e)
+{
+	if (!atomic_load(&w->failed))
 		return false;
 	*e = w->failure;
 	return true;

@@ -89,6 +89,12 @@ void worker_stop(struct worker *w);
  */
 bool worker_has_ended(const struct worker *w, struct err *e);
 
+/*
+ * Has the engine failed? Known before the results that the failure spoilt can
+ * be collected; *e says why. The thread ends soon.
+ */
+bool worker_has_failed(const struct worker *w, struct err *e);
+
 struct worker_counters {
 	int64_t tokens;    /* computed so far, of events */
 	size_t waiting;    /* records and requests in order that were submitted and not begun */

@@ -190,6 +190,9 @@ struct backend_ops {
 
 	/* Wait for everything queued; errors of the device surface here (EX_TEMPFAIL). */
 	int (*sync)(struct backend *b, struct err *e);
+
+	/* Are n values all finite? NULL where that is no cheaper than to read them. */
+	bool (*is_finite)(struct backend *b, const float *x, int64_t n);
 };
 
 /* Every backend's struct begins with this. */
@@ -224,7 +227,7 @@ struct backend_choice {
  * arguments that returns a const struct backend_module *. The version changes
  * with everything in this header.
  */
-enum { BACKEND_MODULE_VERSION = 5 };
+enum { BACKEND_MODULE_VERSION = 6 };
 struct backend_module {
 	int version;
 	struct backend *(*open)(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);

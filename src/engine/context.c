@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "engine/context.h"
+#include "engine/fault.h"
+#include "engine/finite.h"
 #include "engine/model.h"
 #include "engine/quant.h"
 
@@ -157,6 +159,7 @@ context_new(struct model *m, const struct context_options *o, struct err *e)
 	}
 	c->m = m;
 	c->o = *o;
+	c->last_id = -1;
 	r = allocate(c, e);
 	/* A GPU that was not asked for and has too little memory is as good as none. */
 	if (r < 0 && c->b != NULL && c->b->device && (o->device == NULL || strcmp(o->device, "auto") == 0)) {
@@ -211,6 +214,36 @@ context_grow(struct context *c, int64_t n, struct err *e)
 	return 0;
 }
 
+/*
+ * Everything that came of the last n hidden rows is finite. nll[0] is that of the row before them. A device's hidden
+ * rows are read only where nothing else would tell soon: a score tells of the row before.
+ */
+static int
+is_sound(struct context *c, int n, const float *nll, const float *logits, struct err *e)
+{
+	int unscored = c->tokens == 0;
+
+	if (nll != NULL && !floats_are_finite(nll + unscored, n - unscored))
+		return 0;
+	if (logits != NULL && !floats_are_finite(logits, (int64_t)n * c->m->h.n_vocab))
+		return 0;
+	if (forward_check_is_dear(c->f) && (n == 1 || nll != NULL || logits != NULL))
+		return 1;
+	return forward_check(c->f, forward_last_row(c->f) - n + 1, n, e);
+}
+
+/* The pass that gave nll or logits, or neither, is checked; a number that is not finite is the context's end. */
+static int
+check_pass(struct context *c, const int32_t *ids, int n, const float *nll, const float *logits, struct err *e)
+{
+	struct fault_pass p = { .ids = ids, .n = n, .first = c->tokens + c->pinned, .start = c->o.start - c->pinned,
+		.rows = { logits != NULL || c->tokens == 0 ? 1 : 0, logits != NULL ? n + 1 : nll != NULL ? n : 0 },
+		.before = c->last_id, .number = c->tokens, .of = "the stream" };
+	int rc = is_sound(c, n, nll, logits, e);
+
+	return rc == 0 ? fault_report(c, &p, e) : rc < 0 ? -1 : 0;
+}
+
 /* A chunk through the forward pass; nll[n] and logits[n][n_vocab] where not NULL. */
 static int
 feed_chunk(struct context *c, const int32_t *ids, int n, float *nll, float *logits, struct err *e)
@@ -226,15 +259,53 @@ feed_chunk(struct context *c, const int32_t *ids, int n, float *nll, float *logi
 	/* A token that is generated waits for the logits that come next: both are one piece of work for a GPU. */
 	if ((n > 1 || nll != NULL || logits != NULL) && c->b->ops->sync(c->b, e) < 0)
 		return -1;
+	if (check_pass(c, ids, n, nll, logits, e) < 0)
+		return -1;
 	c->tokens += n;
 	return 0;
+}
+
+/* The logits, or the score, of the last token fed: its hidden row was found finite. */
+static int
+check_last(struct context *c, const float *x, int64_t n, struct err *e)
+{
+	int row = forward_last_row(c->f);
+	struct fault_pass p = { .rows = { row, row + 1 }, .before_row = row, .before = c->last_id, .number = c->tokens,
+		.of = "the stream" };
+
+	return floats_are_finite(x, n) ? 0 : fault_report(c, &p, e);
+}
+
+int
+context_break(struct context *c, struct err *e)
+{
+	const float none = NAN;
+
+	return check_last(c, &none, 1, e);
+}
+
+/* The tokens of the window are computed from the first one that is not in the cache. */
+static int
+recompute_window(struct context *c, struct err *e)
+{
+	struct fault_pass p = { .ids = c->history, .n = (int)c->n_history, .start = c->o.start,
+		.number = c->tokens + 1 - c->n_history, .of = "the stream" };
+	int rc = 1;
+
+	for (int64_t n; c->n_cached < c->n_history && rc > 0; c->n_cached += n) {
+		n = c->n_history - c->n_cached < c->o.chunk ? c->n_history - c->n_cached : c->o.chunk;
+		forward_run(c->f, c->cache, &c->shape, c->history + c->n_cached, (int)n, c->n_cached, c->o.start);
+		rc = forward_check_is_dear(c->f) ? 1 : forward_check(c->f, 1, (int)n, e);
+	}
+	return rc == 0 ? fault_report(c, &p, e) : rc < 0 ? -1 : 0;
 }
 
 /* Policy recompute: a fresh dense pass over the last W tokens, the new one included. */
 static int
 recompute_token(struct context *c, int32_t id, float *nll, float *logits, struct err *e)
 {
-	if (nll != NULL && score(c, forward_last_row(c->f), &id, 1, nll, e) < 0)
+	if (nll != NULL &&
+	    (score(c, forward_last_row(c->f), &id, 1, nll, e) < 0 || (c->tokens > 0 && check_last(c, nll, 1, e) < 0)))
 		return -1;
 	if (c->n_history == c->o.window) {
 		memmove(c->history, c->history + 1, (size_t)(c->n_history - 1) * sizeof *c->history);
@@ -242,16 +313,15 @@ recompute_token(struct context *c, int32_t id, float *nll, float *logits, struct
 		c->n_cached = 0;
 	}
 	c->history[c->n_history++] = id;
-	for (int64_t n; c->n_cached < c->n_history; c->n_cached += n) {
-		n = c->n_history - c->n_cached < c->o.chunk ? c->n_history - c->n_cached : c->o.chunk;
-		forward_run(c->f, c->cache, &c->shape, c->history + c->n_cached, (int)n, c->n_cached, c->o.start);
-	}
+	if (recompute_window(c, e) < 0)
+		return -1;
 	if (logits != NULL && forward_logits(c->f, forward_last_row(c->f), 1, logits, e) < 0)
 		return -1;
 	if (c->b->ops->sync(c->b, e) < 0)
 		return -1;
 	c->tokens++;
-	return 0;
+	c->last_id = id;
+	return logits != NULL ? check_last(c, logits, c->m->h.n_vocab, e) : 0;
 }
 
 /*
@@ -287,6 +357,7 @@ adopt(struct context *c, const int32_t *ids, size_t n, const float *nll, const f
 	c->ahead.begun = false;
 	c->ahead.asked = true;
 	c->tokens++;
+	c->last_id = ids[0];
 	return true;
 }
 
@@ -339,6 +410,8 @@ feed(struct context *c, const int32_t *ids, size_t n, float *nll, float *logits,
 {
 	if (check_feed(c, ids, n, e) < 0)
 		return -1;
+	if (c->broken)
+		return err_set(e, EX_SOFTWARE, "the context holds a number that is not finite");
 	if (adopt(c, ids, n, nll, logits))
 		return 0;
 	context_settle(c);
@@ -360,6 +433,7 @@ feed(struct context *c, const int32_t *ids, size_t n, float *nll, float *logits,
 			}
 		}
 		i += (size_t)part;
+		c->last_id = ids[i - 1];
 	}
 	return 0;
 }
@@ -368,6 +442,7 @@ void
 context_reset(struct context *c)
 {
 	context_settle(c);
+	c->last_id = -1;
 	c->tokens = c->n_history = c->n_cached = 0;
 	c->forked = false;
 	context_set_pinned(c, 0);
@@ -381,6 +456,18 @@ context_set_pinned(struct context *c, int64_t n)
 	c->pinned = n;
 	c->shape.sinks = c->o.sinks + n;
 	c->b->ops->cache_set_sinks(c->b, c->cache, c->shape.sinks);
+}
+
+/* Tokens number i .. of the pinned block. */
+static int
+pin_part(struct context *c, const int32_t *ids, int n, int64_t i, struct err *e)
+{
+	struct fault_pass p = { .ids = ids, .n = n, .first = c->o.sinks + i, .number = i, .of = "the pinned block" };
+	int rc;
+
+	forward_run(c->f, c->cache, &c->shape, ids, n, p.first, 0);
+	rc = forward_check(c->f, 1, n, e);
+	return rc == 0 ? fault_report(c, &p, e) : rc < 0 ? -1 : 0;
 }
 
 /*
@@ -403,7 +490,8 @@ context_pin(struct context *c, const int32_t *ids, size_t n, struct err *e)
 	for (size_t i = 0; i < n;) {
 		int part = n - i < (size_t)c->o.chunk ? (int)(n - i) : c->o.chunk;
 
-		forward_run(c->f, c->cache, &c->shape, ids + i, part, c->o.sinks + (int64_t)i, 0);
+		if (pin_part(c, ids + i, part, (int64_t)i, e) < 0)
+			return -1;
 		i += (size_t)part;
 	}
 	forward_rewind(c->f);
@@ -428,7 +516,17 @@ context_get_logits(struct context *c, float *logits, struct err *e)
 	if (c->tokens == 0)
 		return err_set(e, EX_SOFTWARE, "there are no logits before the first token");
 	context_settle(c);
-	return forward_logits(c->f, forward_last_row(c->f), 1, logits, e);
+	if (forward_logits(c->f, forward_last_row(c->f), 1, logits, e) < 0)
+		return -1;
+	return check_last(c, logits, c->m->h.n_vocab, e);
+}
+
+static int
+find_likeliest(struct context *c, int32_t *id, struct err *e)
+{
+	if (forward_likeliest(c->f, forward_last_row(c->f), c->logits, id, e) < 0)
+		return -1;
+	return forward_can_ask(c->f) ? 0 : check_last(c, c->logits, c->m->h.n_vocab, e);
 }
 
 int
@@ -441,7 +539,7 @@ context_get_likeliest(struct context *c, int32_t *id, struct err *e)
 		return 0;
 	}
 	if (!c->ahead.asked && !can_begin(c))
-		return forward_likeliest(c->f, forward_last_row(c->f), c->logits, id, e);
+		return find_likeliest(c, id, e);
 	if (!c->ahead.asked)
 		forward_ask_likeliest(c->f, forward_last_row(c->f));
 	c->ahead.asked = true;
@@ -488,12 +586,19 @@ context_rewind(struct context *c)
 		return;
 	context_settle(c);
 	forward_rewind(c->f);
+	c->last_id = -1;
 	c->forked = false;
 	c->tokens = c->fork_at;
 	c->n_history = c->fork_n_history;
 	c->n_cached = 0;
 	if (c->history != NULL)
 		memcpy(c->history, c->fork_history, (size_t)c->n_history * sizeof *c->history);
+}
+
+bool
+context_is_broken(const struct context *c)
+{
+	return c->broken;
 }
 
 void

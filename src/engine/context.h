@@ -21,6 +21,8 @@ struct context {
 	int32_t *history;    /* recompute: the last W tokens, oldest first */
 	int64_t n_history;
 	int64_t n_cached;    /* recompute: how many of them the cache holds, at positions 0 .. */
+	int32_t last_id;     /* the last token fed, or -1: not known */
+	bool broken;         /* a number was not finite: of no more use, see fault.h */
 	bool forked;
 	int64_t fork_at;     /* tokens at the fork */
 	int32_t *fork_history;
@@ -39,6 +41,9 @@ int context_grow(struct context *c, int64_t n, struct err *e);
 
 /* What was begun ahead of its token is given up, and nothing is asked for any more. */
 void context_settle(struct context *c);
+
+/* The last token's hidden row is not finite: says so as fault_report does. */
+int context_break(struct context *c, struct err *e);
 
 /* The sinks and a pinned block of n tokens behind them. */
 void context_set_pinned(struct context *c, int64_t n);

@@ -160,7 +160,8 @@ void context_free(struct context *c);
  * for the order of sums).
  * Returns 0, or -1 with *e set (EX_DATAERR: an id outside the vocabulary, and
  * nothing was appended; EX_OSERR: dense ran out of memory; EX_TEMPFAIL: the
- * GPU failed, now or in the call before, and the context is of no more use).
+ * GPU failed, now or in the call before, and the context is of no more use;
+ * or a number is not finite, see context_is_broken).
  */
 int context_feed(struct context *c, const int32_t *ids, size_t n, float *nll, struct err *e);
 
@@ -229,6 +230,13 @@ int context_save(struct context *c, int (*write)(void *arg, const void *bytes, s
  */
 int context_load(struct context *c, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg,
     struct err *e);
+
+/*
+ * Did a function fail because a logit, a score or a hidden row was not finite? The context is of no more use then. The
+ * sentence names the token, the layer and, where the file is at fault (EX_DATAERR), the tensor; else the code is
+ * EX_TEMPFAIL.
+ */
+bool context_is_broken(const struct context *c);
 
 struct context_info {
 	int64_t tokens;    /* appended so far */

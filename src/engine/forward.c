@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/finite.h"
+
 struct forward {
 	const struct model *m;
 	struct backend *b;
@@ -282,40 +284,110 @@ feed_forward(struct forward *f, int i, const float *in, int n)
 		norm(f, y->v, V_POST_FFN_NORM, f->f, f->f, n);
 }
 
+/* What stands before the layers. */
+static void
+begin_run(struct forward *f, const struct cache_shape *s, const int32_t *ids, int n, int64_t first, int64_t start)
+{
+	const struct hyper *h = &f->m->h;
+
+	f->b->ops->copy(f->b, f->hidden, f->hidden + (int64_t)f->last * h->n_embd, h->n_embd);
+	f->last = n;
+	make_tables(f, s, n, first, start);
+	f->b->ops->embed(f->b, &f->embed, ids, n, h->embed_scale, f->x);
+}
+
+static void
+run_layer(struct forward *f, int i, struct cache *c, const struct cache_shape *s, int n, int64_t first)
+{
+	const struct hyper *h = &f->m->h;
+	const struct backend_ops *ops = f->b->ops;
+	const struct layer *y = &f->layers[i];
+	int64_t all = (int64_t)n * h->n_embd;
+	const float *in = f->h;
+
+	norm(f, y->v, V_ATTN_NORM, f->x, f->h, n);
+	attention(f, i, c, s, f->h, n, first);
+	if (!h->parallel) {
+		ops->add(f->b, f->x, f->o, all);
+		norm(f, y->v, V_FFN_NORM, f->x, f->h, n);
+	} else if (y->v[V_FFN_NORM].data != NULL) {
+		norm(f, y->v, V_FFN_NORM, f->x, f->f, n);
+		in = f->f;
+	}
+	feed_forward(f, i, in, n);
+	if (h->parallel)
+		ops->add(f->b, f->x, f->o, all);
+	ops->add(f->b, f->x, f->f, all);
+}
+
+/* The last norm. */
+static void
+end_run(struct forward *f, int n)
+{
+	const struct hyper *h = &f->m->h;
+
+	f->b->ops->norm(f->b, h->norm, h->norm_eps, &f->v[V_OUTPUT_NORM], &f->v[V_OUTPUT_NORM_BIAS], f->x, n, h->n_embd,
+	    f->hidden + h->n_embd);
+	if (f->b->ops->end != NULL)
+		f->b->ops->end(f->b, f->hidden);
+}
+
 void
 forward_run(struct forward *f, struct cache *c, const struct cache_shape *s, const int32_t *ids, int n, int64_t first,
     int64_t start)
 {
-	const struct hyper *h = &f->m->h;
-	const struct backend_ops *ops = f->b->ops;
-	int64_t all = (int64_t)n * h->n_embd;
+	begin_run(f, s, ids, n, first, start);
+	for (int i = 0; i < f->m->h.n_layer; i++)
+		run_layer(f, i, c, s, n, first);
+	end_run(f, n);
+}
 
-	ops->copy(f->b, f->hidden, f->hidden + (int64_t)f->last * h->n_embd, h->n_embd);
-	f->last = n;
-	make_tables(f, s, n, first, start);
-	ops->embed(f->b, &f->embed, ids, n, h->embed_scale, f->x);
-	for (int i = 0; i < h->n_layer; i++) {
-		const struct layer *y = &f->layers[i];
-		const float *in = f->h;
+/* n rows of n_embd values. Returns 1, 0, or -1 with *e set. */
+static int
+check_rows(struct forward *f, const float *x, int n, struct err *e)
+{
+	int64_t all = (int64_t)n * f->m->h.n_embd;
+	float *host;
+	int rc = -1;
 
-		norm(f, y->v, V_ATTN_NORM, f->x, f->h, n);
-		attention(f, i, c, s, f->h, n, first);
-		if (!h->parallel) {
-			ops->add(f->b, f->x, f->o, all);
-			norm(f, y->v, V_FFN_NORM, f->x, f->h, n);
-		} else if (y->v[V_FFN_NORM].data != NULL) {
-			norm(f, y->v, V_FFN_NORM, f->x, f->f, n);
-			in = f->f;
-		}
-		feed_forward(f, i, in, n);
-		if (h->parallel)
-			ops->add(f->b, f->x, f->o, all);
-		ops->add(f->b, f->x, f->f, all);
-	}
-	ops->norm(f->b, h->norm, h->norm_eps, &f->v[V_OUTPUT_NORM], &f->v[V_OUTPUT_NORM_BIAS], f->x, n, h->n_embd,
-	    f->hidden + h->n_embd);
-	if (ops->end != NULL)
-		ops->end(f->b, f->hidden);
+	if (f->b->ops->is_finite != NULL)
+		return f->b->ops->is_finite(f->b, x, all);
+	if ((host = malloc((size_t)all * sizeof *host)) == NULL)
+		return err_set(e, EX_OSERR, "out of memory for looking at %d rows", n);
+	if (f->b->ops->read(f->b, host, x, (size_t)all * sizeof *host, e) == 0)
+		rc = floats_are_finite(host, all);
+	free(host);
+	return rc;
+}
+
+bool
+forward_check_is_dear(const struct forward *f)
+{
+	return f->b->ops->is_finite == NULL;
+}
+
+int
+forward_check(struct forward *f, int row, int n, struct err *e)
+{
+	return check_rows(f, f->hidden + (int64_t)row * f->m->h.n_embd, n, e);
+}
+
+int
+forward_trace(struct forward *f, struct cache *c, const struct cache_shape *s, int32_t id, int64_t first, int64_t start,
+    int *layer, struct err *e)
+{
+	int n_layer = f->m->h.n_layer, rc;
+
+	begin_run(f, s, &id, 1, first, start);
+	*layer = -1;
+	while ((rc = check_rows(f, f->x, 1, e)) > 0 && ++*layer < n_layer)
+		run_layer(f, *layer, c, s, 1, first);
+	if (rc <= 0)
+		return rc;
+	end_run(f, 1);
+	rc = forward_check(f, 1, 1, e);
+	*layer += rc > 0;
+	return rc < 0 ? -1 : 0;
 }
 
 int

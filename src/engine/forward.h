@@ -53,6 +53,20 @@ void forward_drop(struct forward *f);
 /* The row of the last token computed. */
 int forward_last_row(const struct forward *f);
 
+/*
+ * Are the hidden rows [row, row + n), numbered as above, finite? Returns 1, 0, or -1 with *e set. Dear:
+ * the rows must be read from a device for that.
+ */
+int forward_check(struct forward *f, int row, int n, struct err *e);
+bool forward_check_is_dear(const struct forward *f);
+
+/*
+ * forward_run of one token, looking at its numbers after each step. *layer receives the first step that gives some
+ * that are not finite: -1 the embedding, a layer, n_layer the last norm; n_layer + 1: none does.
+ */
+int forward_trace(struct forward *f, struct cache *c, const struct cache_shape *shape, int32_t id, int64_t first,
+    int64_t start, int *layer, struct err *e);
+
 /* Remember the hidden row of the last token, and make it the last token's again. */
 void forward_mark(struct forward *f);
 void forward_rewind(struct forward *f);

@@ -49,7 +49,7 @@ decode_half_at(const uint8_t *p)
 	return decode_half(h);
 }
 
-/* x rounded to the nearest half (ties to even); beyond the range the largest one. */
+/* x rounded to the nearest half (ties to even); beyond the range the largest one, but infinity stays infinity. */
 static inline uint16_t
 encode_half(float x)
 {
@@ -59,8 +59,8 @@ encode_half(float x)
 	memcpy(&bits, &x, sizeof bits);
 	sign = (bits >> 16) & 0x8000;
 	bits &= 0x7fffffff;
-	if (bits > 0x7f800000)
-		return (uint16_t)(sign | 0x7e00);
+	if (bits >= 0x7f800000)
+		return (uint16_t)(sign | (bits > 0x7f800000 ? 0x7e00 : 0x7c00));
 	if (bits >= 0x477ff000)
 		return (uint16_t)(sign | 0x7bff);
 	if (bits < 0x38800000) { /* subnormal: the sum with 0.5 has the wanted digits at its end */

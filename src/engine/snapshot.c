@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/context.h"
+#include "engine/finite.h"
 #include "engine/model.h"
 
 enum { PART = 256 }; /* tokens whose keys and values are copied at once */
@@ -92,8 +93,13 @@ pass_hidden(struct copy *s, struct err *e)
 
 	if (s->write != NULL && forward_get_hidden(s->c->f, row, e) < 0)
 		return -1;
+	/* No pass looks at the last row of a device before it has a successor. */
+	if (s->write != NULL && !floats_are_finite(row, s->c->m->h.n_embd))
+		return context_break(s->c, e);
 	if (pass(s, row, (size_t)s->c->m->h.n_embd * sizeof *row, e) < 0)
 		return -1;
+	if (s->read != NULL && !floats_are_finite(row, s->c->m->h.n_embd))
+		return err_set(e, EX_DATAERR, "the saved state holds a number that is not finite");
 	return s->read != NULL ? forward_set_hidden(s->c->f, row, e) : 0;
 }
 
@@ -146,6 +152,8 @@ context_save(struct context *c, int (*write)(void *arg, const void *bytes, size_
 
 	if (c->forked)
 		return err_set(e, EX_SOFTWARE, "a context cannot be saved while it is forked");
+	if (c->broken)
+		return err_set(e, EX_SOFTWARE, "a context that holds a number that is not finite cannot be saved");
 	context_settle(c);
 	fill_fixed(c, h.fixed);
 	if (pass(&s, &h, sizeof h, e) < 0)

@@ -174,7 +174,7 @@ shape_scores(const struct task *t, float *row, int64_t token, int head)
 
 	if (a->softcap > 0)
 		for (int64_t i = 0; i < t->columns; i++)
-			row[i] = a->softcap * tanhf(row[i] / a->softcap);
+			row[i] = isfinite(row[i]) ? a->softcap * tanhf(row[i] / a->softcap) : row[i];
 	if (a->slopes != NULL) {
 		for (int64_t i = sink_begin; i < sink_end; i++)
 			row[i] -= a->slopes[head] * (float)(here - i);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "engine/cpu/copies.h"
+#include "engine/finite.h"
 #include "engine/rope.h"
 
 /* What "auto" stands for is the last of PLAIN to BEST that is built and can run here. */
@@ -305,6 +306,13 @@ sync_nothing(struct backend *b, struct err *e)
 	return 0;
 }
 
+static bool
+is_finite(struct backend *b, const float *x, int64_t n)
+{
+	(void)b;
+	return floats_are_finite(x, n);
+}
+
 static void
 close_cpu(struct backend *b)
 {
@@ -357,6 +365,7 @@ static const struct backend_ops cpu_ops = {
 	.score = cpu_score,
 	.logits = cpu_logits,
 	.sync = sync_nothing,
+	.is_finite = is_finite,
 };
 
 static int

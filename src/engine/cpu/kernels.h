@@ -92,10 +92,13 @@ struct cpu_kernels {
 	/* y[n] = x[n] rounded to bfloat16 (to nearest even); an odd n is padded with a zero. y may begin where x does. */
 	void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
 
-	/* y[n / Q8_BLOCK] = x[n]; n is a multiple of Q8_BLOCK. NULL where no kind is PANEL_Q8. */
+	/*
+	 * y[n / Q8_BLOCK] = x[n]; n is a multiple of Q8_BLOCK; the scale of a block with a number that is not finite is
+	 * not finite. NULL where no kind is PANEL_Q8.
+	 */
 	void (*to_q8_blocks)(const float *x, int64_t n, struct q8_block *y);
 
-	/* y[n] = x[n] rounded to float16 (to nearest even, no infinities), and back. */
+	/* y[n] = x[n] rounded to float16 (to nearest even; too large a number becomes the largest, what is not finite stays so), and back. */
 	void (*to_f16)(const float *x, int64_t n, uint16_t *y);
 	void (*from_f16)(const uint16_t *x, int64_t n, float *y);
 
@@ -107,7 +110,7 @@ struct cpu_kernels {
 
 	/*
 	 * y[n] = x[n] in units of the scale that makes the largest 127; returns
-	 * the scale. Back: y[i] = x[i] * scales[0], or with lanes scales[i mod
+	 * the scale, NaN where a number is not finite. Back: y[i] = x[i] * scales[0], or with lanes scales[i mod
 	 * PANEL] (n is then a multiple of PANEL).
 	 */
 	float (*to_q8)(const float *x, int64_t n, int8_t *y);
@@ -153,10 +156,10 @@ struct cpu_kernels {
 	void (*norm)(enum norm_kind kind, float eps, const float *weight, const float *bias, const float *x, int64_t n,
 	    float *y);
 
-	/* x[n] = exp(x[n] - m); returns their sum. n is a multiple of PANEL; -INFINITY gives 0. */
+	/* x[n] = exp(x[n] - m); returns their sum. n is a multiple of PANEL; -INFINITY gives 0, NaN gives NaN. */
 	float (*exp_sum)(float *x, int64_t n, float m);
 
-	/* The largest of x[n]; n is a multiple of PANEL. */
+	/* The largest of x[n]; n is a multiple of PANEL. Any number where one of them is NaN. */
 	float (*max)(const float *x, int64_t n);
 
 	void (*activate)(enum activation act, const float *gate, const float *up, int64_t n, float *y);

@@ -84,8 +84,13 @@ plain_to_q8(const float *x, int64_t n, int8_t *y)
 {
 	float largest = 0;
 
-	for (int64_t i = 0; i < n; i++)
+	for (int64_t i = 0; i < n; i++) {
+		if (!isfinite(x[i])) {
+			memset(y, 0, (size_t)n);
+			return NAN;
+		}
 		largest = fmaxf(largest, fabsf(x[i]));
+	}
 	for (int64_t i = 0; i < n; i++)
 		y[i] = (int8_t)(largest > 0 ? lrintf(x[i] * (127 / largest)) : 0);
 	return largest / 127;

@@ -6,22 +6,27 @@
  */
 enum { Q8_ROWS = 4, Q8_PANELS = 3 };
 
-/* The largest magnitude of each of four blocks. */
+/* Magnitudes compare like their bits, and NaN is the largest. */
+static inline __m512i
+magnitudes(const float *x)
+{
+	return _mm512_and_si512(_mm512_loadu_si512(x), _mm512_set1_epi32(0x7fffffff));
+}
+
+/* The largest magnitude of each of four blocks; of a block with NaN it is NaN. */
 static inline __attribute__((always_inline)) __m128
 largest_of_four(const float *x)
 {
-	__m512 m[4], t, u;
-	__m256 half;
+	__m512i m[4], t, u;
+	__m256i half;
 
 	for (int i = 0; i < 4; i++)
-		m[i] = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + i * Q8_BLOCK)),
-		    _mm512_abs_ps(_mm512_loadu_ps(x + i * Q8_BLOCK + 16)));
-	t = _mm512_max_ps(_mm512_unpacklo_ps(m[0], m[1]), _mm512_unpackhi_ps(m[0], m[1]));
-	u = _mm512_max_ps(_mm512_unpacklo_ps(m[2], m[3]), _mm512_unpackhi_ps(m[2], m[3]));
-	t = _mm512_max_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t), _mm512_castps_pd(u))),
-	    _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t), _mm512_castps_pd(u))));
-	half = _mm256_max_ps(_mm512_castps512_ps256(t), _mm512_extractf32x8_ps(t, 1));
-	return _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+		m[i] = _mm512_max_epi32(magnitudes(x + i * Q8_BLOCK), magnitudes(x + i * Q8_BLOCK + 16));
+	t = _mm512_max_epi32(_mm512_unpacklo_epi32(m[0], m[1]), _mm512_unpackhi_epi32(m[0], m[1]));
+	u = _mm512_max_epi32(_mm512_unpacklo_epi32(m[2], m[3]), _mm512_unpackhi_epi32(m[2], m[3]));
+	t = _mm512_max_epi32(_mm512_unpacklo_epi64(t, u), _mm512_unpackhi_epi64(t, u));
+	half = _mm256_max_epi32(_mm512_castsi512_si256(t), _mm512_extracti64x4_epi64(t, 1));
+	return _mm_castsi128_ps(_mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
 }
 
 static inline __attribute__((always_inline)) void

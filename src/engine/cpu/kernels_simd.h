@@ -81,8 +81,12 @@ simd_to_f16(const float *x, int64_t n, uint16_t *y)
 
 #ifdef __F16C__
 	for (; i + 8 <= n; i += 8) {
-		__m256 v = _mm256_min_ps(_mm256_max_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(-65504)), _mm256_set1_ps(65504));
+		const __m256 most = _mm256_set1_ps(65504), minus = _mm256_set1_ps(-0.0f), f = _mm256_loadu_ps(x + i);
+		__m256 infinite = _mm256_cmp_ps(_mm256_andnot_ps(minus, f), _mm256_set1_ps(INFINITY), _CMP_EQ_OQ);
+		/* The bound comes first: NaN stays NaN. */
+		__m256 v = _mm256_min_ps(most, _mm256_max_ps(_mm256_xor_ps(minus, most), f));
 
+		v = _mm256_blendv_ps(v, f, infinite);
 		_mm_storeu_si128((__m128i *)(y + i), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 	}
 #endif
@@ -116,10 +120,22 @@ simd_from_pairs(const uint16_t *restrict x, int64_t lanes, int64_t pairs, float 
 static float
 simd_to_q8(const float *x, int64_t n, int8_t *y)
 {
-	float largest = 0;
+	uint32_t bits = 0;
+	float largest;
 
-	for (int64_t i = 0; i < n; i++)
-		largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+	/* Magnitudes compare like their bits, and NaN is the largest. */
+	for (int64_t i = 0; i < n; i++) {
+		uint32_t b;
+
+		memcpy(&b, &x[i], sizeof b);
+		b &= 0x7fffffff;
+		bits = b > bits ? b : bits;
+	}
+	memcpy(&largest, &bits, sizeof largest);
+	if (!isfinite(largest)) {
+		memset(y, 0, (size_t)n);
+		return NAN;
+	}
 	/* Adding 1.5 * 2^23 rounds to the nearest even integer, as lrintf does. */
 	for (int64_t i = 0; i < n; i++)
 		y[i] = (int8_t)(int32_t)((x[i] * (largest > 0 ? 127 / largest : 0) + 0x1.8p23f) - 0x1.8p23f);

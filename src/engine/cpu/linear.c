@@ -189,6 +189,13 @@ struct linear_job {
 	struct operand x;
 };
 
+/* NaN stays NaN. */
+static float
+clamp(float v, float bound)
+{
+	return v < -bound ? -bound : v > bound ? bound : v;
+}
+
 /* bias and clamp of one tile, from its scratch to its place */
 static void
 finish_tile(const struct linear *l, int out, int64_t first, int rows, const float *tile)
@@ -202,7 +209,7 @@ finish_tile(const struct linear *l, int out, int64_t first, int rows, const floa
 		for (int r = 0; r < rows; r++) {
 			float v = tile[i * TILE + r] + (bias != NULL ? bias[first + r] : 0);
 
-			y[r] = l->clamp > 0 ? fminf(fmaxf(v, -l->clamp), l->clamp) : v;
+			y[r] = l->clamp > 0 ? clamp(v, l->clamp) : v;
 		}
 	}
 }
@@ -304,7 +311,8 @@ output_task(void *arg, int task, int worker)
 			float *z = &tile[i * TILE + r];
 
 			*z += j->bias != NULL ? j->bias[first + r] : 0;
-			if (j->softcap > 0)
+			/* An infinity would become a number like any other. */
+			if (j->softcap > 0 && isfinite(*z))
 				*z = j->softcap * tanhf(*z / j->softcap);
 		}
 	if (j->logits == NULL) {

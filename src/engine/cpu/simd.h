@@ -2,6 +2,10 @@
  * A vector of floats, as wide as the file that includes this is compiled for,
  * and the few operations on it that plain C operators do not give. Everything
  * else in kernels_simd.h is written once for all widths.
+ *
+ * NaN: vec_max and vec_min give their second operand where either is NaN, so a
+ * bound comes first and NaN stays NaN. vec_clear_below(a, x, bound) is 0 where
+ * x < bound, else a: also where x is NaN.
  */
 #ifndef SINKD_ENGINE_SIMD_H
 #define SINKD_ENGINE_SIMD_H
@@ -27,10 +31,9 @@ static inline vec vec_min(vec a, vec b) { return _mm512_min_ps(a, b); }
 static inline vec vec_round(vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 /* a * 2^n for integral n */
 static inline vec vec_scale(vec a, vec n) { return _mm512_scalef_ps(a, n); }
-/* a where x >= bound, else 0 */
-static inline vec vec_keep_above(vec a, vec x, vec bound)
+static inline vec vec_clear_below(vec a, vec x, vec bound)
 {
-	return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ), a);
+	return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ), a);
 }
 /* lanes 2i and 2i + 1 exchanged */
 static inline vec vec_swap(vec a) { return _mm512_permute_ps(a, 0xb1); }
@@ -53,9 +56,9 @@ static inline vec vec_scale(vec a, vec n)
 
 	return _mm256_mul_ps(a, _mm256_castsi256_ps(e));
 }
-static inline vec vec_keep_above(vec a, vec x, vec bound)
+static inline vec vec_clear_below(vec a, vec x, vec bound)
 {
-	return _mm256_and_ps(a, _mm256_cmp_ps(x, bound, _CMP_GE_OQ));
+	return _mm256_and_ps(a, _mm256_cmp_ps(x, bound, _CMP_NLT_UQ));
 }
 static inline vec vec_swap(vec a) { return _mm256_permute_ps(a, 0xb1); }
 
@@ -81,7 +84,7 @@ static inline vec vec_scale(vec a, vec n)
 
 	return a * (vec)e;
 }
-static inline vec vec_keep_above(vec a, vec x, vec bound) { return (vec)((x >= bound) & (vec_int)a); }
+static inline vec vec_clear_below(vec a, vec x, vec bound) { return (vec)(~(x < bound) & (vec_int)a); }
 static inline vec vec_swap(vec a) { return (vec){ a[1], a[0], a[3], a[2] }; }
 
 #endif
@@ -113,12 +116,13 @@ vec_largest(vec v)
 
 /*
  * exp(x) to about 1 ulp for x <= 88; below -87.3 (results that are no normal
- * numbers) it is 0. Range reduction and polynomial as in Cephes' expf.
+ * numbers) it is 0. NaN stays NaN. Range reduction and polynomial as in Cephes'
+ * expf.
  */
 static inline vec
 vec_exp(vec x)
 {
-	vec y = vec_min(vec_max(x, vec_set(-87.3f)), vec_set(88.3f));
+	vec y = vec_min(vec_set(88.3f), vec_max(vec_set(-87.3f), x));
 	vec n = vec_round(y * vec_set(1.44269504088896341f));
 	vec r = vec_fma(n, vec_set(-0.693359375f), y), p;
 
@@ -130,7 +134,7 @@ vec_exp(vec x)
 	p = vec_fma(p, r, vec_set(1.6666665459e-1f));
 	p = vec_fma(p, r, vec_set(5.0000001201e-1f));
 	p = vec_fma(p, r * r, r + vec_set(1));
-	return vec_keep_above(vec_scale(p, n), x, vec_set(-87.3f));
+	return vec_clear_below(vec_scale(p, n), x, vec_set(-87.3f));
 }
 
 #endif
