@@ -30,6 +30,91 @@ many()
 	done
 }
 
+@test "SIGTERM and SIGINT during the start end it with exit 0, whatever it is doing; a second one at once" {
+	need_true_memory
+	cd "$BATS_TEST_TMPDIR"
+	# In main, and while memory is taken for the model.
+	for call in mallopt aligned_alloc; do
+		for signal in TERM INT; do
+			rm -rf state "$call".*
+			held "$call" "$sinkd" "${tiny[@]}" --state state --socket sock --output out
+			kill -"$signal" "$pid"
+			kill -0 "$pid"
+			let_go "$call"
+			status=0
+			wait "$pid" || status=$?
+			[ "$status" -eq 0 ]
+			[ ! -s "$call.err" ]
+			[ ! -e state/checkpoint ]
+			[ ! -e sock ]
+		done
+		rm -f "$call".*
+		held "$call" "$sinkd" "${tiny[@]}"
+		kill -TERM "$pid"
+		until_true catches_no_more "$pid"
+		kill -TERM "$pid"
+		status=0
+		wait "$pid" || status=$?
+		[ "$status" -eq 143 ]
+	done
+}
+
+# catches_no_more PID: SIGTERM has its default action.
+catches_no_more()
+{
+	[ $((0x$(awk '/^SigCgt:/ { print $2 }' "/proc/$1/status") >> 14 & 1)) -eq 0 ]
+}
+
+@test "a signal that ends it while it waits for a file to start with: exit 0" {
+	cd "$BATS_TEST_TMPDIR"
+	mkfifo pin
+	"$sinkd" "${tiny[@]}" --pin pin </dev/null 2>err 3>&- &
+	pid=$!
+	exec 7>pin
+	until_true waits_for "$PWD/pin"
+	kill -TERM "$pid"
+	wait "$pid"
+	exec 7>&-
+	[ ! -s err ]
+}
+
+# waits_for FILE: the daemon has it open, and is within a system call. (Only an ancestor may see that, so not awk.)
+waits_for()
+{
+	local call rest
+	[ -n "$(find "/proc/$pid/fd" -lname "$1")" ] && read -r call rest <"/proc/$pid/syscall" && [ "$call" != running ]
+}
+
+@test "SIGHUP during the start: with --output it reloads then, a filter ends, and nohup is obeyed" {
+	need_true_memory
+	cd "$BATS_TEST_TMPDIR"
+	for call in mallopt aligned_alloc; do
+		rm -f "$call".*
+		held "$call" "$sinkd" "${tiny[@]}" --socket sock --output out
+		kill -HUP "$pid"
+		mv out old 2>/dev/null || true
+		let_go "$call"
+		until_true [ -e out ]
+		kill -TERM "$pid"
+		wait "$pid"
+		[ ! -s "$call.err" ]
+
+		rm -f "$call".*
+		held "$call" "$sinkd" "${tiny[@]}"
+		kill -HUP "$pid"
+		let_go "$call"
+		status=0
+		wait "$pid" || status=$?
+		[ "$status" -eq 129 ]
+
+		rm -f "$call".*
+		held "$call" nohup "$sinkd" "${tiny[@]}"
+		kill -HUP "$pid"
+		let_go "$call"
+		wait "$pid"
+	done
+}
+
 @test "SIGTERM in full flow: whole lines, the first so many, exit 0" {
 	many 30000 >"$BATS_TEST_TMPDIR/in.jsonl"
 	"$sinkd" "${tiny[@]}" <"$BATS_TEST_TMPDIR/in.jsonl" >"$BATS_TEST_TMPDIR/part" 3>&- &

@@ -60,6 +60,21 @@ serve()
 	exec 8>"$BATS_TEST_TMPDIR/in" 9<"$BATS_TEST_TMPDIR/out"
 }
 
+# held CALL COMMAND...: run COMMAND, which stops within its first call of CALL, see hold_call.c, until `let_go CALL`.
+# Its pid is in $pid, and its errors are in CALL.err.
+held()
+{
+	LD_PRELOAD=$BUILD/tests/hold_call.so HOLD_CALL=$1 HOLD_FILE=$PWD/$1 "${@:2}" </dev/null >"$1.out" 2>"$1.err" 3>&- &
+	pid=$!
+	pids+=("$pid")
+	until_true [ -e "$1.held" ]
+}
+
+let_go()
+{
+	: >"$1.go"
+}
+
 # finish: end the input of what serve started, and wait for it; its exit status is in $status.
 finish()
 {

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "daemon/parts.h"
 #include "daemon/resume.h"
+#include "daemon/signals.h"
 
 enum { DRAIN_TRIES = 20, DRAIN_WAIT = 50000 }; /* 1 s at the end for connections to take what waits for them */
 enum { SAVE_SECONDS = 120 };                   /* that the last events and checkpoint may take */
@@ -485,8 +486,12 @@ daemon_run(struct settings *s, int argc, char **argv, int operand)
 		.commands = {.fd = -1},
 	};
 	struct err e = {0};
+	int rc;
 
-	if (daemon_open(&d, argv + operand, argc - operand, &e) == 0 && begin(&d, &e) == 0) {
+	rc = daemon_open(&d, argv + operand, argc - operand, &e);
+	if (signals_ask_end())
+		e = (struct err){0}; /* during the start: nothing was read, and what failed may have been interrupted */
+	else if (rc == 0 && begin(&d, &e) == 0) {
 		event_base_dispatch(d.base);
 		drain(&d);
 		e = d.failure;

@@ -7,6 +7,7 @@
 #include "daemon/daemon.h"
 #include "daemon/service.h"
 #include "daemon/settings.h"
+#include "daemon/signals.h"
 
 /*
  * A standard descriptor that is closed would be taken by the next file opened.
@@ -25,6 +26,8 @@ hold_standard_descriptors(void)
 static int
 fail(const struct err *e)
 {
+	if (signals_ask_end())
+		return 0; /* what failed was interrupted, or does not matter any more */
 	log_message(LOG_ERR, "%s", e->text);
 	return e->code;
 }
@@ -50,6 +53,7 @@ main(int argc, char **argv)
 	struct settings s;
 	int status;
 
+	signals_begin();
 	hold_standard_descriptors();
 	/* A long line's memory goes back to the system when it is freed. */
 	mallopt(M_MMAP_THRESHOLD, 128 * 1024);

@@ -13,6 +13,7 @@
 #include "daemon/journal.h"
 #include "daemon/parts.h"
 #include "daemon/resume.h"
+#include "daemon/signals.h"
 #include "stream/text.h"
 
 enum { LOAD_SECONDS = 300 }; /* that a step of loading a model may take */
@@ -248,22 +249,41 @@ daemon_set_timers(struct daemon *d, struct err *e)
 	return 0;
 }
 
+/* A filter in a terminal's pipeline does not: it ends with the terminal. */
+static bool
+reloads(const struct daemon *d)
+{
+	return d->settings->config != NULL || d->settings->output != NULL;
+}
+
 static int
-open_events(struct daemon *d, struct err *e)
+open_signals(struct daemon *d, struct err *e)
 {
 	static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+	bool hangup_came = signals_hand_over();
+	int rc = 0;
 
-	if ((d->results = wait_for(d, worker_get_fd(d->worker), daemon_on_results)) == NULL ||
-	    (d->replies = wait_for(d, worker_get_reply_fd(d->worker), daemon_on_replies)) == NULL)
-		return err_set(e, EX_OSERR, "cannot wait for the engine thread");
-	for (int i = 0; i < SIGNALS; i++) {
-		/* A filter in a terminal's pipeline ends with the terminal. */
-		if (numbers[i] == SIGHUP && d->settings->config == NULL && d->settings->output == NULL)
+	for (int i = 0; i < SIGNALS && rc == 0; i++) {
+		if (numbers[i] == SIGHUP && !reloads(d))
 			continue;
 		d->signals[i] = evsignal_new(d->base, numbers[i], daemon_on_signal, d);
 		if (d->signals[i] == NULL || event_add(d->signals[i], NULL) < 0)
-			return err_set(e, EX_OSERR, "cannot wait for signals");
+			rc = err_set(e, EX_OSERR, "cannot wait for signals");
+		else if (numbers[i] == SIGHUP && hangup_came)
+			event_active(d->signals[i], EV_SIGNAL, 1);
 	}
+	signals_release();
+	return rc;
+}
+
+static int
+open_events(struct daemon *d, struct err *e)
+{
+	if ((d->results = wait_for(d, worker_get_fd(d->worker), daemon_on_results)) == NULL ||
+	    (d->replies = wait_for(d, worker_get_reply_fd(d->worker), daemon_on_replies)) == NULL)
+		return err_set(e, EX_OSERR, "cannot wait for the engine thread");
+	if (open_signals(d, e) < 0)
+		return -1;
 	d->look = event_new(d->base, -1, EV_PERSIST, daemon_on_look, d);
 	if (d->look == NULL || set_timer(d->look, output_get_file(d->output) < 0 ? 0 : LOOK_SECONDS) < 0)
 		return err_set(e, EX_OSERR, "out of memory for timers");
@@ -288,10 +308,12 @@ raise_limit(void)
 	}
 }
 
-static void
+/* It goes on, unless a signal has asked for the end. */
+static bool
 on_loading(void *arg)
 {
 	service_extend(arg, LOAD_SECONDS);
+	return !signals_ask_end();
 }
 
 static int
@@ -304,7 +326,8 @@ open_worker(struct daemon *d, const struct restored *r, struct err *e)
 	o.state = r->state;
 	o.stream.context.loading = on_loading;
 	o.stream.context.loading_arg = d->service;
-	on_loading(d->service);
+	if (!on_loading(d->service))
+		return err_set(e, EX_TEMPFAIL, "the start was stopped");
 	if ((d->worker = worker_new(&o, e)) == NULL)
 		return -1;
 	intake_set_worker(d->intake, d->worker);
@@ -419,6 +442,8 @@ daemon_open(struct daemon *d, char *const *names, int n, struct err *e)
 	struct restored r = {0};
 	int rc = -1;
 
+	if (!reloads(d))
+		signals_leave_hangup();
 	if (open_base(d, e) == 0 && open_state(d, &r, e) == 0)
 		rc = open_rest(d, names, n, &r, e);
 	json_decref(r.blob);

@@ -124,7 +124,7 @@ struct context_options {
 	const char *path;    /* code path of the CPU, one of context_paths; NULL: "auto" */
 	const char *device;  /* NULL or "auto": CUDA where it works and path is "auto", else the CPU; "cpu"; "cuda" */
 	int32_t gpu;         /* number of the GPU */
-	void (*loading)(void *arg); /* called for each matrix of weights that context_new has loaded; NULL: nobody is */
+	bool (*loading)(void *arg); /* called for each matrix of weights that was loaded; false: stop; may be NULL */
 	void *loading_arg;
 };
 
@@ -147,7 +147,7 @@ void context_options_init(struct context_options *o);
  * Returns NULL with *e set: EX_USAGE (options that cannot work with this
  * model, or a code path that is not there), EX_UNAVAILABLE (no such GPU, or no
  * module, driver for it; oneDNN is not there, or its sums cannot be used
- * here), EX_OSERR (no memory).
+ * here), EX_OSERR (no memory), EX_TEMPFAIL (`loading` said stop).
  */
 struct context *context_new(struct model *m, const struct context_options *o, struct err *e);
 void context_free(struct context *c);

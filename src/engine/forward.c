@@ -30,8 +30,8 @@ load_matrix(struct forward *f, struct weight *w, const struct context_options *o
 		return 0;
 	if (f->b->ops->load_weight(f->b, w, e) < 0)
 		return -1;
-	if (o->loading != NULL)
-		o->loading(o->loading_arg);
+	if (o->loading != NULL && !o->loading(o->loading_arg))
+		return err_set(e, EX_TEMPFAIL, "the loading of the model was stopped");
 	return 0;
 }
 

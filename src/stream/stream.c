@@ -235,8 +235,8 @@ feed_start(struct stream *s, const struct context_options *o, struct err *e)
 		if (context_feed(s->context, s->start.ids + at, n, NULL, e) < 0)
 			return -1;
 		at += n;
-		if (o->loading != NULL)
-			o->loading(o->loading_arg);
+		if (o->loading != NULL && !o->loading(o->loading_arg))
+			return err_set(e, EX_TEMPFAIL, "the reading of what the stream begins with was stopped");
 	}
 	return 0;
 }

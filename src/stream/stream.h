@@ -59,7 +59,7 @@ struct stream {
  * Load the model, make the context, feed BOS and what is pinned, in parts,
  * after each of which the context's `loading` is called too. Returns NULL with
  * *e set: EX_NOINPUT, EX_DATAERR, EX_USAGE (options that cannot work with
- * this model), EX_UNAVAILABLE, EX_OSERR.
+ * this model), EX_UNAVAILABLE, EX_OSERR, EX_TEMPFAIL (`loading` said stop).
  */
 struct stream *stream_open(const struct stream_options *o, struct err *e);
 void stream_close(struct stream *s);
