@@ -248,6 +248,49 @@ stuffed()
 	[ "$status" -eq 64 ]
 }
 
+@test "a daemon that ends leaves the socket of another one that was made under its name meanwhile" {
+	daemon --socket sock --control ctl --metrics ./m
+	rm sock ctl m
+	first=$pid
+	daemon --socket sock --control ctl --metrics ./m
+	kill -TERM "$first"
+	wait "$first"
+	event x | talk sock | jq -e '.sinkd.seq == 1'
+	sinkctl status --json | jq -e '.sinkd.events == 1'
+	printf 'GET /metrics HTTP/1.0\r\n\r\n' | talk m | grep -q '^sinkd_events_total 1'
+	stop
+	[ ! -e sock ] && [ ! -e ctl ] && [ ! -e m ]
+}
+
+# connects SOCKET: somebody listens there.
+connects()
+{
+	socat -u OPEN:/dev/null "UNIX:$1" 3>&- 2>/dev/null
+}
+
+@test "of two daemons that start together one has the socket and the other is told, however they meet" {
+	need_true_memory
+	# The first one has seen that the socket is abandoned, or has bound it and does not listen yet.
+	for call in unlink listen; do
+		rm -f sock
+		daemon --socket sock
+		stop KILL
+		held "$call" "$sinkd" "${tiny[@]}" --socket sock
+		first=$pid
+		run timeout 120 "$sinkd" "${tiny[@]}" --socket sock
+		[ "$status" -eq 69 ]
+		[ "$output" = "sinkd: another program is making a socket beside sock, and holds the folder's lock" ]
+		let_go "$call"
+		until_true connects sock
+		run timeout 120 "$sinkd" "${tiny[@]}" --socket sock
+		[ "$status" -eq 69 ]
+		[ "$output" = "sinkd: another program listens on sock" ]
+		event x | talk sock | jq -e '.sinkd.seq == 1'
+		kill -TERM "$first"
+		wait "$first"
+	done
+}
+
 @test "a file that is in a socket's place stays there" {
 	echo precious >file
 	ln -s file link

@@ -1,26 +1,36 @@
-/* A listening Unix stream socket: made, taken over, removed. */
+/* A listening Unix stream socket: made, taken over, removed. Loop thread. */
 #ifndef SINKD_DAEMON_LISTENER_H
 #define SINKD_DAEMON_LISTENER_H
+
+#include <sys/types.h>
 
 #include "base/err.h"
 
 struct listener {
 	int fd;           /* -1: none */
-	const char *path; /* to be removed at the end, or NULL: it was handed over */
+	const char *path; /* the name of a socket that we made, or NULL: it was handed over */
+	dev_t device;     /* of that name; another daemon may have made a socket under it since */
+	ino_t inode;
 };
 
 /*
- * A socket at path with these permissions, listening, not blocking. A socket
- * that nobody listens on any more is replaced. Borrows path. Returns 0, or -1
- * with *e set: EX_UNAVAILABLE if another program listens there,
+ * Make a socket at path with these permissions; it listens and does not block.
+ * A socket on which nobody listens any more is replaced. While this is done
+ * the folder is locked, so that two daemons that start together do not replace
+ * each other's socket. Borrows path. Returns 0, or -1 with *e set:
+ * EX_UNAVAILABLE (another program listens there, or holds the folder's lock),
  * EX_CANTCREAT, EX_OSERR.
  */
 int listener_open(struct listener *l, const char *path, unsigned mode, struct err *e);
 
-/* Take over a socket that is listening already. */
+/* Take over a socket that is listening already. Returns 0, or -1 with *e set (EX_OSERR). */
 int listener_adopt(struct listener *l, int fd, struct err *e);
 
-/* Nothing new comes in from here on; what was made is removed. */
+/*
+ * Remove the socket's name, if it still is the name of the socket that
+ * listener_open made, and close the socket. Whoever has taken l->fd over closes
+ * it after this call: while the socket is open, no other file gets its inode.
+ */
 void listener_close(struct listener *l);
 
 #endif

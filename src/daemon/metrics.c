@@ -390,11 +390,11 @@ metrics_free(struct metrics *m)
 {
 	if (m == NULL)
 		return;
+	listener_close(&m->listener); /* first: the server closes the socket */
 	if (m->http != NULL)
 		evhttp_free(m->http);
 	(void)count_connections(m); /* all of them are free by now */
 	if (m->look != NULL)
 		event_free(m->look);
-	listener_close(&m->listener);
 	free(m);
 }
