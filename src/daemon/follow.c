@@ -1,30 +1,32 @@
 /* A followed file as a feed; see follow.h. Loop thread. */
 #include "daemon/follow.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "base/log.h"
 #include "daemon/rotation.h"
 #include "daemon/service.h"
+#include "daemon/target.h"
+#include "daemon/tracked.h"
 #include "stream/lines.h"
 
 enum {
-	HEAD = 256,       /* bytes at a file's start that tell it from another one with its inode number */
-	TAIL = 1 << 16,   /* bytes at its end that are searched for the start of a line */
+	TAIL = 1 << 16,   /* bytes at a file's end that are searched for the start of a line */
 	LOOK_SECONDS = 5, /* where inotify sees nothing: network file systems */
-	NANO = 1000000000,
+};
+
+/* Why what is held of an unfinished line is given as it is. */
+enum ending {
+	ENDING_NONE,
+	ENDING_CUT,  /* the file was cut or written anew: it is read from its start */
+	ENDING_OVER, /* the next file is read */
 };
 
 struct follow {
@@ -32,14 +34,23 @@ struct follow {
 	struct follow_options kept;
 	const struct feed_callbacks *callbacks;
 	void *arg;
-	char folder[PATH_MAX];
 	char *shown;
-	int fd;               /* -1: the file is not there */
-	ino_t inode;
+	struct target named;           /* what the name stands for now */
+	char path[PATH_MAX];           /* that of the file that is read, free of links; its older files lie beside it */
+	struct tracked file;           /* it; none: wait for it */
+	struct rotation_mark since;    /* while waiting: what was modified later is read */
+	char next_path[PATH_MAX];
+	struct tracked next;           /* what is read after it, if that is there already */
+	bool passed;                   /* yet another file has the name, so that next will not be empty for long */
 	struct lines *lines;
+	enum ending ending;
+	bool at_end;                   /* all was read that was there at the last look */
 	struct origin origin;
-	struct place place;   /* after the last line that was taken */
-	int notify, watch;    /* inotify, and its number for the file that is open */
+	struct place place;            /* after the last line that was taken */
+	struct identity_tail taken;    /* the bytes before that place */
+	int notify;
+	int trouble, failing;          /* errno of the name or the next file, and of the file that is read */
+	int seen, told;                /* of these, the one at the last look, and the one that the user was told */
 	struct event *notified, *turn, *look;
 	bool stopped;
 };
@@ -49,32 +60,6 @@ static void follow_resume(void *feed);
 
 /* ---- which file ----------------------------------------------------- */
 
-/* The hash of the file's first bytes, of those before offset. */
-static uint64_t
-hash_head(int fd, int64_t offset)
-{
-	char head[HEAD];
-	ssize_t n = pread(fd, head, offset < HEAD ? (size_t)offset : HEAD, 0);
-
-	return n > 0 ? XXH3_64bits(head, (size_t)n) : 0;
-}
-
-static void
-use(struct follow *f, int fd, const struct place *p)
-{
-	struct stat st;
-	char self[64];
-
-	f->fd = fd;
-	f->place = *p;
-	f->inode = fstat(fd, &st) == 0 ? st.st_ino : 0;
-	lines_start_at(f->lines, p);
-	if (p->offset > 0)
-		(void)lseek(fd, (off_t)p->offset, SEEK_SET);
-	snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
-	f->watch = inotify_add_watch(f->notify, self, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF);
-}
-
 static int
 renew_lines(struct follow *f)
 {
@@ -82,49 +67,210 @@ renew_lines(struct follow *f)
 	return (f->lines = lines_new(f->options->max_line)) == NULL ? -1 : 0;
 }
 
-static void
-leave(struct follow *f)
+/* Read that file from a place on, with lines that are new. Takes fd over. Returns 0, or -1 with errno set. */
+static int
+use(struct follow *f, int fd, const char *path, const struct place *p)
 {
-	if (f->fd < 0)
-		return;
-	if (f->watch >= 0)
-		inotify_rm_watch(f->notify, f->watch);
-	close(f->fd);
-	f->fd = f->watch = -1;
+	if (tracked_open(&f->file, fd, p->offset, f->notify) < 0)
+		return -1;
+	if (path != f->path)
+		snprintf(f->path, sizeof f->path, "%s", path);
+	f->place = *p;
+	f->taken = f->file.tail;
+	f->at_end = p->offset >= f->file.size;
+	lines_start_at(f->lines, p);
+	return 0;
 }
 
-/* The file that comes after the one of that mark: a rotated one that was not read yet, or the one that has the name. */
-static int
-open_next(const struct follow *f, const struct rotation_mark *after, bool *lost)
+static void
+close_quietly(int fd)
 {
-	int last, fd;
+	int why = errno;
+
+	if (fd >= 0)
+		close(fd);
+	errno = why;
+}
+
+/*
+ * The file that comes after a mark: a rotated one that was not read yet, or the
+ * one that has the name. Returns a descriptor, or -1 with errno set.
+ */
+static int
+open_after(const char *path, const struct rotation_mark *after, bool *lost)
+{
+	int last, why, fd;
 
 	/* First: all that were in between have been renamed before this one got the name. */
-	last = rotation_open_file(f->options->path);
-	fd = rotation_open_next(f->options->path, after, lost);
-	if (fd < 0)
-		return last;
-	if (last >= 0)
-		close(last);
-	return fd;
+	last = rotation_open_file(path);
+	why = errno;
+	if (last < 0 && !target_is_absent(why))
+		return -1;
+	fd = rotation_open_next(path, after, lost);
+	if (fd >= 0 || !target_is_absent(errno)) {
+		close_quietly(last);
+		return fd;
+	}
+	errno = why;
+	return last;
 }
 
-/* The start of the last line that is not finished, or the file's end. */
+/* Is it the file that is being read? Returns 1 or 0, or -1 with errno set. */
+static int
+is_current(const struct follow *f, int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? -1 : tracked_is(&f->file, &st);
+}
+
+/* A descriptor of another file than the one that is read, else -1 with errno set. */
+static int
+refuse_current(const struct follow *f, int fd)
+{
+	int rc = fd < 0 ? -1 : is_current(f, fd);
+
+	if (fd < 0 || rc == 0)
+		return fd;
+	if (rc > 0)
+		errno = ENOENT;
+	close_quietly(fd);
+	return -1;
+}
+
+/* The file that follows the one that is read. Returns a descriptor and *path, or -1 with errno set: ENOENT: none. */
+static int
+open_successor(const struct follow *f, const char **path, bool *lost)
+{
+	bool elsewhere = strcmp(f->path, f->named.path) != 0;
+	struct rotation_mark mark;
+	int fd;
+
+	if (rotation_mark_file(&mark, f->file.fd, f->path) < 0)
+		return -1;
+	*path = f->path;
+	fd = refuse_current(f, open_after(f->path, &mark, lost));
+	/* A folder that was left may be closed to us. */
+	if (fd >= 0 || !elsewhere || (!target_is_absent(errno) && errno != EACCES))
+		return fd;
+	/* A link was made anew: of what it leads to, that counts which was written since then. */
+	mark = (struct rotation_mark){.modified = f->named.since};
+	*path = f->named.path;
+	return refuse_current(f, open_after(f->named.path, &mark, lost));
+}
+
+static void
+tell_lost(const struct follow *f)
+{
+	log_message(LOG_WARNING, "%s: a file that had its name is compressed, or may not be read: what is in it is lost",
+	    f->options->path);
+}
+
+/* Another file has the name, or none: have the next one open and watched, even if it is empty. */
+static void
+hold_next(struct follow *f)
+{
+	bool lost = false;
+	const char *path;
+	int fd;
+
+	tracked_close(&f->next, f->notify);
+	fd = open_successor(f, &path, &lost);
+	if (fd < 0 || tracked_open(&f->next, fd, 0, f->notify) < 0) {
+		if (!target_is_absent(errno))
+			f->trouble = errno;
+		return;
+	}
+	memmove(f->next_path, path, strlen(path) + 1);
+	if (lost)
+		tell_lost(f);
+}
+
+/* Nothing is read yet: begin with the first file that is there. */
+static void
+begin_waited(struct follow *f)
+{
+	static const struct place start;
+	bool lost = false;
+	int fd = open_after(f->named.path, &f->since, &lost);
+
+	if (fd < 0 || use(f, fd, f->named.path, &start) < 0) {
+		if (!target_is_absent(errno))
+			f->trouble = errno;
+		return;
+	}
+	if (lost)
+		tell_lost(f);
+}
+
+/* Who has the name now? */
+static void
+look_around(struct follow *f)
+{
+	const struct target *t = &f->named;
+
+	target_look(&f->named, f->options->path, f->file.fd >= 0 ? f->path : NULL);
+	f->trouble = t->error;
+	if (t->error != 0 && !target_is_absent(t->error))
+		return;
+	if (f->file.fd < 0)
+		begin_waited(f);
+	if (f->file.fd < 0)
+		return;
+	if (t->error == 0 && tracked_is(&f->file, &t->st)) {
+		tracked_close(&f->next, f->notify);
+		snprintf(f->path, sizeof f->path, "%s", t->path);
+		return;
+	}
+	/* What is held of another folder waits for all that is still written in this one. */
+	if (f->next.fd < 0 || strcmp(f->next_path, f->path) != 0)
+		hold_next(f);
+	f->passed = t->error == 0 && !tracked_is(&f->next, &t->st);
+}
+
+static int
+get_trouble(const struct follow *f)
+{
+	return f->trouble != 0 ? f->trouble : f->failing;
+}
+
+/* The user is told once of what is wrong, and once that it is over. */
+static void
+tell(struct follow *f, int error)
+{
+	const char *path = f->options->path;
+
+	if (error == f->told)
+		return;
+	f->told = error;
+	if (error == 0)
+		log_message(LOG_NOTICE, "%s is there: reading it", path);
+	else if (target_is_absent(error))
+		log_message(LOG_WARNING, "%s is not there: waiting for it", path);
+	else if (error == EINVAL)
+		log_message(LOG_WARNING, "%s is not a regular file: waiting for one", path);
+	else
+		log_message(LOG_WARNING, "cannot read %s: %s: trying again", path, strerror(error));
+}
+
+/* The start of the last line that is not finished, or the file's end. Returns -1 with errno set. */
 static int64_t
 find_end(int fd)
 {
-	int64_t size = lseek(fd, 0, SEEK_END), from = size > TAIL ? size - TAIL : 0;
-	char *tail = malloc(TAIL), *newline = NULL;
-	ssize_t n = tail == NULL ? -1 : pread(fd, tail, TAIL, (off_t)from);
+	static char tail[TAIL];
+	const char *newline;
+	struct stat st;
+	int64_t from;
+	ssize_t n;
 
-	if (n > 0)
-		newline = memrchr(tail, '\n', (size_t)n);
-	if (newline != NULL)
-		size = from + (newline - tail) + 1;
-	else if (n > 0 && from == 0)
-		size = 0;
-	free(tail);
-	return size < 0 ? 0 : size;
+	if (fstat(fd, &st) < 0)
+		return -1;
+	from = st.st_size > TAIL ? st.st_size - TAIL : 0;
+	if ((n = identity_read(fd, tail, TAIL, from)) < 0)
+		return -1;
+	if ((newline = memrchr(tail, '\n', (size_t)n)) != NULL)
+		return from + (newline - tail) + 1;
+	return from == 0 ? 0 : from + n;
 }
 
 /* ---- where it has come to ------------------------------------------- */
@@ -133,91 +279,92 @@ static void
 follow_save(const void *feed, json_t *state)
 {
 	const struct follow *f = feed;
-	struct rotation_mark mark;
+	struct identity id;
 	json_t *o = json_object();
-	char hex[17];
 
 	json_object_set_new(o, "path", json_string(f->shown));
-	if (f->fd >= 0) {
-		rotation_mark_file(&mark, f->fd, f->options->path);
-		json_object_set_new(o, "modified", json_integer((json_int_t)mark.modified.tv_sec * NANO +
-		    mark.modified.tv_nsec));
-		snprintf(hex, sizeof hex, "%016" PRIx64, hash_head(f->fd, f->place.offset));
-		json_object_set_new(o, "inode", json_integer((json_int_t)f->inode));
-		json_object_set_new(o, "head", json_string(hex));
-	}
+	if (f->file.fd >= 0) {
+		tracked_identify(&f->file, &id);
+		id.offset = f->place.offset;
+		identity_set_tail(&id, &f->taken);
+		identity_save(&id, o);
+		json_object_set_new(o, "target", json_string(f->path)); /* left out if it is not UTF-8 */
+	} else
+		identity_save_time(o, "modified", &f->since.modified);
 	feed_save_place(o, &f->place, f->origin.format);
 	json_object_set_new(state, "follow", o);
 }
 
-/* Is it the file that was saved, or a copy: does it begin as that one, and is it as long as that was read? */
-static bool
-is_saved(int fd, bool copy, const json_t *o, const struct place *p)
+/* The saved file by its name, if it still has that. Returns a descriptor, or -1 with errno set. */
+static int
+open_unmoved(const char *path, const struct identity *id)
 {
-	const char *head = json_string_value(json_object_get(o, "head"));
+	struct rotation_mark mark = {.modified = id->modified, .inode = id->inode};
+	int fd = rotation_open_file(path), rc, older;
+	bool lost = false;
 	struct stat st;
-	char hex[17];
 
-	if (fd < 0 || head == NULL || fstat(fd, &st) < 0 || st.st_size < p->offset ||
-	    (!copy && (json_int_t)st.st_ino != json_integer_value(json_object_get(o, "inode"))))
-		return false;
-	snprintf(hex, sizeof hex, "%016" PRIx64, hash_head(fd, p->offset));
-	return strcmp(hex, head) == 0;
+	if (fd < 0)
+		return -1;
+	if ((rc = fstat(fd, &st)) == 0)
+		rc = st.st_ino == id->inode ? identity_check_content(id, fd) : 0;
+	if (rc > 0 && identity_is_empty(id)) {
+		/* It was empty: what was written into it may have been copied and cut since. */
+		if ((older = rotation_open_next(path, &mark, &lost)) >= 0) {
+			close(fd);
+			return older;
+		}
+		rc = target_is_absent(errno) ? rc : -1;
+	}
+	if (rc > 0)
+		return fd;
+	if (rc == 0)
+		errno = ENOENT;
+	close_quietly(fd);
+	return -1;
 }
 
-/* It was renamed meanwhile, perhaps: look among its neighbours. */
+/* The saved file, or a copy of it. Returns a descriptor, or -1 with errno set. */
 static int
-find_renamed(const struct follow *f, const json_t *o, const struct place *p)
+open_saved(const char *path, const struct identity *id)
 {
-	json_int_t inode = json_integer_value(json_object_get(o, "inode"));
-	DIR *d = opendir(f->folder);
-	const struct dirent *entry;
-	int fd = -1;
+	int fd = open_unmoved(path, id);
 
-	while (d != NULL && fd < 0 && (entry = readdir(d)) != NULL) {
-		char path[2 * PATH_MAX];
-
-		if ((json_int_t)entry->d_ino != inode)
-			continue;
-		snprintf(path, sizeof path, "%s/%s", f->folder, entry->d_name);
-		fd = rotation_open_file(path);
-		if (fd >= 0 && !is_saved(fd, false, o, p)) {
-			close(fd);
-			fd = -1;
-		}
-	}
-	if (d != NULL)
-		closedir(d);
+	if (fd < 0 && target_is_absent(errno))
+		fd = rotation_open_renamed(path, id);
+	if (fd < 0 && target_is_absent(errno) && !identity_is_empty(id))
+		fd = rotation_open_copy(path, id);
 	return fd;
 }
 
-/* The saved file is not there, but perhaps a copy of it (copytruncate), or those that were written later. */
-static void
-restore_later(struct follow *f, const json_t *o, const struct place *p)
+/* The saved file is gone: go on with those that were written later. Returns 0, or -1 with errno set. */
+static int
+restore_later(struct follow *f, const char *path, const struct identity *id)
 {
 	static const struct place start;
-	json_int_t modified = json_integer_value(json_object_get(o, "modified"));
-	struct rotation_mark mark = {.modified = {(time_t)(modified / NANO), (long)(modified % NANO)}};
 	bool lost = false;
-	int fd = modified > 0 ? rotation_open_next(f->options->path, &mark, &lost) : -1;
+	int fd;
 
-	if (p->offset > 0 && is_saved(fd, true, o, p)) {
-		use(f, fd, p);
-		return;
-	}
 	log_message(LOG_WARNING, "%s is not the file that was read before, and that one is gone or compressed: "
 	    "what was not read of it is lost", f->options->path);
-	if (fd < 0)
-		fd = rotation_open_file(f->options->path);
+	f->since = (struct rotation_mark){.modified = id->modified};
+	fd = open_after(path, &f->since, &lost);
 	if (fd >= 0)
-		use(f, fd, &start);
+		return use(f, fd, path, &start);
+	if (!target_is_absent(errno))
+		return -1;
+	if (strcmp(path, f->named.path) != 0)
+		f->since.modified = f->named.since;
+	return 0;
 }
 
 static int
 restore(struct follow *f, const json_t *o, struct err *e)
 {
 	const char *path = json_string_value(json_object_get(o, "path"));
-	struct place p, start = {0};
+	const char *target = json_string_value(json_object_get(o, "target"));
+	struct identity id;
+	struct place p;
 	int fd;
 
 	if (path == NULL || strcmp(path, f->shown) != 0)
@@ -225,18 +372,17 @@ restore(struct follow *f, const json_t *o, struct err *e)
 		    path == NULL ? "?" : path, f->options->path);
 	if (!feed_load_place(o, &p, &f->origin.format))
 		return err_set(e, EX_CONFIG, "the state does not say where in %s it was", path);
-	fd = rotation_open_file(f->options->path);
-	if (json_object_get(o, "inode") == NULL || is_saved(fd, false, o, &p)) {
-		if (fd >= 0)
-			use(f, fd, json_object_get(o, "inode") == NULL ? &start : &p);
+	if (!identity_load(&id, o, p.offset)) {
+		identity_load_time(o, "modified", &f->since.modified);
 		return 0;
 	}
-	if (fd >= 0)
-		close(fd);
-	if ((fd = find_renamed(f, o, &p)) >= 0)
-		use(f, fd, &p);
-	else
-		restore_later(f, o, &p);
+	if (target == NULL || strlen(target) >= sizeof f->path)
+		target = f->named.path;
+	fd = open_saved(target, &id);
+	if (fd >= 0 ? use(f, fd, target, &p) < 0 :
+	    !target_is_absent(errno) || restore_later(f, target, &id) < 0)
+		return err_set(e, EX_NOINPUT, "cannot look for what was read of %s before: %s%s", f->options->path,
+		    strerror(errno), service_explain(target, errno, false));
 	return 0;
 }
 
@@ -249,139 +395,142 @@ finish(struct follow *f, const struct err *e)
 	f->callbacks->end(f->arg, e);
 }
 
+/* A line is on its way: remember the bytes that stand before the place after it. */
+static bool
+on_line(void *arg, struct origin *from, const struct line *line)
+{
+	struct follow *f = arg;
+	int64_t len = line->after.offset - f->place.offset;
+
+	if (!f->callbacks->line(f->arg, from, line))
+		return false;
+	/* Of a line that is too long not all bytes are there. */
+	if (line->cut || len < (int64_t)line->len || len > (int64_t)line->len + 1)
+		f->taken.len = 0;
+	if (!line->cut) {
+		identity_tail_add(&f->taken, line->data, line->len);
+		if (len != (int64_t)line->len)
+			identity_tail_add(&f->taken, "\n", 1);
+	}
+	return true;
+}
+
 /* Returns false when a line was not taken. */
 static bool
 give_lines(struct follow *f)
 {
-	return feed_give_lines(f->callbacks, f->arg, &f->origin, f->lines, &f->place, &f->stopped);
-}
+	static const struct feed_callbacks callbacks = {.line = on_line};
 
-/* Returns bytes read, 0 for none now, or -1 with *e set. */
-static ssize_t
-read_once(struct follow *f, struct err *e)
-{
-	size_t room;
-	char *p = lines_reserve(f->lines, &room);
-	ssize_t n;
-
-	if (p == NULL)
-		return err_set(e, EX_OSERR, "out of memory for a line of %s", f->options->path);
-	if ((n = read(f->fd, p, room)) > 0)
-		lines_commit(f->lines, (size_t)n);
-	else if (n < 0 && errno != EINTR && errno != EAGAIN)
-		return err_set(e, EX_IOERR, "cannot read %s: %s", f->options->path, strerror(errno));
-	return n < 0 ? 0 : n;
-}
-
-/* Was it cut to less than was read of it? */
-static bool
-is_truncated(const struct follow *f)
-{
-	struct stat st;
-
-	return fstat(f->fd, &st) == 0 && st.st_size < lseek(f->fd, 0, SEEK_CUR);
-}
-
-/* Was it rotated more than once? Asked at its end only. */
-static bool
-has_next(const struct follow *f)
-{
-	struct rotation_mark mark;
-	struct stat st;
-	bool lost = false;
-	int fd;
-
-	if (fstat(f->fd, &st) < 0 || lseek(f->fd, 0, SEEK_CUR) < st.st_size)
-		return false;
-	rotation_mark_file(&mark, f->fd, f->options->path);
-	if ((fd = rotation_open_next(f->options->path, &mark, &lost)) >= 0)
-		close(fd);
-	return fd >= 0;
+	return feed_give_lines(&callbacks, f, &f->origin, f->lines, &f->place, &f->stopped);
 }
 
 /*
- * Has another file its name? While that one is empty, or not there, the writer
- * may still be at the old one.
+ * It does not hold what was read any more. If it was copied before (copytruncate),
+ * what was not read is in the copy.
  */
-static bool
-is_replaced(const struct follow *f)
+static void
+leave_cut(struct follow *f)
 {
-	struct stat st;
-	bool there = stat(f->options->path, &st) == 0;
-
-	if (there && (st.st_ino == f->inode || st.st_size > 0))
-		return st.st_ino != f->inode;
-	return has_next(f);
-}
-
-/* What is left of the old file is given as a line; then the one that follows it is read from its start. */
-static int
-turn_over(struct follow *f, bool truncated, struct err *e)
-{
-	static const struct place start;
-	struct rotation_mark mark;
-	bool lost = false;
+	struct identity id;
 	int fd;
 
-	lines_end(f->lines);
-	if (!give_lines(f))
-		return 0; /* once more when there is room */
+	tracked_identify(&f->file, &id);
+	fd = identity_is_empty(&id) ? -1 : rotation_open_copy(f->path, &id);
+	if (fd >= 0 && tracked_move(&f->file, fd, f->notify) == 0) {
+		look_around(f);
+		follow_resume(f);
+		return;
+	}
+	if (!identity_is_empty(&id) && !target_is_absent(errno)) {
+		f->failing = errno;
+		return;
+	}
+	if (!f->at_end)
+		log_message(LOG_WARNING, "%s was cut or written anew before all of it was read: what was not read is lost",
+		    f->options->path);
+	f->ending = ENDING_CUT;
+}
+
+/* Is there something in the next file? Until then the writer may still be at this one. */
+static bool
+has_next_begun(const struct follow *f)
+{
+	struct stat st;
+
+	return f->next.fd >= 0 && (f->passed || (fstat(f->next.fd, &st) == 0 && st.st_size > 0));
+}
+
+/* Returns 0, or -1 with *e set. */
+static int
+read_once(struct follow *f, struct err *e)
+{
+	/* Asked before reading: when another file is in use by then, this one has no more once nothing comes. */
+	bool over = has_next_begun(f);
+	size_t room;
+	char *p = lines_reserve(f->lines, &room);
+	ssize_t n;
+	int rc;
+
+	if (p == NULL)
+		return err_set(e, EX_OSERR, "out of memory for a line of %s", f->options->path);
+	if ((n = tracked_peek(&f->file, p, room)) < 0)
+		return err_set(e, EX_IOERR, "cannot read %s: %s", f->options->path, strerror(errno));
+	rc = tracked_check(&f->file);
+	f->failing = rc < 0 ? errno : 0;
+	if (rc == 0)
+		leave_cut(f);
+	if (rc <= 0)
+		return 0;
+	f->at_end = n == 0;
+	if (n > 0) {
+		tracked_take(&f->file, p, (size_t)n);
+		lines_commit(f->lines, (size_t)n);
+		if (give_lines(f))
+			follow_resume(f);
+	} else if (over)
+		f->ending = ENDING_OVER;
+	return 0;
+}
+
+/* All of this file is given: read it anew, or the next one. */
+static int
+turn_over(struct follow *f, struct err *e)
+{
+	static const struct place start;
+	enum ending ending = f->ending;
+
 	if (renew_lines(f) < 0)
 		return err_set(e, EX_OSERR, "out of memory for the input");
-	if (truncated) {
-		(void)lseek(f->fd, 0, SEEK_SET);
-		f->place = start;
-		return 0;
+	f->ending = ENDING_NONE;
+	f->place = start;
+	f->taken.len = 0;
+	if (ending == ENDING_CUT)
+		tracked_restart(&f->file);
+	else {
+		tracked_close(&f->file, f->notify);
+		f->file = f->next;
+		f->next.fd = f->next.watch = -1;
+		f->at_end = false;
+		memcpy(f->path, f->next_path, sizeof f->path);
+		look_around(f);
 	}
-	rotation_mark_file(&mark, f->fd, f->options->path);
-	fd = open_next(f, &mark, &lost);
-	leave(f);
-	if (lost)
-		log_message(LOG_WARNING, "%s: a file that had its name was compressed before it was read: "
-		    "what is in it is lost", f->options->path);
-	if (fd >= 0)
-		use(f, fd, &start);
+	follow_resume(f);
 	return 0;
 }
 
 static int
 take_turn(struct follow *f, struct err *e)
 {
-	bool truncated, replaced;
-	ssize_t n;
-	int fd;
-
-	if (!give_lines(f))
+	if (!give_lines(f) || f->file.fd < 0)
 		return 0;
-	if (f->fd < 0) {
-		static const struct place start;
-
-		if ((fd = rotation_open_file(f->options->path)) < 0)
-			return 0;
-		use(f, fd, &start);
-	}
-	if (!lines_have_ended(f->lines)) {
-		/* Asked before reading: a file that was replaced by then has no more once nothing comes. */
-		truncated = is_truncated(f);
-		replaced = is_replaced(f);
-		if (!truncated) {
-			if ((n = read_once(f, e)) < 0)
-				return -1;
-			if (n > 0) {
-				if (give_lines(f))
-					follow_resume(f);
-				return 0;
-			}
-			if (!replaced)
-				return 0;
-		}
-	} else
-		truncated = is_truncated(f);
-	if (turn_over(f, truncated, e) < 0)
+	if (f->ending == ENDING_NONE && read_once(f, e) < 0)
 		return -1;
+	if (f->ending == ENDING_NONE)
+		return 0;
 	if (!lines_have_ended(f->lines))
-		follow_resume(f);
-	return 0;
+		lines_end(f->lines);
+	/* What is left of the file is a line; once more when there is room. */
+	return give_lines(f) ? turn_over(f, e) : 0;
 }
 
 static void
@@ -396,45 +545,74 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 		finish(f, &e);
 }
 
+/* Returns true if the name may stand for something else now. */
+static bool
+take_notice(struct follow *f, const struct inotify_event *ev)
+{
+	if (ev->wd >= 0 && ev->wd == f->file.watch)
+		f->file.written = true;
+	else if (ev->wd < 0 || target_is_concerned(&f->named, ev->wd, ev->len > 0 ? ev->name : ""))
+		return true; /* or there were more than inotify could hold */
+	return false;
+}
+
 static void
 on_notified(evutil_socket_t fd, short what, void *arg)
 {
+	struct follow *f = arg;
 	union {
 		struct inotify_event first;
 		char bytes[4096];
 	} buf;
+	bool look = false;
+	ssize_t n;
 
 	(void)what;
-	while (read(fd, &buf, sizeof buf) > 0)
-		; /* what it was does not matter: the file is looked at */
-	follow_resume(arg);
+	while ((n = read(fd, &buf, sizeof buf)) > 0)
+		for (const char *p = buf.bytes; p < buf.bytes + n;) {
+			const struct inotify_event *ev = (const void *)p;
+
+			look |= take_notice(f, ev);
+			p += sizeof *ev + ev->len;
+		}
+	/* At once, also while there is no room for lines: who has the name now may not have it for long. */
+	if (look)
+		look_around(f);
+	if (get_trouble(f) == 0)
+		tell(f, 0);
+	follow_resume(f);
 }
 
 static void
 on_look(evutil_socket_t fd, short what, void *arg)
 {
+	struct follow *f = arg;
+	int error;
+
 	(void)fd;
 	(void)what;
-	follow_resume(arg);
+	f->file.written = true;
+	look_around(f);
+	/* What was so at the last look, too: for a moment nothing has the name whenever files are rotated. */
+	error = get_trouble(f);
+	if (error == 0 || error == f->seen)
+		tell(f, error);
+	f->seen = error;
+	follow_resume(f);
 }
 
 /* ---- start and end -------------------------------------------------- */
 
 static int
-watch_folder(struct follow *f, struct event_base *base, struct err *e)
+watch(struct follow *f, struct event_base *base, struct err *e)
 {
 	static const struct timeval interval = {LOOK_SECONDS, 0};
-	char copy[PATH_MAX];
 
-	if (strlen(f->options->path) >= sizeof copy)
+	if (strlen(f->options->path) >= sizeof f->path)
 		return err_set(e, EX_USAGE, "the name of the file to follow is too long");
-	snprintf(copy, sizeof copy, "%s", f->options->path);
-	snprintf(f->folder, sizeof f->folder, "%s", dirname(copy));
 	if ((f->notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) < 0)
 		return err_set(e, EX_OSERR, "cannot watch files: %s", strerror(errno));
-	if (inotify_add_watch(f->notify, f->folder, IN_CREATE | IN_MOVED_TO) < 0)
-		return err_set(e, EX_NOINPUT, "cannot watch %s for %s: %s%s", f->folder, f->options->path,
-		    strerror(errno), service_explain(f->options->path, errno, false));
+	f->named.notify = f->notify;
 	f->notified = event_new(base, f->notify, EV_READ | EV_PERSIST, on_notified, f);
 	f->look = event_new(base, -1, EV_PERSIST, on_look, f);
 	f->turn = evtimer_new(base, on_turn, f);
@@ -444,26 +622,67 @@ watch_folder(struct follow *f, struct event_base *base, struct err *e)
 	return 0;
 }
 
+/* The file need not be there, but the folder that it is to be in. */
+static int
+check_folder(const char *path, struct err *e)
+{
+	char copy[PATH_MAX];
+	const char *folder;
+
+	snprintf(copy, sizeof copy, "%s", path);
+	folder = dirname(copy);
+	if (access(folder, R_OK | X_OK) == 0)
+		return 0;
+	return err_set(e, EX_NOINPUT, "cannot watch %s for %s: %s%s", folder, path, strerror(errno),
+	    service_explain(path, errno, false));
+}
+
+/* The folder at the end of the links may be closed to us, and yet the file in it can be read. */
+static void
+check_target_folder(const struct follow *f)
+{
+	char copy[PATH_MAX];
+	const char *folder;
+
+	snprintf(copy, sizeof copy, "%s", f->named.path);
+	folder = dirname(copy);
+	if (access(folder, R_OK | X_OK) < 0 && errno == EACCES)
+		log_message(LOG_WARNING, "cannot list %s: older files of %s in it are not found", folder,
+		    f->options->path);
+}
+
 static int
 begin(struct follow *f, struct err *e)
 {
-	const json_t *o = f->options->state == NULL ? NULL : json_object_get(f->options->state, "follow");
+	const char *path = f->options->path;
 	struct place p = {0};
 	int fd;
 
-	if (o != NULL)
-		return restore(f, o, e);
-	fd = rotation_open_file(f->options->path);
-	if (fd < 0 && errno != ENOENT)
-		return err_set(e, EX_NOINPUT, "cannot follow %s: %s%s", f->options->path,
-		    errno == EINVAL ? "it is not a regular file" : strerror(errno),
-		    service_explain(f->options->path, errno, false));
-	if (fd < 0)
+	if (check_folder(path, e) < 0)
+		return -1;
+	rotation_mark_now(&f->since);
+	target_look(&f->named, path, NULL);
+	if (f->named.error != 0 && !target_is_absent(f->named.error)) {
+		errno = f->named.error;
+		goto refuse;
+	}
+	check_target_folder(f);
+	if (f->options->state != NULL && json_object_get(f->options->state, "follow") != NULL)
+		return restore(f, json_object_get(f->options->state, "follow"), e);
+	if ((fd = rotation_open_file(f->named.path)) < 0) {
+		if (target_is_absent(errno))
+			return 0;
+		goto refuse;
+	}
+	if (f->options->from_end && (p.offset = find_end(fd)) < 0) {
+		close_quietly(fd);
+		goto refuse;
+	}
+	if (use(f, fd, f->named.path, &p) == 0)
 		return 0;
-	if (f->options->from_end)
-		p.offset = find_end(fd);
-	use(f, fd, &p);
-	return 0;
+refuse:
+	return err_set(e, EX_NOINPUT, "cannot follow %s: %s%s", path,
+	    errno == EINVAL ? "it is not a regular file" : strerror(errno), service_explain(path, errno, false));
 }
 
 struct follow *
@@ -480,16 +699,18 @@ follow_new(struct event_base *base, const struct follow_options *o, const struct
 	f->options = &f->kept;
 	f->callbacks = callbacks;
 	f->arg = arg;
-	f->fd = f->notify = f->watch = -1;
+	f->file.fd = f->file.watch = f->next.fd = f->next.watch = f->notify = -1;
 	f->origin.format = o->format;
 	f->origin.name = f->shown = feed_make_name(o->path);
 	if (f->shown == NULL || renew_lines(f) < 0) {
 		err_set(e, EX_OSERR, "out of memory for the input");
 		goto fail;
 	}
-	if (watch_folder(f, base, e) < 0 || begin(f, e) < 0)
+	if (watch(f, base, e) < 0 || begin(f, e) < 0)
 		goto fail;
 	f->kept.state = NULL;
+	look_around(f);
+	tell(f, get_trouble(f));
 	return f;
 fail:
 	follow_free(f);
@@ -505,7 +726,8 @@ follow_free(void *feed)
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
 		if (events[i] != NULL)
 			event_free(events[i]);
-	leave(f);
+	tracked_close(&f->next, f->notify);
+	tracked_close(&f->file, f->notify);
 	if (f->notify >= 0)
 		close(f->notify);
 	lines_free(f->lines);

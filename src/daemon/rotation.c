@@ -13,28 +13,42 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DIGITS = 4 }; /* of a number; more of them are a date */
+enum {
+	DIGITS = 4, /* of a number; more of them are a date */
+	SCANS = 32, /* of a folder that changes all the time */
+};
 
 static const char *const packed_names[] = {".gz", ".xz", ".bz2", ".zst", ".lz4", ".Z"};
 
 struct rotated {
-	int fd; /* -1: none */
 	bool packed;
+	int64_t size;
 	struct rotation_mark mark;
+	char name[NAME_MAX + 1]; /* "": there is none */
+};
+
+/* What is looked for: what comes after a mark, or holds what was read. */
+struct wanted {
+	const char *path; /* the followed file's */
+	const struct rotation_mark *after;
+	const struct identity *copy;
 };
 
 int
 rotation_open_file(const char *path)
 {
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	int why = EINVAL, fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
-	if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))) {
-		close(fd);
-		errno = EINVAL;
+	if (fd < 0)
 		return -1;
-	}
-	return fd;
+	if (fstat(fd, &st) < 0)
+		why = errno;
+	else if (S_ISREG(st.st_mode))
+		return fd;
+	close(fd);
+	errno = why;
+	return -1;
 }
 
 /* ---- names ---------------------------------------------------------- */
@@ -68,7 +82,7 @@ read_name(const char *name, const char *base, struct rotated *r)
 	return !r->packed;
 }
 
-void
+int
 rotation_mark_file(struct rotation_mark *m, int fd, const char *path)
 {
 	char self[64], name[PATH_MAX];
@@ -76,17 +90,26 @@ rotation_mark_file(struct rotation_mark *m, int fd, const char *path)
 	struct stat st;
 	ssize_t n;
 
+	if (fstat(fd, &st) < 0)
+		return -1;
 	snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
 	n = readlink(self, name, sizeof name - 1);
 	name[n < 0 ? 0 : n] = '\0';
 	/* The name of a file that is deleted by now has a word behind it, and so is none. */
 	if (!read_name(get_base(name), get_base(path), &r))
 		r.mark.suffix[0] = '\0';
-	if (fstat(fd, &st) == 0) {
-		r.mark.modified = st.st_mtim;
-		r.mark.inode = st.st_ino;
-	}
+	r.mark.modified = st.st_mtim;
+	r.mark.inode = st.st_ino;
 	*m = r.mark;
+	return 0;
+}
+
+void
+rotation_mark_now(struct rotation_mark *m)
+{
+	*m = (struct rotation_mark){0};
+	/* The clock that file systems take their times from. */
+	clock_gettime(CLOCK_REALTIME_COARSE, &m->modified);
 }
 
 /* ---- order ---------------------------------------------------------- */
@@ -97,14 +120,18 @@ is_number(const char *suffix)
 	return strlen(suffix) <= DIGITS && suffix[strspn(suffix, "0123456789")] == '\0';
 }
 
+static bool
+is_earlier(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
+}
+
 /* The higher number is the older file, as is the earlier date; dates are older than numbers. */
 static bool
 is_later(const struct rotation_mark *a, const struct rotation_mark *b)
 {
-	if (a->modified.tv_sec != b->modified.tv_sec)
-		return a->modified.tv_sec > b->modified.tv_sec;
-	if (a->modified.tv_nsec != b->modified.tv_nsec)
-		return a->modified.tv_nsec > b->modified.tv_nsec;
+	if (is_earlier(&a->modified, &b->modified) || is_earlier(&b->modified, &a->modified))
+		return is_earlier(&b->modified, &a->modified);
 	if (a->suffix[0] == '\0' || b->suffix[0] == '\0')
 		return false;
 	if (is_number(a->suffix) != is_number(b->suffix))
@@ -114,65 +141,213 @@ is_later(const struct rotation_mark *a, const struct rotation_mark *b)
 
 /* ---- the folder ----------------------------------------------------- */
 
-/* Is it one that comes after the mark, and before the best one so far? Then it is open. */
-static bool
-is_better(const char *path, struct rotated *r, const struct rotation_mark *after, const struct rotated *best)
+/* The followed file's folder. Returns NULL with errno set: ENOENT also if it may not be read: nothing is found then. */
+static DIR *
+open_folder(const char *path)
 {
-	struct stat st;
-
-	if ((r->fd = rotation_open_file(path)) < 0)
-		return false;
-	if (fstat(r->fd, &st) == 0 && st.st_ino != after->inode) {
-		r->mark.modified = st.st_mtim;
-		r->mark.inode = st.st_ino;
-		/* While it is being compressed a file is there twice. */
-		if (is_later(&r->mark, after) && !(r->packed && strcmp(r->mark.suffix, after->suffix) == 0) &&
-		    (best->fd < 0 || is_later(&best->mark, &r->mark)))
-			return true;
-	}
-	close(r->fd);
-	return false;
-}
-
-static struct rotated
-find_next(const char *path, const struct rotation_mark *after)
-{
-	char copy[PATH_MAX], other[2 * PATH_MAX];
-	struct rotated best = {.fd = -1}, r;
-	const struct dirent *entry;
-	const char *folder;
+	char copy[PATH_MAX];
 	DIR *d;
 
 	snprintf(copy, sizeof copy, "%s", path);
-	folder = dirname(copy);
-	d = opendir(folder);
-	while (d != NULL && (entry = readdir(d)) != NULL) {
-		if (!read_name(entry->d_name, get_base(path), &r))
-			continue;
-		snprintf(other, sizeof other, "%s/%s", folder, entry->d_name);
-		/* What is open has its times and its content for good, whatever is renamed meanwhile. */
-		if (!is_better(other, &r, after, &best))
-			continue;
-		if (best.fd >= 0)
-			close(best.fd);
-		best = r;
+	d = opendir(dirname(copy));
+	if (d == NULL && (errno == EACCES || errno == ENOTDIR))
+		errno = ENOENT;
+	return d;
+}
+
+/* Does an open file hold what was read? Returns 1 or 0, or -1 with errno set. */
+static int
+check_content(DIR *d, const char *name, const struct identity *id)
+{
+	int fd = openat(dirfd(d), name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), rc, why;
+
+	if (fd < 0)
+		return errno == ENOENT || errno == EACCES ? 0 : -1;
+	rc = identity_check_content(id, fd);
+	why = errno;
+	close(fd);
+	errno = why;
+	return rc;
+}
+
+/* Is it one that is looked for, and before the best one so far? Returns 1 or 0, or -1 with errno set. */
+static int
+is_better(DIR *d, const struct rotated *r, const struct wanted *w, const struct rotated *best)
+{
+	if (best->name[0] != '\0' && !is_later(&best->mark, &r->mark))
+		return 0;
+	if (w->after != NULL) {
+		/* While it is being compressed a file is there twice. */
+		return r->mark.inode != w->after->inode && is_later(&r->mark, w->after) &&
+		    !(r->packed && strcmp(r->mark.suffix, w->after->suffix) == 0);
 	}
-	if (d != NULL)
-		closedir(d);
-	return best;
+	/* A copy is not older than what was copied. */
+	if (r->packed || r->size < w->copy->offset || is_earlier(&r->mark.modified, &w->copy->modified))
+		return 0;
+	return check_content(d, r->name, w->copy);
+}
+
+/* Fill in what an entry of the folder is. Returns 1, 0: no older file, or -1 with errno set. */
+static int
+read_entry(DIR *d, const char *name, const char *path, struct rotated *r)
+{
+	struct stat st;
+
+	*r = (struct rotated){0};
+	if (!read_name(name, get_base(path), r))
+		return 0;
+	if (fstatat(dirfd(d), name, &st, 0) < 0)
+		return errno == ENOENT ? 0 : -1;
+	if (!S_ISREG(st.st_mode))
+		return 0;
+	r->size = st.st_size;
+	r->mark.modified = st.st_mtim;
+	r->mark.inode = st.st_ino;
+	snprintf(r->name, sizeof r->name, "%s", name);
+	return 1;
+}
+
+/* The best one of the folder, or one without a name. Returns 0, or -1 with errno set. */
+static int
+scan(DIR *d, const struct wanted *w, struct rotated *best)
+{
+	const struct dirent *entry;
+	struct rotated r;
+	int rc;
+
+	best->name[0] = '\0';
+	rewinddir(d);
+	for (;;) {
+		errno = 0;
+		if ((entry = readdir(d)) == NULL)
+			return errno == 0 ? 0 : -1;
+		if ((rc = read_entry(d, entry->d_name, w->path, &r)) > 0 && (rc = is_better(d, &r, w, best)) > 0)
+			*best = r;
+		if (rc < 0)
+			return -1;
+	}
+}
+
+/* The file that was found, unless its name is another one's by now. Returns a descriptor, or -1 with errno set. */
+static int
+open_found(DIR *d, const struct rotated *r)
+{
+	struct stat st;
+	int why = EAGAIN, fd = openat(dirfd(d), r->name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	if (fd < 0) {
+		errno = errno == ENOENT ? EAGAIN : errno;
+		return -1;
+	}
+	if (fstat(fd, &st) < 0)
+		why = errno;
+	else if (st.st_ino == r->mark.inode)
+		return fd;
+	close(fd);
+	errno = why;
+	return -1;
+}
+
+/*
+ * A file that is renamed while its folder is read may be left out, so that two
+ * readings in a row have to find the same one. Returns a descriptor, or -1 with
+ * errno set; *best is what was found, also if it cannot be opened.
+ */
+static int
+find(const struct wanted *w, struct rotated *best)
+{
+	DIR *d = open_folder(w->path);
+	struct rotated before = {0};
+	int fd = -1, why = EAGAIN;
+
+	if (d == NULL)
+		return -1;
+	for (int i = 0; i < SCANS && fd < 0 && why == EAGAIN; i++) {
+		if (scan(d, w, best) < 0)
+			why = errno;
+		else if (i > 0 && strcmp(best->name, before.name) == 0 && best->mark.inode == before.mark.inode) {
+			if (best->name[0] == '\0')
+				why = ENOENT;
+			else if (best->packed)
+				why = EACCES;
+			else if ((fd = open_found(d, best)) < 0)
+				why = errno;
+		}
+		before = *best;
+	}
+	closedir(d);
+	errno = why;
+	return fd;
 }
 
 int
 rotation_open_next(const char *path, const struct rotation_mark *after, bool *lost)
 {
-	struct rotated r = find_next(path, after);
+	struct rotation_mark passed = *after;
+	struct wanted w = {.path = path, .after = &passed};
+	struct rotated r = {0};
+	int fd;
 
-	while (r.fd >= 0 && r.packed) {
-		struct rotation_mark passed = r.mark;
-
+	while ((fd = find(&w, &r)) < 0 && r.name[0] != '\0' && (errno == EACCES || errno == EPERM)) {
 		*lost = true;
-		close(r.fd);
-		r = find_next(path, &passed);
+		passed = r.mark;
 	}
-	return r.fd;
+	return fd;
+}
+
+int
+rotation_open_copy(const char *path, const struct identity *id)
+{
+	struct wanted w = {.path = path, .copy = id};
+	struct rotated r = {0};
+
+	return find(&w, &r);
+}
+
+/* Returns a descriptor, or -1 with errno set. */
+static int
+find_renamed(DIR *d, const struct identity *id)
+{
+	const struct dirent *entry;
+	struct stat st;
+	int rc;
+
+	rewinddir(d);
+	for (;;) {
+		struct rotated r = {.mark.inode = id->inode};
+
+		errno = 0;
+		if ((entry = readdir(d)) == NULL) {
+			errno = errno == 0 ? ENOENT : errno;
+			return -1;
+		}
+		if (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+			if (errno != ENOENT)
+				return -1;
+			continue;
+		}
+		if (st.st_ino != id->inode || !S_ISREG(st.st_mode))
+			continue;
+		snprintf(r.name, sizeof r.name, "%s", entry->d_name);
+		if ((rc = check_content(d, r.name, id)) != 0)
+			return rc < 0 ? -1 : open_found(d, &r);
+	}
+}
+
+int
+rotation_open_renamed(const char *path, const struct identity *id)
+{
+	DIR *d = open_folder(path);
+	int fd = -1, why = ENOENT;
+
+	if (d == NULL)
+		return -1;
+	/* More than once: while its folder is read it may be renamed, and so be left out. */
+	for (int i = 0; i < SCANS && fd < 0 && (i < 2 || why == EAGAIN); i++) {
+		fd = find_renamed(d, id);
+		why = errno;
+	}
+	closedir(d);
+	errno = why;
+	return fd;
 }

@@ -10,6 +10,8 @@
 #include <sys/types.h>
 #include <time.h>
 
+#include "daemon/identity.h"
+
 /* Where a file stands among them. */
 struct rotation_mark {
 	struct timespec modified; /* the last time; the earlier one comes first */
@@ -17,15 +19,27 @@ struct rotation_mark {
 	ino_t inode;              /* 0: not known */
 };
 
-/* The mark of an open file, path being the followed file's. */
-void rotation_mark_file(struct rotation_mark *m, int fd, const char *path);
+/* The mark of an open file, path being the followed file's. Returns 0, or -1 with errno set. */
+int rotation_mark_file(struct rotation_mark *m, int fd, const char *path);
+
+/* The mark of now: what is written from here on comes after it. */
+void rotation_mark_now(struct rotation_mark *m);
 
 /*
  * Open the file that comes next after a mark, among the rotated ones that can
- * be read. Returns a descriptor, or -1: there is none. *lost is set if files
- * were passed over since they are compressed by now, else left as it is.
+ * be read. Returns a descriptor, or -1 with errno set: ENOENT: there is none,
+ * else nobody can tell now. *lost is set if files were passed over since they
+ * are compressed by now or may not be read, else left as it is.
  */
 int rotation_open_next(const char *path, const struct rotation_mark *after, bool *lost);
+
+/*
+ * Open the file that was read, under whatever name it has in the folder of
+ * path; or an older file that is a copy of it. Each returns a descriptor, or -1
+ * with errno set: ENOENT: there is none, else nobody can tell now.
+ */
+int rotation_open_renamed(const char *path, const struct identity *id);
+int rotation_open_copy(const char *path, const struct identity *id);
 
 /* Open a file to follow it. Returns a descriptor, or -1 with errno set: EINVAL if it is not a regular file. */
 int rotation_open_file(const char *path);

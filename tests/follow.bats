@@ -1,0 +1,321 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# A followed file whatever happens to its name: links, rotation, files written
+# anew, system calls that fail; every line is read once, in order.
+
+load sinkd.bash
+
+setup()
+{
+	cd "$BATS_TEST_TMPDIR"
+}
+
+teardown()
+{
+	end_processes
+}
+
+# event TEXT...: an event each.
+event()
+{
+	printf '{"text":"%s"}\n' "$@"
+}
+
+# texts FILE: the events' texts, in one line.
+texts()
+{
+	jq -r '.text // .sinkd.type' "$1" | tr '\n' ' '
+}
+
+# follow FILE [ARG...]: a daemon reads it from its start, with a state.
+follow()
+{
+	daemon --follow "$1" --from start --state state --output out "${@:2}"
+}
+
+# has_texts TEXT...: out is, or becomes, that.
+has_texts()
+{
+	until_true has_lines out $#
+	[ "$(texts out)" = "$* " ]
+}
+
+# is_watched FILE: the daemon has inotify tell it of changes to the file.
+is_watched()
+{
+	grep -qs "^inotify.* ino:$(printf %x "$(stat -L -c %i "$1")") " "/proc/$pid/fdinfo/"*
+}
+
+# is_open NAME: the daemon has a file of that name open.
+is_open()
+{
+	[ -n "$(find "/proc/$pid/fd" -lname "*/$1")" ]
+}
+
+# paused COMMAND...: the daemon sees nothing of it until all is done.
+paused()
+{
+	kill -STOP "$pid"
+	"$@"
+	kill -CONT "$pid"
+}
+
+# said N TEXT: err has so many lines with it.
+said()
+{
+	[ "$(grep -c -- "$2" err)" -eq "$1" ]
+}
+
+# ---- links
+
+# link_chain: log leads to pods/0.log and that to real/0.log, each by a name that is relative to its own folder.
+link_chain()
+{
+	mkdir pods real
+	ln -s ../real/0.log pods/0.log
+	ln -s pods/0.log log
+}
+
+@test "a link: what is rotated beside its target is read, also when nobody was there" {
+	link_chain
+	event a >real/0.log
+	follow log
+	has_texts a
+	stop
+	event b >>real/0.log
+	mv real/0.log real/0.log.20261201-100000
+	event c >real/0.log
+	mv real/0.log real/0.log.20261201-110000
+	event d >real/0.log
+	follow log
+	has_texts a b c d
+	paused eval 'event e >>real/0.log; mv real/0.log real/0.log.20261201-120000
+		event f >real/0.log; mv real/0.log real/0.log.20261201-130000; event g >real/0.log'
+	has_texts a b c d e f g
+	[ ! -s err ]
+}
+
+@test "a link: its target is watched, and need not be there yet" {
+	link_chain
+	follow log
+	until_true said 1 'log is not there'
+	event a >real/0.log
+	has_texts a
+	until_true is_watched real/0.log
+	is_watched pods
+	is_watched .
+	mv real/0.log real/0.log.1
+	: >real/0.log
+	until_true is_watched real/0.log
+	said 1 'log is there'
+	rm -r real
+	mkdir real
+	event b >real/0.log
+	has_texts a b
+}
+
+@test "a link that is made anew: the old target is finished, then the new one is read" {
+	mkdir one two three
+	event a >one/log
+	event x >two/log
+	ln -s one/log log
+	follow log
+	has_texts a
+	paused eval 'event b >>one/log; ln -sfn two/log log; event y >>two/log'
+	has_texts a b x y
+	# The writer is late, and the new target is not there.
+	ln -sfn three/log log
+	event z >>two/log
+	has_texts a b x y z
+	event p >three/log
+	has_texts a b x y z p
+	stop
+	# Nobody is there when the old target is rotated, the link made anew, and the new target rotated.
+	event q >>three/log
+	mv three/log three/log.1
+	event r >three/log
+	event s >one/log
+	ln -sfn one/log log
+	mv one/log one/log.1
+	event t >>one/log.1
+	event u >one/log
+	follow log
+	has_texts a b x y z p q r s t u
+	[ ! -s err ]
+}
+
+@test "a link to a folder on the way that is made anew: the new folder is read, but not what it had of old" {
+	mkdir v1 v2
+	event old >v2/log.1
+	ln -s v1 current
+	event a >v1/log
+	event b >v2/log
+	follow current/log
+	has_texts a
+	is_watched .
+	ln -sfn v2 current
+	has_texts a b
+	event c >>v2/log
+	has_texts a b c
+	[ ! -s err ]
+}
+
+# ---- rotation
+
+@test "a new file is watched as soon as it has the name, and read in order even if it is gone at once" {
+	event a >log
+	follow log
+	has_texts a
+	mv log log.1
+	: >log
+	until_true is_watched log
+	event b >>log.1
+	has_texts a b
+	paused eval 'event c >>log; rm log; event d >log'
+	has_texts a b c d
+	mv log log.1
+	: >log
+	until_true is_watched log
+	paused eval 'event e >>log.1; event f >>log; mv log.1 log.2; mv log log.1; event g >log; rm log.2'
+	has_texts a b c d e f g
+	[ ! -s err ]
+}
+
+@test "copied and cut while it is behind: what was not read is read from the copy" {
+	event a >log
+	follow log
+	has_texts a
+	paused eval 'event b c >>log; cp log log.1; event d >log'
+	has_texts a b c d
+	# Half a line goes on in the copy, too.
+	printf '{"text":' >>log
+	paused eval 'printf "\"e\"}\n" >>log; mv log.1 log.2; cp log log.1; : >log; event f >>log'
+	has_texts a b c d e f
+	[ ! -s err ]
+}
+
+@test "an older file that cannot be opened: that is said, and the others are read" {
+	[ "$(id -u)" -eq 0 ] || skip "only the superuser can be somebody else"
+	chmod 711 .
+	mkdir logs
+	event a >logs/log
+	follow logs/log
+	has_texts a
+	stop
+	mv logs/log logs/log.2
+	event b >logs/log.1
+	event c >logs/log
+	chmod 000 logs/log.1
+	chmod 755 logs
+	chown -R 65534:65534 state out
+	setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
+		"$sinkd" "${tiny[@]}" --follow logs/log --from start --state state --output out </dev/null 2>>err 3>&- &
+	pid=$!
+	pids+=("$pid")
+	has_texts a c
+	until_true said 1 'is lost'
+}
+
+# ---- one file, written anew
+
+# rewritten FIRST SECOND: log is written twice, the second time with other lines, longer or as long, behind the same
+# first 3,000 bytes.
+rewritten()
+{
+	printf '{"text":"%03000d"}\n' 0 >banner
+	{ cat banner; event "${@:1:3}"; } >first
+	{ cat banner; event "${@:4}"; } >second
+}
+
+@test "a file that begins as before is known by the bytes before the place: written anew while nobody was there" {
+	for second in "d e f" "d e f g h"; do
+		rm -rf state out
+		# shellcheck disable=SC2086 # words
+		rewritten a b c $second
+		cp first log
+		follow log
+		until_true has_lines out 4
+		stop
+		cat second >log
+		follow log
+		until_true has_lines out "$(cat first second | wc -l)"
+		cmp <(jq -r .text out) <(cat first second | jq -r .text)
+		stop
+	done
+}
+
+@test "a file that begins as before is known by the bytes before the place: written anew while it is read" {
+	for second in "d e f" "d e f g h"; do
+		rm -rf state out
+		# shellcheck disable=SC2086 # words
+		rewritten a b c $second
+		cp first log
+		follow log
+		until_true has_lines out 4
+		paused eval 'cat second >log'
+		until_true has_lines out "$(cat first second | wc -l)"
+		cmp <(jq -r .text out) <(cat first second | jq -r .text)
+		stop
+	done
+}
+
+@test "system calls that fail now and then: no line is lost, none is read twice" {
+	need_true_memory
+	export FAIL_NAME=log FAIL_WHILE=failing
+	for FAIL_EVERY in 1 20; do
+		export FAIL_EVERY
+		rm -rf state out log* failing
+		event 0 >log
+		LD_PRELOAD=$BUILD/tests/failing_calls.so follow log
+		has_texts 0
+		touch failing
+		for ((i = 1; i <= 60; i++)); do
+			[ $((i % 10)) -ne 0 ] || mv log "log.$((9 - i / 10))"
+			event "$i" >>log
+			sleep 0.01
+		done
+		# Where nothing works at all, nothing is taken for something else.
+		[ "$FAIL_EVERY" -ne 1 ] || rm failing
+		until_true has_lines out 61
+		cmp <(jq -r .text out) <(seq 0 60)
+		stop
+	done
+}
+
+@test "a start that cannot look at the file is refused" {
+	need_true_memory
+	event a >log
+	touch failing
+	export FAIL_NAME=log FAIL_WHILE=failing FAIL_EVERY=1
+	follow log
+	has_texts a
+	stop
+	LD_PRELOAD=$BUILD/tests/failing_calls.so \
+		run "$sinkd" "${tiny[@]}" --follow log --from start --state state --output out
+	[ "$status" -eq 66 ]
+	[[ $output == *"cannot follow log: Input/output error"* ]]
+}
+
+# ---- what the user is told
+
+@test "a file that is not there is told once, and once that it is there" {
+	daemon --follow log --output out
+	until_true said 1 'log is not there: waiting for it'
+	event a >log
+	has_texts a
+	until_true said 1 'log is there'
+	mv log away
+	until_true said 2 'log is not there: waiting for it'
+	event b >>away
+	has_texts a b
+	mv away log
+	until_true said 2 'log is there'
+	rm log
+	mkdir log
+	until_true said 1 'log is not a regular file'
+	rmdir log
+	event c >log
+	has_texts a b c
+	until_true said 3 'log is there'
+	[ "$(wc -l <err)" -le 7 ]
+}
