@@ -6,7 +6,7 @@
 static const struct arch archs[] = {
 	{ .name = "falcon", .norm = NORM_LAYER, .act = ACT_GELU, .rope = ROPE_HALVES, .residual = RESIDUAL_PARALLEL },
 	{ .name = "gemma3", .norm = NORM_RMS, .act = ACT_GELU_TANH, .gated = true, .rope = ROPE_HALVES, .qk_norm = true,
-	    .post_norm = true, .scaled_embedding = true, .local_pattern = 6 },
+	    .post_norm = true, .scaled_embedding = true, .norm_eps = 1e-6, .rope_base = 1e6, .local_pattern = 6 },
 	{ .name = "gptneox", .norm = NORM_LAYER, .act = ACT_GELU, .rope = ROPE_HALVES, .residual = RESIDUAL_BY_KEY,
 	    .parallel_default = true },
 	{ .name = "llama", .norm = NORM_RMS, .act = ACT_SILU, .gated = true, .rope = ROPE_PAIRS },

@@ -21,6 +21,8 @@ struct arch {
 	bool post_norm;              /* attention and feed-forward outputs are normalised before they are added */
 	bool scaled_embedding;       /* embedding times sqrt(width) */
 	bool alibi;
+	double norm_eps;             /* where the file does not say; 0: it must */
+	double rope_base;            /* where the file does not say; 0: 10000 */
 	int local_pattern;           /* > 0: layers with (index + 1) mod pattern != 0 are local; 0: all alike */
 };
 

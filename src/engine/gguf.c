@@ -45,6 +45,7 @@ struct entry {
 	struct gguf_string key;
 	enum gguf_value_type type;         /* of the elements, if is_array */
 	bool is_array;
+	bool asked;                        /* somebody looked for the key */
 	uint64_t count;                    /* elements; 1 unless is_array */
 	const unsigned char *values;       /* fixed size: the values, unaligned */
 	const unsigned char **strings;     /* strings: where each one's length stands */
@@ -575,10 +576,14 @@ static const struct entry *
 find_entry(const struct gguf *g, const char *key)
 {
 	const struct entry wanted = { .key = string_of(key) };
+	struct entry *en;
 
 	if (g->n_entries == 0)
 		return NULL;
-	return bsearch(&wanted, g->entries, g->n_entries, sizeof *g->entries, compare_entries);
+	en = bsearch(&wanted, g->entries, g->n_entries, sizeof *g->entries, compare_entries);
+	if (en != NULL)
+		en->asked = true;
+	return en;
 }
 
 static const struct entry *
@@ -679,6 +684,22 @@ bool
 gguf_has_key(const struct gguf *g, const char *key)
 {
 	return find_entry(g, key) != NULL;
+}
+
+bool
+gguf_next_unasked(const struct gguf *g, const char *prefix, size_t *i, struct gguf_string *key)
+{
+	size_t len = strlen(prefix);
+
+	while (*i < g->n_entries) {
+		const struct entry *en = &g->entries[(*i)++];
+
+		if (!en->asked && en->key.len > len && memcmp(en->key.data, prefix, len) == 0) {
+			*key = en->key;
+			return true;
+		}
+	}
+	return false;
 }
 
 bool

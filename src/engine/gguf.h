@@ -70,6 +70,12 @@ bool gguf_get_float(const struct gguf *g, const char *key, double *value);
 bool gguf_get_bool(const struct gguf *g, const char *key, bool *value);
 bool gguf_get_string(const struct gguf *g, const char *key, struct gguf_string *value);
 
+/*
+ * The next key that begins with prefix and that none of these functions was
+ * asked for so far, from *i on, which begins with 0. Returns false at the end.
+ */
+bool gguf_next_unasked(const struct gguf *g, const char *prefix, size_t *i, struct gguf_string *key);
+
 /* Length of the array at key, or -1 if there is none; *type receives its element type. */
 int64_t gguf_get_array(const struct gguf *g, const char *key, enum gguf_value_type *type);
 

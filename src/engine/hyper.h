@@ -7,13 +7,29 @@
 #include "engine/model.h"
 #include "engine/rope.h"
 
-/* "<architecture>.<name>" lookups; value stays untouched where the key is missing. */
+/*
+ * "<architecture>.<name>" lookups; value stays untouched where the key is
+ * missing. Returns 0, or -1 with *e set (EX_DATAERR) where it is no single integer.
+ */
 struct hyper_keys {
 	const struct gguf *g;
 	const char *arch;
 };
-void hyper_get_int(const struct hyper_keys *k, const char *name, int64_t *value);
-void hyper_get_float(const struct hyper_keys *k, const char *name, double *value);
+int hyper_get_int(const struct hyper_keys *k, const char *name, int64_t *value, struct err *e);
+
+/*
+ * Which layers are local, where the file says so for each: an array of one
+ * truth value a layer. Returns 1 and fills local[n_layer], 0 where there is no
+ * array, or -1 with *e set (EX_DATAERR).
+ */
+int hyper_get_local_layers(const struct hyper_keys *k, int32_t n_layer, bool *local, struct err *e);
+
+/*
+ * After all of a model was read: a key of the architecture that nobody asked for
+ * would be ignored, and the model computed wrongly. Returns 0, or -1 with *e set
+ * (EX_DATAERR: names the key) unless all such keys are known to change nothing.
+ */
+int hyper_check_rest(const struct hyper_keys *k, struct err *e);
 
 /*
  * Fill h (but for n_vocab, which the embedding tells) and check it.

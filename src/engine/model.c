@@ -198,6 +198,17 @@ struct vector_spec {
 	bool required;
 };
 
+/* No model was trained to that: it is the hole of a download that did not come to its end. */
+static int
+check_norm(struct loader *l, const char *name, const struct vector *v)
+{
+	for (int64_t i = 0; i < v->n; i++)
+		if (v->data[i] != 0)
+			return 0;
+	return err_set(l->e, EX_DATAERR, "%s: %s holds nothing but zeros: the file is damaged, or its download is not "
+	    "complete", gguf_get_path(l->m->file), name);
+}
+
 static int
 load_norms(struct loader *l, int i, struct layer *y)
 {
@@ -224,6 +235,8 @@ load_norms(struct loader *l, int i, struct layer *y)
 			return -1;
 		if (specs[j].required && y->v[specs[j].slot].data == NULL)
 			return missing(l, name);
+		if (specs[j].required && check_norm(l, name, &y->v[specs[j].slot]) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -254,18 +267,31 @@ set_native_windows(struct loader *l)
 	struct model *m = l->m;
 	struct hyper_keys k = { m->file, l->arch->name };
 	int64_t window = 0, pattern = l->arch->local_pattern;
+	bool *local = malloc((size_t)m->h.n_layer * sizeof *local);
+	int listed = 0, rc = -1;
 
-	hyper_get_int(&k, "attention.sliding_window", &window);
-	hyper_get_int(&k, "attention.sliding_window_pattern", &pattern);
-	if (window < 0 || pattern < 0)
-		return err_set(l->e, EX_DATAERR, "%s: a negative sliding window", gguf_get_path(m->file));
-	for (int i = 0; i < m->h.n_layer; i++) {
-		bool local = l->arch->local_pattern == 0 || pattern == 0 || (i + 1) % pattern != 0;
-
-		m->layers[i].native = local ? window : 0;
-		m->layers[i].rope = l->arch->local_pattern > 0 && local ? &m->rope_local : &m->rope;
+	if (local == NULL)
+		return err_set(l->e, EX_OSERR, "out of memory for %d layers", m->h.n_layer);
+	if (hyper_get_int(&k, "attention.sliding_window", &window, l->e) < 0)
+		goto out;
+	/* Where all layers are alike nobody asks for a pattern, and a file with one is refused. */
+	if (l->arch->local_pattern > 0 && ((listed = hyper_get_local_layers(&k, m->h.n_layer, local, l->e)) < 0 ||
+	    (listed == 0 && hyper_get_int(&k, "attention.sliding_window_pattern", &pattern, l->e) < 0)))
+		goto out;
+	if (window < 0 || pattern < 0) {
+		err_set(l->e, EX_DATAERR, "%s: a negative sliding window", gguf_get_path(m->file));
+		goto out;
 	}
-	return 0;
+	for (int i = 0; i < m->h.n_layer; i++) {
+		if (listed == 0)
+			local[i] = l->arch->local_pattern == 0 || pattern == 0 || (i + 1) % pattern != 0;
+		m->layers[i].native = local[i] ? window : 0;
+		m->layers[i].rope = l->arch->local_pattern > 0 && local[i] ? &m->rope_local : &m->rope;
+	}
+	rc = 0;
+out:
+	free(local);
+	return rc;
 }
 
 static int
@@ -325,6 +351,8 @@ load_outer(struct loader *l)
 		return -1;
 	if (m->v[V_OUTPUT_NORM].data == NULL)
 		return missing(l, "output_norm.weight");
+	if (check_norm(l, "output_norm.weight", &m->v[V_OUTPUT_NORM]) < 0)
+		return -1;
 	if (m->output.data == NULL)
 		m->output = m->embed;
 	return 0;
@@ -439,6 +467,20 @@ fill_info(struct model *m, const char *path, struct err *e)
 	return 0;
 }
 
+/* A part of a model that was split into several files would count as a whole one with tied weights. */
+static int
+check_split(const struct gguf *g, struct err *e)
+{
+	int64_t n = 1, number = 0;
+
+	gguf_get_int(g, "split.count", &n);
+	gguf_get_int(g, "split.no", &number);
+	if (n <= 1)
+		return 0;
+	return err_set(e, EX_DATAERR, "%s is part %lld of a model in %lld files: join them into one first, with "
+	    "llama-gguf-split --merge", gguf_get_path(g), (long long)number + 1, (long long)n);
+}
+
 static int
 load(struct model *m, struct err *e)
 {
@@ -451,9 +493,11 @@ load(struct model *m, struct err *e)
 	if (l.arch == NULL)
 		return err_set(e, EX_DATAERR, "%s: architecture '%.60s' is not supported (supported: %s)", m->info.path,
 		    m->info.architecture, arch_names());
-	if (hyper_read(&m->h, l.arch, m->file, e) == 0)
+	if (check_split(m->file, e) == 0 && hyper_read(&m->h, l.arch, m->file, e) == 0)
 		r = load_weights(&l);
 	free(l.used);
+	if (r == 0)
+		r = hyper_check_rest(&(struct hyper_keys){ m->file, l.arch->name }, e);
 	if (r == 0 && m->info.n_vocab > m->h.n_vocab)
 		return err_set(e, EX_DATAERR, "%s: the vocabulary has %d tokens, the embedding %d rows", m->info.path,
 		    m->info.n_vocab, m->h.n_vocab);

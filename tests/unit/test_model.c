@@ -156,6 +156,82 @@ test_refuses_tensors_it_would_ignore(void **state)
 	assert_non_null(strstr(e.text, "attn_sinks.we"));
 }
 
+/* The file with one more key of 32 bits, and another that keeps what follows aligned, in the scratch file. */
+static void
+write_with_key(const char *name, uint32_t value)
+{
+	static const uint32_t u32 = 4, string = 8;
+	uint64_t len = strlen(name), n_keys, one = 1;
+	uint64_t pad = 32 - (8 + len + 4 + 4 + 8 + 1 + 4 + 8) % 32;
+	FILE *f = fopen(scratch, "wb");
+
+	assert_non_null(f);
+	memcpy(&n_keys, file + 16, 8);
+	n_keys += 2;
+	fwrite(file, 1, 16, f);
+	fwrite(&n_keys, 8, 1, f);
+	fwrite(&len, 8, 1, f);
+	fwrite(name, 1, len, f);
+	fwrite(&u32, 4, 1, f);
+	fwrite(&value, 4, 1, f);
+	fwrite(&one, 8, 1, f);
+	fwrite("~", 1, 1, f);
+	fwrite(&string, 4, 1, f);
+	fwrite(&pad, 8, 1, f);
+	fprintf(f, "%*s", (int)pad, "");
+	fwrite(file + 24, 1, file_size - 24, f);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void
+test_refuses_a_part_of_a_model(void **state)
+{
+	struct err e = { 0 };
+
+	(void)state;
+	write_with_key("split.count", 3);
+	assert_false(try_scratch(&e));
+	assert_int_equal(e.code, EX_DATAERR);
+	assert_non_null(strstr(e.text, "a model in 3 files"));
+	write_with_key("split.count", 1);
+	assert_true(try_scratch(&e));
+}
+
+static void
+test_refuses_keys_it_would_ignore(void **state)
+{
+	struct err e = { 0 };
+
+	(void)state;
+	write_with_key("llama.embedding_scale", 12);
+	assert_false(try_scratch(&e));
+	assert_int_equal(e.code, EX_DATAERR);
+	assert_non_null(strstr(e.text, "llama.embedding_scale"));
+	write_with_key("llama.embedding_scale", 1);
+	assert_true(try_scratch(&e));
+	write_with_key("other.embedding_scale", 12);
+	assert_true(try_scratch(&e));
+}
+
+/* The tail of a download that was not finished is zeros. */
+static void
+test_refuses_a_file_with_a_hole(void **state)
+{
+	struct err e = { 0 };
+	char *whole = file;
+
+	(void)state;
+	file = calloc(1, file_size);
+	assert_non_null(file);
+	memcpy(file, whole, file_size / 2);
+	write_scratch(file_size);
+	free(file);
+	file = whole;
+	assert_false(try_scratch(&e));
+	assert_int_equal(e.code, EX_DATAERR);
+	assert_non_null(strstr(e.text, "holds nothing but zeros"));
+}
+
 static void
 test_refuses_what_is_not_there(void **state)
 {
@@ -212,6 +288,9 @@ main(void)
 		cmocka_unit_test(test_names_what_it_refuses),
 		cmocka_unit_test(test_refuses_another_architecture_by_name),
 		cmocka_unit_test(test_refuses_tensors_it_would_ignore),
+		cmocka_unit_test(test_refuses_a_part_of_a_model),
+		cmocka_unit_test(test_refuses_keys_it_would_ignore),
+		cmocka_unit_test(test_refuses_a_file_with_a_hole),
 		cmocka_unit_test(test_refuses_what_is_not_there),
 		cmocka_unit_test(test_refuses_every_truncation),
 		cmocka_unit_test(test_survives_every_flipped_byte_of_the_first_4_kib),
