@@ -399,10 +399,99 @@ copied()
 	"$sinkd" "${tiny[@]}" log | cmp - out
 	other=$SRC/tests/golden/llama-tied/model.gguf
 	run "$sinkd" --model "$other" --follow log --state state --output out
-	[ "$status" -eq 65 ]
+	[ "$status" -eq 78 ]
 	for f in state/checkpoint state/checkpoint.old; do : >"$f"; done
 	run "$sinkd" "${tiny[@]}" --follow log --state state --output out
 	[ "$status" -eq 65 ]
+}
+
+# refuses_state PATTERN OPTION...: a start with other options than the state's says what differs and what to do.
+refuses_state()
+{
+	run -78 --separate-stderr "$sinkd" "${tiny[@]}" --follow log --from start --state state --output out "${@:2}"
+	# shellcheck disable=SC2053,SC2154 # a pattern; set by run
+	[[ $stderr == "sinkd: "$1"; take the options back, or give --state-mismatch=fresh "*" move the folder state away"* ]]
+}
+
+@test "a state of other options: what to do is said; --state-mismatch=fresh goes on where everything was" {
+	events 160 | grep job | head -n 60 >log
+	daemon --follow log --from start --state state --output out --window 60
+	until_true has_lines out 60
+	stop
+	refuses_state 'the state was saved with another window: 60, here it is 50' --window 50
+	refuses_state 'the state was saved with another number of sinks: 4, here it is 9' --window 60 --sinks 9
+	refuses_state 'the state was saved with the policy sink, here it is window' --window 60 --policy window
+	echo 'Here it comes:' >pin
+	refuses_state 'the state was saved with another *' --window 60 --pin pin
+	refuses_state 'state/checkpoint belongs to another model' --model "$SRC/tests/golden/llama-tied/model.gguf"
+	cp out before
+	events 160 | grep job | sed -n 61,150p >>log
+	: >err
+	daemon --follow log --from start --state state --output out --window 50 --state-mismatch fresh
+	until_true has_lines out 150
+	stop
+	grep -q 'a new context begins after number 60, and the old checkpoint is kept as state/checkpoint.at-60$' err
+	# What was written stays, the places go on, the numbers as well; the model begins anew.
+	cmp before <(head -n 60 out)
+	[ "$(jq .sinkd.seq out | tr '\n' ' ')" = "$(seq -s ' ' 150) " ]
+	cmp <(sed 's/,"sinkd":{"type.*//' out) <(sed 's/}$//' log)
+	cmp <(tail -n 90 log | "$sinkd" "${tiny[@]}" --window 50 | jq -c '.sinkd | del(.seq)') \
+		<(tail -n 90 out | jq -c '.sinkd | del(.seq)')
+	# The next start is an ordinary one, with another model it is not; the kept one is what it was.
+	: >err
+	daemon --follow log --from start --state state --output out --window 50
+	stop
+	[ ! -s err ]
+	events 170 | grep job | sed -n 151,160p >>log
+	daemon --model "$SRC/tests/golden/llama-tied/model.gguf" --follow log --state state --output out --state-mismatch fresh
+	until_true has_lines out 160
+	stop
+	grep -q 'saved with another model: a new context begins after number 150' err
+	[ "$(tail -n 1 out | jq .sinkd.seq)" -eq 160 ]
+	mkdir old
+	mv state/checkpoint.at-60 old/checkpoint
+	chmod 700 old
+	"$sinkd" "${tiny[@]}" --follow log --state old --output out --window 60 --check-config |
+		grep -q '^state    ok: the next start goes on from the checkpoint in old$'
+}
+
+@test "--check-config: says what a start would find, beside a daemon that runs, and changes nothing" {
+	events 150 | head -n 20 >log
+	daemon --follow log --from start --state state --output out --control ctl --socket sock
+	until_true has_lines out 20
+	sinkctl checkpoint
+	ls -la --time-style=full-iso . state >before
+	check() { "$sinkd" "${tiny[@]}" --follow log --state state --output out --control ctl --check-config "$@"; }
+	check >found
+	grep -q '^options  ok: those of the command line$' found
+	grep -q '^model    ok: .*/model.gguf, ' found
+	grep -q '^state    ok: the next start goes on from the checkpoint in state$' found
+	grep -q '^follow   ok: log$' found
+	grep -q '^output   ok: out$' found
+	grep -q '^control  ok: ctl, where a program listens now$' found
+	[ "$(wc -l <found)" -eq 6 ]
+	run -78 check --window 50
+	[[ $output == *'state    error: the state was saved with another window'* ]]
+	run -0 check --window 50 --state-mismatch fresh
+	[[ $output == *'state    ok: the state was saved with another window'*', so that the next start begins a new context'* ]]
+	run -78 check --model "$SRC/tests/golden/llama-tied/model.gguf"
+	[[ $output == *'state    error: the state was saved with another model'* ]]
+	run -0 check --state other
+	[[ $output != *'state '* || $output == *'state    ok: other'* ]]
+	run -73 check --output /nowhere/out --metrics ./nowhere/m
+	[[ $output == *'output   error: cannot make /nowhere/out: No such file or directory'* ]]
+	[[ $output == *'metrics  error: cannot make ./nowhere/m: '* ]]
+	run -66 check nowhere
+	[[ $output == *'input    error: cannot read nowhere: '* ]]
+	run -66 check --model nowhere
+	echo 'not a model' >text
+	run -65 check --model text
+	[[ $output == *'model    error: text: '* ]]
+	run -64 check --window x
+	ls -la --time-style=full-iso . state >after
+	diff <(grep -vE ' (before|after|found|text|err|notified|\.|\.\.)$' before) \
+		<(grep -vE ' (before|after|found|text|err|notified|\.|\.\.)$' after) | grep -v '^[<>] total' | no grep '^[<>]'
+	kill -0 "$pid"
 }
 
 @test "a checkpoint is for the superuser and the daemon's own user to ask for; without a state there is none" {

@@ -338,12 +338,9 @@ look_for_files(const char *folder, struct rights *r)
 	}
 }
 
-/*
- * The library passes over files that may not be read: a reader without rights
- * would wait for ever, and nobody would know why.
- */
-static int
-check_rights(const char *folder, struct err *e)
+/* The library passes over files that may not be read: a reader without rights would wait for ever. */
+int
+journal_check(const char *folder, struct err *e)
 {
 	struct rights r = {0};
 
@@ -373,7 +370,7 @@ open_journal(struct journal *f, const struct journal_options *o, struct err *e)
 	if (rc < 0)
 		return err_set(e, EX_NOINPUT, "cannot open the journal%s%s: %s", o->directory == NULL ? "" : " in ",
 		    o->directory == NULL ? "" : o->directory, strerror(-rc));
-	if (check_rights(o->directory, e) < 0)
+	if (journal_check(o->directory, e) < 0)
 		return -1;
 	sd_journal_set_data_threshold(f->j, o->max_line);
 	if ((rc = sd_journal_get_fd(f->j)) < 0)

@@ -29,4 +29,11 @@ extern const struct feed_ops journal_ops;
 struct journal *journal_new(struct event_base *base, const struct journal_options *o,
     const struct feed_callbacks *callbacks, void *arg, struct err *e);
 
+/*
+ * May this user read the journal, or the one in a folder, if that is not NULL?
+ * A part of it, or one that is yet to come, is a warning in the log. Returns 0,
+ * or -1 with *e set (EX_NOINPUT).
+ */
+int journal_check(const char *folder, struct err *e);
+
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "daemon/check.h"
 #include "daemon/daemon.h"
 #include "daemon/service.h"
 #include "daemon/settings.h"
@@ -44,7 +45,7 @@ run(int argc, char **argv, struct settings *s)
 		return options_print_wish(&settings_options, wish, PACKAGE_VERSION, stdout, &e) < 0 ? fail(&e) : 0;
 	if (settings_complete(s, &e) < 0)
 		return fail(&e);
-	return daemon_run(s, argc, argv, operand);
+	return s->check_config ? check_run(s, argv + operand, argc - operand) : daemon_run(s, argc, argv, operand);
 }
 
 int

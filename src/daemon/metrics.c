@@ -321,6 +321,17 @@ accept_from(struct metrics *m, struct evhttp_bound_socket *s)
 	return true;
 }
 
+long
+metrics_read_port(const char *address, struct err *e)
+{
+	char *end;
+	long port = strtol(address, &end, 10);
+
+	if (*end == '\0' && port >= 1 && port <= 65535)
+		return port;
+	return err_set(e, EX_USAGE, "--metrics must be a path with a slash or a port, not '%s'", address);
+}
+
 /* Another start would not change what the unit allows: EX_CONFIG, unlike a port that is taken for now. */
 static int
 refuse_port(long port, int error, struct err *e)
@@ -335,7 +346,6 @@ refuse_port(long port, int error, struct err *e)
 static int
 listen_at(struct metrics *m, int handed, const char *address, unsigned mode, struct err *e)
 {
-	char *end;
 	long port;
 
 	if (handed >= 0 || strchr(address, '/') != NULL) {
@@ -347,9 +357,8 @@ listen_at(struct metrics *m, int handed, const char *address, unsigned mode, str
 		m->listener.fd = -1; /* the server's now */
 		return 0;
 	}
-	port = strtol(address, &end, 10);
-	if (*end != '\0' || port < 1 || port > 65535)
-		return err_set(e, EX_USAGE, "--metrics must be a path with a slash or a port, not '%s'", address);
+	if ((port = metrics_read_port(address, e)) < 0)
+		return -1;
 	m->tcp = true;
 	if (!accept_from(m, evhttp_bind_socket_with_handle(m->http, "127.0.0.1", (ev_uint16_t)port)))
 		return refuse_port(port, errno, e);

@@ -20,6 +20,9 @@ struct metrics *metrics_new(struct event_base *base, int handed, const char *add
     const struct stats *stats, void (*add_status)(void *arg, json_t *status), void *arg, struct err *e);
 void metrics_free(struct metrics *m);
 
+/* An address without a slash as a port. Returns -1 with *e set (EX_USAGE) if it is none. */
+long metrics_read_port(const char *address, struct err *e);
+
 /* The two documents, of a status. */
 void metrics_write(struct evbuffer *out, const json_t *status);
 void page_write(struct evbuffer *out, const json_t *status, const struct stats *stats);

@@ -18,6 +18,9 @@ enum { ASIDE_TOKENS = 1024 }; /* room for a question and its answer */
 /* In the order of enum from. */
 static const char *const from_names[] = {"end", "start", NULL};
 
+/* In the order of enum mismatch. */
+static const char *const mismatch_names[] = {"fail", "fresh", NULL};
+
 static const struct option_row rows[] = {
 	{
 		.name = "model", .letter = 'm', .type = OPTION_STRING, .argument = "file", .offset = AT(model),
@@ -159,6 +162,13 @@ static const struct option_row rows[] = {
 		    "the folder if it is missing.",
 	},
 	{
+		.name = "state-mismatch", .type = OPTION_CHOICE, .offset = AT(state_mismatch), .fallback = "fail",
+		.choices = mismatch_names,
+		.help = "What to do if the last checkpoint was made with another model, window or beginning, or other sinks. "
+		    "fail: do not start; fresh: begin a new context, but go on where the inputs, the output and the numbers "
+		    "were, and keep the old checkpoint as checkpoint.at-SEQ.",
+	},
+	{
 		.name = "checkpoint-interval", .type = OPTION_DURATION, .argument = "time",
 		.offset = AT(checkpoint_interval), .fallback = "60", .max = 1 << 24, .flags = OPTION_LIVE,
 		.help = "Make a checkpoint after this time, if there were new events. 0: only at the end and on "
@@ -258,6 +268,11 @@ static const struct option_row rows[] = {
 		.flags = OPTION_CONFIG,
 		.help = "Read options from this file, see CONFIGURATION FILE. An option on the command line overrides "
 		    "the same option in the file.",
+	},
+	{
+		.name = "check-config", .type = OPTION_FLAG, .offset = AT(check_config),
+		.help = "Check the options, the model, the state, the inputs, the output and the sockets, print what was found, "
+		    "and exit. Nothing is read or written. The exit status is 0, or that of the first error.",
 	},
 	{
 		.name = "test-stall", .type = OPTION_FLAG, .offset = AT(test_stall),

@@ -12,6 +12,9 @@
 #include "daemon/worker.h"
 #include "stream/reader.h"
 
+/* What becomes of a state that was saved with other options. */
+enum mismatch { MISMATCH_FAIL, MISMATCH_FRESH };
+
 /* Where an input that has no end begins. */
 enum from { FROM_END, FROM_START };
 
@@ -26,11 +29,12 @@ struct settings {
 	int from;     /* enum from */
 	int overload; /* enum overload */
 	int answer;   /* enum producers_answer */
+	int state_mismatch; /* enum mismatch */
 	int digest_style; /* enum digest_style */
 	int64_t sinks, window, threads, gpu, max_line;
 	int64_t max_peers, backlog, patience, checkpoint_interval, digest_every, digest_interval, digest_lines;
 	int64_t rolling_tokens, time_limit;
-	bool strict, quiet, progress, journal, rolling, faithful, test_stall;
+	bool strict, quiet, progress, check_config, journal, rolling, faithful, test_stall;
 	/* made of these by settings_complete; they borrow from the above */
 	struct worker_options worker;
 	struct intake_options intake;

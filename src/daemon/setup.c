@@ -134,6 +134,28 @@ open_inputs(struct daemon *d, char *const *names, int n, const json_t *state, st
 
 /* ---- the state ------------------------------------------------------ */
 
+/* Why it is refused, e says: what the user can do about it. */
+static int
+refuse_state(const struct settings *s, struct err *e)
+{
+	struct err why = *e;
+
+	return err_set(e, EX_CONFIG, "%s; take the options back, or give --state-mismatch=fresh to begin a new context where "
+	    "the inputs were, or move the folder %s away to begin anew", why.text, s->state);
+}
+
+static int
+open_checkpoint(struct daemon *d, struct restored *r, struct err *e)
+{
+	const struct settings *s = d->settings;
+
+	if (s->state_mismatch == MISMATCH_FRESH)
+		return state_open_any(d->folder, s->worker.stream.model, &r->state, e);
+	if (state_open(d->folder, s->worker.stream.model, &r->state, e) == 0)
+		return 0;
+	return e->code == EX_CONFIG ? refuse_state(s, e) : -1;
+}
+
 static int
 open_state(struct daemon *d, struct restored *r, struct err *e)
 {
@@ -143,8 +165,7 @@ open_state(struct daemon *d, struct restored *r, struct err *e)
 
 	if (s->state == NULL)
 		return 0;
-	if ((d->folder = state_folder_open(s->state, e)) == NULL ||
-	    state_open(d->folder, s->worker.stream.model, &r->state, e) < 0)
+	if ((d->folder = state_folder_open(s->state, e)) == NULL || open_checkpoint(d, r, e) < 0)
 		return -1;
 	d->checkpoint = checkpoint_new(d->base, d->folder, &daemon_checkpoint_callbacks, d, e);
 	if (d->checkpoint == NULL)
@@ -316,6 +337,23 @@ on_loading(void *arg)
 	return !signals_ask_end();
 }
 
+/* The state was saved with other options, as e says: it is kept, and the stream begins anew. */
+static int
+leave_state(struct daemon *d, const struct restored *r, struct err *e)
+{
+	int64_t seq = json_integer_value(json_object_get(r->blob, "seq"));
+	struct err why = *e;
+	char kept[4096];
+
+	if (d->settings->state_mismatch != MISMATCH_FRESH)
+		return refuse_state(d->settings, e);
+	if (state_keep(r->state, d->folder, seq, kept, sizeof kept, e) < 0)
+		return -1;
+	log_message(LOG_WARNING, "%s: a new context begins after number %lld, and the old checkpoint is kept as %s", why.text,
+	    (long long)seq, kept);
+	return 0;
+}
+
 static int
 open_worker(struct daemon *d, const struct restored *r, struct err *e)
 {
@@ -328,7 +366,18 @@ open_worker(struct daemon *d, const struct restored *r, struct err *e)
 	o.stream.context.loading_arg = d->service;
 	if (!on_loading(d->service))
 		return err_set(e, EX_TEMPFAIL, "the start was stopped");
-	if ((d->worker = worker_new(&o, e)) == NULL)
+	if (r->state != NULL && state_is_foreign(r->state, e)) {
+		if (leave_state(d, r, e) < 0)
+			return -1;
+		o.state = NULL;
+	}
+	if ((d->worker = worker_new(&o, e)) == NULL && o.state != NULL && e->code == EX_CONFIG) {
+		if (leave_state(d, r, e) < 0)
+			return -1;
+		o.state = NULL;
+		d->worker = worker_new(&o, e);
+	}
+	if (d->worker == NULL)
 		return -1;
 	intake_set_worker(d->intake, d->worker);
 	return 0;

@@ -225,8 +225,8 @@ int context_save(struct context *c, int (*write)(void *arg, const void *bytes, s
  * another model, other options or a damaged head are refused, but what is
  * damaged further on is not noticed: check a sum first. With the same options
  * and code path all that follows is the same bits as without the interruption.
- * Returns 0, or -1 with *e set (EX_DATAERR, or what read set); the context is
- * then as after context_reset.
+ * Returns 0, or -1 with *e set (EX_CONFIG: it was saved with other options;
+ * EX_DATAERR, or what read set); the context is then as after context_reset.
  */
 int context_load(struct context *c, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg,
     struct err *e);

@@ -39,6 +39,8 @@ struct state {
 	struct head head;
 	struct foot foot;
 	struct err warning;
+	bool foreign;     /* it is of another model, and that was allowed */
+	enum state_file which;
 };
 
 static uint64_t
@@ -291,8 +293,19 @@ find_parts(struct state *s)
 	return true;
 }
 
+/* Returns false with *e set. */
+static bool
+is_of_model(const struct state *s, const char *path, uint64_t model, struct err *e)
+{
+	if (s->head.model == model)
+		return true;
+	err_set(e, EX_CONFIG, "%s belongs to another model", path);
+	return false;
+}
+
+/* any: of any model. */
 static int
-check(struct state *s, const char *path, uint64_t model, struct err *e)
+check(struct state *s, const char *path, uint64_t model, bool any, struct err *e)
 {
 	uint64_t sum;
 
@@ -306,8 +319,9 @@ check(struct state *s, const char *path, uint64_t model, struct err *e)
 		return err_set(e, EX_DATAERR, "%s is damaged: its checksum is not right", path);
 	if (s->head.version != FORMAT_SIZE && s->head.version != FORMAT)
 		return err_set(e, EX_DATAERR, "%s was written by another version of sinkd", path);
-	if (s->head.model != model)
-		return err_set(e, EX_DATAERR, "%s belongs to another model", path);
+	if (!any && !is_of_model(s, path, model, e))
+		return -1;
+	s->foreign = s->head.model != model;
 	if (s->head.blob_len > s->end - sizeof s->head)
 		return err_set(e, EX_DATAERR, "%s is damaged", path);
 	return 0;
@@ -315,12 +329,14 @@ check(struct state *s, const char *path, uint64_t model, struct err *e)
 
 /* Returns 1, 0 if there is no such file, or -1 with *e set. */
 static int
-open_one(struct state *s, const struct state_folder *f, enum state_file which, uint64_t model, struct err *e)
+open_one(struct state *s, const struct state_folder *f, enum state_file which, uint64_t model, bool any,
+    struct err *e)
 {
 	int rc = map_file(s, f, which, e);
 
-	if (rc > 0 && check(s, state_folder_get_name(f, which), model, e) < 0)
+	if (rc > 0 && check(s, state_folder_get_name(f, which), model, any, e) < 0)
 		rc = -1;
+	s->which = which;
 	if (rc <= 0 && s->data != NULL) {
 		munmap(s->data, s->size);
 		s->data = NULL;
@@ -335,17 +351,19 @@ open_one(struct state *s, const struct state_folder *f, enum state_file which, u
  * -1 with *e set: why the newest of them cannot be used.
  */
 static int
-find_whole(struct state *s, struct state_folder *f, uint64_t model, struct err *e)
+find_whole(struct state *s, struct state_folder *f, uint64_t model, bool any, struct err *e)
 {
 	struct err why[STATE_FILES] = {{0}};
 	bool wrong = false;
 
 	for (int i = 0; i < STATE_FILES; i++) {
-		int rc = open_one(s, f, (enum state_file)i, model, &why[i]);
+		int rc = open_one(s, f, (enum state_file)i, model, any, &why[i]);
 
 		if (rc > 0 && i == STATE_TMP && state_folder_commit(f, e) < 0)
 			return -1;
 		if (rc > 0) {
+			if (i == STATE_TMP)
+				s->which = STATE_LAST;
 			state_folder_set_whole(f, i != STATE_OLD);
 			s->warning = why[STATE_LAST];
 			return 1;
@@ -357,8 +375,8 @@ find_whole(struct state *s, struct state_folder *f, uint64_t model, struct err *
 	return wrong ? -1 : 0;
 }
 
-int
-state_open(struct state_folder *f, const char *model, struct state **result, struct err *e)
+static int
+open_state(struct state_folder *f, const char *model, bool any, struct state **result, struct err *e)
 {
 	struct state *s = calloc(1, sizeof *s);
 	uint64_t id;
@@ -367,12 +385,38 @@ state_open(struct state_folder *f, const char *model, struct state **result, str
 	*result = NULL;
 	if (s == NULL)
 		return err_set(e, EX_OSERR, "out of memory for a checkpoint");
-	rc = identify(model, &id, e) < 0 ? -1 : find_whole(s, f, id, e);
+	rc = identify(model, &id, e) < 0 ? -1 : find_whole(s, f, id, any, e);
 	if (rc > 0)
 		*result = s;
 	else
 		state_close(s);
 	return rc < 0 ? -1 : 0;
+}
+
+int
+state_open(struct state_folder *f, const char *model, struct state **s, struct err *e)
+{
+	return open_state(f, model, false, s, e);
+}
+
+int
+state_open_any(struct state_folder *f, const char *model, struct state **s, struct err *e)
+{
+	return open_state(f, model, true, s, e);
+}
+
+bool
+state_is_foreign(const struct state *s, struct err *e)
+{
+	if (s->foreign)
+		err_set(e, EX_CONFIG, "the state was saved with another model");
+	return s->foreign;
+}
+
+int
+state_keep(const struct state *s, struct state_folder *f, int64_t seq, char *name, size_t size, struct err *e)
+{
+	return state_folder_keep(f, s->which, seq, name, size, e);
 }
 
 void

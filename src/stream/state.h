@@ -30,9 +30,24 @@ struct state;
 /*
  * Open the last whole checkpoint that belongs to the file model. *s receives it,
  * or NULL if there is none at all. Returns 0, or -1 with *e set (EX_DATAERR:
- * there are some, and none can be used; EX_IOERR, EX_NOINPUT: the model).
+ * there are some, and none can be used; EX_CONFIG: they belong to another model;
+ * EX_IOERR, EX_NOINPUT: the model).
  */
 int state_open(struct state_folder *f, const char *model, struct state **s, struct err *e);
+
+/*
+ * The same, but the last whole one of any model. Of one of another model the
+ * blob and the places alone are of use; state_is_foreign tells, and says so in
+ * *e (EX_CONFIG).
+ */
+int state_open_any(struct state_folder *f, const char *model, struct state **s, struct err *e);
+bool state_is_foreign(const struct state *s, struct err *e);
+
+/*
+ * Keep this checkpoint beside the others, for good, as checkpoint.at-SEQ, which
+ * name[size] receives with its path. Returns 0, or -1 with *e set (EX_IOERR).
+ */
+int state_keep(const struct state *s, struct state_folder *f, int64_t seq, char *name, size_t size, struct err *e);
 void state_close(struct state *s);
 
 /* The blob and the places, not NUL-terminated, borrowed until state_close. */
@@ -49,7 +64,7 @@ const char *state_get_warning(const struct state *s);
 
 /*
  * Put the stream, made with the same options, into the state. Returns 0, or -1
- * with *e set (EX_DATAERR: it was saved with others).
+ * with *e set (EX_CONFIG: it was saved with others; EX_DATAERR: it is damaged).
  */
 int state_restore(const struct state *s, struct stream *to, struct err *e);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,8 +68,8 @@ take_lock(struct state_folder *f, struct err *e)
 	return err_set(e, EX_TEMPFAIL, "the state in %s is in use by process %ld", f->path, (long)lock.l_pid);
 }
 
-struct state_folder *
-state_folder_open(const char *path, struct err *e)
+static struct state_folder *
+new_folder(const char *path, struct err *e)
 {
 	struct state_folder *f = calloc(1, sizeof *f);
 
@@ -77,8 +78,20 @@ state_folder_open(const char *path, struct err *e)
 		return NULL;
 	}
 	f->fd = f->lock = -1;
-	if (make_names(f, path, e) < 0)
-		goto fail;
+	if (make_names(f, path, e) < 0) {
+		state_folder_close(f);
+		return NULL;
+	}
+	return f;
+}
+
+struct state_folder *
+state_folder_open(const char *path, struct err *e)
+{
+	struct state_folder *f = new_folder(path, e);
+
+	if (f == NULL)
+		return NULL;
 	if (mkdir(path, 0700) < 0 && errno != EEXIST) {
 		err_set(e, EX_CANTCREAT, "cannot make the folder %s: %s", path, strerror(errno));
 		goto fail;
@@ -91,6 +104,21 @@ state_folder_open(const char *path, struct err *e)
 		goto fail;
 	return f;
 fail:
+	state_folder_close(f);
+	return NULL;
+}
+
+struct state_folder *
+state_folder_look(const char *path, struct err *e)
+{
+	struct state_folder *f = new_folder(path, e);
+
+	if (f == NULL)
+		return NULL;
+	if ((f->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		err_set(e, errno == ENOENT ? EX_NOINPUT : EX_CANTCREAT, "cannot open the folder %s: %s", path, strerror(errno));
+	else if (check_owner(f, e) == 0)
+		return f;
 	state_folder_close(f);
 	return NULL;
 }
@@ -200,11 +228,28 @@ rename_all(struct state_folder *f, int folder, struct err *e)
 int
 state_folder_commit(struct state_folder *f, struct err *e)
 {
-	int folder = enter(f), rc;
+	int folder, rc;
 
-	if (folder < 0)
+	if (f->lock < 0)
+		return 0; /* it is looked at only */
+	if ((folder = enter(f)) < 0)
 		return err_set(e, EX_IOERR, "cannot open the folder %s: %s", f->path, strerror(errno));
 	rc = rename_all(f, folder, e);
+	leave(folder);
+	return rc;
+}
+
+int
+state_folder_keep(struct state_folder *f, enum state_file which, int64_t seq, char *name, size_t size, struct err *e)
+{
+	char kept[64];
+	int folder = enter(f), rc = 0;
+
+	snprintf(kept, sizeof kept, "checkpoint.at-%" PRId64, seq);
+	snprintf(name, size, "%s/%s", f->path, kept);
+	/* It is there already where the process ended before its first checkpoint. */
+	if (folder < 0 || (linkat(folder, file_names[which], folder, kept, 0) < 0 && errno != EEXIST))
+		rc = err_set(e, EX_IOERR, "cannot keep %s as %s: %s", f->names[which], name, strerror(errno));
 	leave(folder);
 	return rc;
 }

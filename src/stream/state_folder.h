@@ -2,8 +2,9 @@
  * The folder that a stream's checkpoints lie in, held by one process at a time.
  * At every moment one of its files is a whole checkpoint, once there was one.
  *
- *	checkpoint      the last one     checkpoint.old  the one before
- *	checkpoint.tmp  being written    lock            held while a daemon runs
+ *	checkpoint      the last one     checkpoint.old     the one before
+ *	checkpoint.tmp  being written    checkpoint.at-SEQ  kept where the stream began afresh
+ *	lock            held while a daemon runs
  *
  * The calls come one after the other, whatever thread they are made on.
  */
@@ -11,6 +12,8 @@
 #define SINKD_STREAM_STATE_FOLDER_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -26,6 +29,13 @@ enum state_file { STATE_LAST, STATE_TMP, STATE_OLD, STATE_FILES };
  * it; the sentence names its number), EX_CANTCREAT, EX_NOPERM, EX_OSERR.
  */
 struct state_folder *state_folder_open(const char *path, struct err *e);
+
+/*
+ * The same to look at the files only, beside a daemon that may have the folder:
+ * nothing is made, locked or renamed. NULL with *e set: also EX_NOINPUT, there
+ * is no such folder.
+ */
+struct state_folder *state_folder_look(const char *path, struct err *e);
 void state_folder_close(struct state_folder *f);
 
 const char *state_folder_get_path(const struct state_folder *f);
@@ -50,5 +60,13 @@ void state_folder_set_whole(struct state_folder *f, bool whole);
  * -1 with *e set (EX_IOERR); at least one whole file is there in either case.
  */
 int state_folder_commit(struct state_folder *f, struct err *e);
+
+/*
+ * Give a file one more name, checkpoint.at-SEQ, which stays when the file's own
+ * goes. name[size] receives it with the path. Returns 0, or -1 with *e set
+ * (EX_IOERR).
+ */
+int state_folder_keep(struct state_folder *f, enum state_file which, int64_t seq, char *name, size_t size,
+    struct err *e);
 
 #endif

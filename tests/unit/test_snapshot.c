@@ -180,7 +180,7 @@ test_other_options_are_refused(void **state)
 
 		c = make(&others[i]);
 		assert_int_equal(load(c, &b, &e), -1);
-		assert_int_equal(e.code, EX_DATAERR);
+		assert_int_equal(e.code, EX_CONFIG);
 		context_get_info(c, &info);
 		assert_int_equal(info.tokens, 0);
 		context_free(c);

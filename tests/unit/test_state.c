@@ -231,7 +231,7 @@ test_foreign_states_are_refused(void **state)
 	again = make_stream();
 	options = mine;
 	assert_int_equal(state_restore(s, again, &err), -1);
-	assert_int_equal(err.code, EX_DATAERR);
+	assert_int_equal(err.code, EX_CONFIG);
 	stream_close(again);
 	state_close(s);
 }
