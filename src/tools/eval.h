@@ -34,7 +34,7 @@ struct eval_context {
 	{ "model", 'm', OPTION_STRING, "file", offsetof(struct eval_context, model), NULL, 0, 0, NULL, 0, \
 	    "GGUF file of the model. Without it the default model is used, see sinkd-fetch-model(1)." }, \
 	{ "quiet", 'q', OPTION_FLAG, NULL, offsetof(struct eval_context, quiet), NULL, 0, 0, NULL, 0, \
-	    "No progress line on the terminal." }
+	    "Show no progress line on the terminal." }
 #define EVAL_CONTEXT_ROWS \
 	EVAL_MODEL_ROWS, \
 	{ "policy", 'p', OPTION_CHOICE, "policy", offsetof(struct eval_context, policy), "sink", 0, 0, context_policies, 0, \
@@ -59,7 +59,7 @@ struct eval_context {
 	    "What computes. Auto: a GPU where the CUDA module and its driver find one with enough memory, unless --path is " \
 	    "given, else the CPU." }, \
 	{ "gpu", 0, OPTION_INT, "number", offsetof(struct eval_context, gpu), "0", 0, 1024, NULL, 0, \
-	    "Which of several GPUs." }, \
+	    "Use the GPU with this number if there are several." }, \
 	{ "start", 0, OPTION_INT, "position", offsetof(struct eval_context, start), "0", 0, INT64_MAX / 2, NULL, 0, \
 	    "Stream position of the first token; for tests of far positions." }
 

@@ -18,9 +18,10 @@ struct values {
 static const struct option_row rows[] = {
 	EVAL_CONTEXT_ROWS,
 	{ "rounds", 'r', OPTION_INT, "count", offsetof(struct values, rounds), "5", 1, ROUNDS_MAX, NULL, 0,
-	    "Rounds; results are medians of them. In each round every measure has its turn." },
+	    "Take this many rounds. The results are medians over them. In each round every measure has "
+	    "its turn." },
 	{ "measure", 0, OPTION_STRING, "name,...", offsetof(struct values, measure), "all", 0, 0, NULL, 0,
-	    "Take only these measures, or none." },
+	    "Take only these measures. none: take none." },
 	{ "caches", 0, OPTION_STRING, "tokens,...", offsetof(struct values, caches), NULL, 0, 0, NULL, 0,
 	    "Capacities at which a token read as a stream (policy sink, with the sinks of --sinks) is set against one "
 	    "recomputed, or none. Without it 256,512,1024,2048,4096, and with --measure none." },

@@ -29,18 +29,19 @@ struct values {
 static const struct option_row rows[] = {
 	EVAL_CONTEXT_ROWS,
 	{ "system", 0, OPTION_STRING, "text", offsetof(struct values, system), NULL, 0, 0, NULL, 0,
-	    "What the conversation begins with: the system turn." },
+	    "Begin the conversation with this system message." },
 	{ "tokens", 'n', OPTION_INT, "count", offsetof(struct values, tokens), "512", 1, 1 << 20, NULL, 0,
-	    "Length at which an answer is cut off." },
+	    "Cut an answer off after this many tokens." },
 	{ "prompts", 0, OPTION_INT, "count", offsetof(struct values, prompts), "0", 0, INT64_MAX, NULL, 0,
-	    "Take only the first so many lines of the file; 0: all." },
+	    "Take only this many lines from the beginning of the file. 0: all." },
 	{ "temperature", 0, OPTION_STRING, "number", offsetof(struct values, temperature), "0", 0, 0, NULL, 0,
-	    "0: the likeliest token every time. Otherwise tokens are chosen at random, the more evenly the higher it "
-	    "is." },
+	    "Choose each token at random, the more freely the higher this number is. 0: take the "
+	    "likeliest token each time." },
 	{ "top-p", 0, OPTION_STRING, "number", offsetof(struct values, top_p), "0.95", 0, 0, NULL, 0,
-	    "With a temperature: choose among the likeliest tokens that have this share of the probability together." },
+	    "With a temperature, choose only among the likeliest tokens that together have this share of "
+	    "the probability." },
 	{ "seed", 0, OPTION_INT, "number", offsetof(struct values, seed), "1", 0, INT64_MAX, NULL, 0,
-	    "With a temperature: another seed, other choices." },
+	    "With a temperature, start the random choices from this number." },
 	{ "json", 0, OPTION_FLAG, NULL, offsetof(struct values, json), NULL, 0, 0, NULL, 0,
 	    "Write a JSON object for each answer." },
 	{ .name = NULL },

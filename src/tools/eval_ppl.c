@@ -17,11 +17,11 @@ struct values {
 static const struct option_row rows[] = {
 	EVAL_CONTEXT_ROWS,
 	{ "tokens", 'n', OPTION_INT, "count", offsetof(struct values, tokens), "0", 0, INT64_MAX / 4, NULL, 0,
-	    "Predicted tokens; 0: as many as there are. A text that is too short is an error." },
+	    "Predict this many tokens. 0: all of the texts. A text that is too short is an error." },
 	{ "repeat", 0, OPTION_INT, "count", offsetof(struct values, repeat), "1", 0, 1 << 30, NULL, 0,
-	    "Read the texts so many times, one stream; 0: as often as --tokens wants." },
+	    "Read the texts this many times in one stream. 0: as often as --tokens needs." },
 	{ "cut", 0, OPTION_INT, "tokens", offsetof(struct values, cut), "0", 0, INT64_MAX / 4, NULL, 0,
-	    "Use only so many tokens from the beginning of the texts; 0: all." },
+	    "Use only this many tokens from the beginning of the texts. 0: all." },
 	{ "per", 0, OPTION_INT, "count", offsetof(struct values, per), "1024", 1, INT64_MAX / 4, NULL, 0,
 	    "Length of the stretches whose perplexities are printed, in predicted tokens." },
 	{ "csv", 0, OPTION_STRING, "file", offsetof(struct values, csv), NULL, 0, 0, NULL, 0,
@@ -29,8 +29,8 @@ static const struct option_row rows[] = {
 	    "over the texts, and of the pass; perplexity, mean nll, seconds, processor seconds, KiB of resident "
 	    "memory." },
 	{ "sample", 0, OPTION_INT, "count", offsetof(struct values, sample), "0", 0, INT64_MAX / 4, NULL, 0,
-	    "Predict only so many tokens, evenly spaced along the stream; for the policy recompute, which is slow. The "
-	    "result says \"sampled\"." },
+	    "Predict only this many tokens, evenly spaced along the stream. It is meant for the policy "
+	    "recompute, which is slow. The result says \"sampled\"." },
 	{ .name = NULL },
 };
 

@@ -29,15 +29,16 @@ struct values {
 static const struct option_row rows[] = {
 	EVAL_CONTEXT_ROWS,
 	{ "questions", 'n', OPTION_INT, "count", offsetof(struct values, questions), "0", 0, INT64_MAX, NULL, 0,
-	    "Ask only the first so many; 0: all." },
+	    "Ask only this many questions. 0: all." },
 	{ "mode", 0, OPTION_CHOICE, "mode", offsetof(struct values, mode), "both", 0, 0, modes, 0,
-	    "Ask all questions in one stream, or each in a stream of its own (single), or first so and then so." },
+	    "stream: ask all questions in one stream; single: ask each in a stream of its own; both: do "
+	    "the one and then the other." },
 	{ "exact", 0, OPTION_FLAG, NULL, offsetof(struct values, exact), NULL, 0, 0, NULL, 0,
-	    "The choices are listed with letters, and the line that greedy decoding gives must begin with the right "
-	    "letter, nothing or no letter or digit following. Without it the choice with the least nll per byte of its "
-	    "text is the answer." },
+	    "List the choices with letters. An answer is right if the line that greedy decoding gives "
+	    "begins with the right letter, and no letter or digit follows. Without this option the answer "
+	    "is the choice with the least nll per byte of its text." },
 	{ "own", 0, OPTION_FLAG, NULL, offsetof(struct values, own), NULL, 0, 0, NULL, 0,
-	    "The model's own answer joins the stream, not the right one." },
+	    "Let the model's own answer join the stream, not the right one." },
 	{ "json", 0, OPTION_FLAG, NULL, offsetof(struct values, json), NULL, 0, 0, NULL, 0,
 	    "Write a JSON object instead of a table." },
 	{ .name = NULL },

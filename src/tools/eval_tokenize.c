@@ -18,7 +18,8 @@ static const struct option_row rows[] = {
 	{ "decode", 'd', OPTION_FLAG, NULL, offsetof(struct values, decode), NULL, 0, 0, NULL, 0,
 	    "Read arrays of ids and write strings. Bytes that are not UTF-8 become U+FFFD." },
 	{ "parse-special", 0, OPTION_FLAG, NULL, offsetof(struct values, parse_special), NULL, 0, 0, NULL, 0,
-	    "The text of special tokens becomes those tokens, and with --decode the other way round." },
+	    "Read the text of special tokens as these tokens, and with --decode write these tokens as "
+	    "text." },
 	{ .name = NULL },
 };
 
