@@ -133,7 +133,7 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 	steps += (boxes<D>::ALIGNMENT - shared_address(steps) % boxes<D>::ALIGNMENT) % boxes<D>::ALIGNMENT +
 	    warp * STAGES * boxes<D>::STEP;
 
-	/* A step's keys and values to stage i, which all lanes have read. */
+	/* A step's keys and values to stage i, which is new or was released. */
 	auto load_step = [&](int64_t step, int i) {
 		uint32_t to = shared_address(steps) + i * boxes<D>::STEP, barrier = barriers + i * 8;
 		int slot = (int)step * COLUMNS;
@@ -189,7 +189,7 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 		score_step<D>(box, q, s);
 		soften_step<D>(j.a, st, sinks, base, j.rows_used, s, sum, p);
 		add_step<D>(box + boxes<D>::KEYS, p, sum);
-		__syncwarp();
+		release_shared();
 		load_step(step + STAGES * WARPS, i);
 	}
 	/* the warps' parts meet in shared memory */

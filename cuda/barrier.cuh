@@ -40,13 +40,24 @@ barrier_wait(uint32_t barrier, int phase)
 #undef TRY
 }
 
-/* What this thread knows to be in shared memory is there for products and bulk copies too. */
+/*
+ * What this thread has done to shared memory comes before what products and
+ * bulk copies do to it. They use another proxy: no barrier alone orders them.
+ */
 static __device__ __forceinline__ void
 publish_shared(void)
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 	asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
+}
+
+/* All lanes of a warp have read a place in shared memory. Any of them may start a bulk copy to it after this call. */
+static __device__ __forceinline__ void
+release_shared(void)
+{
+	publish_shared();
+	__syncwarp();
 }
 
 #endif

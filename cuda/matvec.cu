@@ -128,7 +128,7 @@ first_step(const matvec_job &j, int warp, int batch)
 	return (batch * WARPS + warp) * j.each;
 }
 
-/* The loads of a warp's next batch, to a slot whose last contents all lanes have read. */
+/* The loads of a warp's next batch, to a slot that is new or was released. */
 template <typename ROWS>
 static __device__ __forceinline__ void
 load_batch(const matvec_job &j, int warp, struct reader *r, uint32_t to, uint32_t barrier)
@@ -183,7 +183,7 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 	if (threadIdx.x % 32 == 0) {
 		batch_init(barriers, DEPTH_MAX);
 		if (warp < parts)
-			barrier_init(met + warp * 8, WARPS);
+			barrier_init(met + warp * 8, THREADS);
 	}
 	__syncwarp();
 	auto fill_ring = [&](int from, int to) {
@@ -214,7 +214,7 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 
 				batch_wait(barrier, r.phase, j.depth);
 				ROWS::multiply(j, view, first, min(j.each, j.steps - first), from, &sums);
-				__syncwarp();
+				release_shared();
 				load_batch<ROWS>(j, warp, &r, from, barrier);
 				if (++r.slot == j.depth) {
 					r.slot = 0;
@@ -225,9 +225,7 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 			if (tile >= parts)
 				barrier_wait(met + (tile + 1) % parts * 8, (tile + 1 - parts) / parts);
 			ROWS::put(sums, part[tile % parts][warp]);
-			__syncwarp();
-			if (threadIdx.x % 32 == 0)
-				barrier_arrive(met + tile % parts * 8);
+			barrier_arrive(met + tile % parts * 8);
 			if (mine) {
 				barrier_wait(met + tile % parts * 8, tile / parts);
 				finish_tile<ROWS::columns>(j, { unit, sub, 0 }, part[tile % parts], held);

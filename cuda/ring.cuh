@@ -35,7 +35,7 @@ copy_bulk(uint32_t to, const void *from, int bytes, uint32_t barrier)
 	             :: "r"(to), "l"(from), "r"(bytes), "r"(barrier) : "memory");
 }
 
-/* A batch begins, of so many bytes; all lanes have read what lay there before. */
+/* A batch begins, of so many bytes. What lay there before was released (see release_shared). */
 static __device__ __forceinline__ void
 batch_begin(uint32_t barrier, int bytes)
 {
