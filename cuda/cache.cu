@@ -225,6 +225,8 @@ prepare_kernel(const __grid_constant__ prepare_job j)
 	if (head < j.v.n_head_kv) {
 		x = static_cast<const T *>(j.p.k) + token * j.p.ld_k + (int64_t)head * j.v.d_k;
 		rotate_row(j.r, j.r.window, j.r.k_norm, x, token, j.v.d_k, row, lane, j.p.unscale);
+		spoil_key(row, j.v.d_k, static_cast<const T *>(j.p.values) + token * j.p.ld_v + (int64_t)head * j.v.d_v,
+		    j.v.d_v, lane);
 		store_row(j.v, true, head, *j.first + token, row, lane);
 		return;
 	}
@@ -284,6 +286,7 @@ prepare_usual_kernel(const __grid_constant__ prepare_job j)
 	const T *k = static_cast<const T *>(j.p.k) + token * j.p.ld_k;
 	const T *values = static_cast<const T *>(j.p.values) + token * j.p.ld_v;
 	float4 window[2], sink[2];
+	int spoiled = 0;
 
 	wait_for_predecessor();
 	slot = slot_of(v, *j.first + token);
@@ -292,22 +295,27 @@ prepare_usual_kernel(const __grid_constant__ prepare_job j)
 		if (j.sink != NULL)
 			sink[e] = ((const float4 *)(j.r.sink + token * 2 * half + 2 * i))[e];
 	}
+	for (int f = threadIdx.x; f < v.n_head_kv * fours; f += blockDim.x) {
+		float4 y = load_four(values + 4 * f);
+		__half *to = static_cast<__half *>(v.v) + (f / fours * v.slots + slot) * v.v_ld + f % fours * 4;
+
+		spoiled |= is_nan(y.x) || is_nan(y.y) || is_nan(y.z) || is_nan(y.w);
+		*(uint2 *)to = make_uint2(to_value_pair(y.x * j.p.unscale, y.y * j.p.unscale),
+		    to_value_pair(y.z * j.p.unscale, y.w * j.p.unscale));
+	}
+	/* A token with such a value has no key of any head, see to_value. */
+	spoiled = __syncthreads_or(spoiled);
 	for (int head = threadIdx.x / lanes; head < j.n_head + v.n_head_kv; head += blockDim.x / lanes) {
 		int64_t at = (token * j.n_head + head) * v.d_k, key = ((head - j.n_head) * v.slots + slot) * v.k_ld;
 		bool query = head < j.n_head;
 		const T *x = query ? q + head * v.d_k : k + (head - j.n_head) * v.d_k;
 		struct pairs p = load_pairs<PAIRS>(x, i, half, j.p.unscale);
 
+		if (spoiled && !query)
+			p.a = p.b = make_float4(NAN, NAN, NAN, NAN);
 		put_turned<PAIRS>(p, window, i, half, query ? j.window + at : static_cast<__half *>(v.k) + key);
 		if (query && j.sink != NULL)
 			put_turned<PAIRS>(p, sink, i, half, j.sink + at);
-	}
-	for (int f = threadIdx.x; f < v.n_head_kv * fours; f += blockDim.x) {
-		float4 y = load_four(values + 4 * f);
-		__half *to = static_cast<__half *>(v.v) + (f / fours * v.slots + slot) * v.v_ld + f % fours * 4;
-
-		*(uint2 *)to = make_uint2(to_pair(y.x * j.p.unscale, y.y * j.p.unscale),
-		    to_pair(y.z * j.p.unscale, y.w * j.p.unscale));
 	}
 }
 

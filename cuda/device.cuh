@@ -83,7 +83,7 @@ struct cuda {
 	float *results;        /* pinned host memory for nll */
 	float *results_device;
 	struct likeliest *likeliest; /* device memory: the latest */
-	uint64_t *told;        /* pinned host memory: [LIKELIEST_MAX] in turn; their numbers, from 1, are in the high half */
+	uint64_t *told;        /* pinned host memory: [LIKELIEST_MAX] in turn; their numbers, from 1, are in the high half; see TOLD_NAN */
 	uint32_t heard;        /* the number of the one that was waited for last */
 };
 
@@ -92,6 +92,9 @@ struct likeliest {
 	int32_t id;
 	uint32_t found;
 };
+
+/* What is told of a token may be that logits were NaN. */
+static const uint32_t TOLD_NAN = 1u << 31;
 
 /* Those of split attention, and all. */
 enum { COUNTERS = 1 << 16, COUNTERS_ALL = COUNTERS + 4 };
@@ -183,7 +186,7 @@ void rows_finish_half(struct cuda *c, __half *y, int64_t n, int64_t width, int64
 /* Logits z[n, width], in place: plus bias, capped. */
 void rows_cap(struct cuda *c, float *z, int64_t n, int64_t width, const float *bias, float softcap);
 
-/* c->likeliest and what c->told tells: the place of the largest of z[width], the first one of several. */
+/* c->likeliest and what c->told tells: the place of the largest of z[width], the first one of several, or of a NaN. */
 void rows_likeliest(struct cuda *c, const float *z, int64_t width);
 
 /* nll[i] of logits as struct backend_ops says, bias and softcap included. */

@@ -91,6 +91,7 @@ static __device__ __forceinline__ void
 store_new(const few_job &j, const struct range &range, int head_kv, int64_t first, int i, float *row, __half *fresh)
 {
 	const struct cache_view &v = j.a.v;
+	const float *value = j.values + ((int64_t)(i / 2) * v.n_head_kv + head_kv) * v.d_v;
 	int lane = threadIdx.x % 32, token = i / 2;
 	int64_t t = first + token;
 	int64_t step = t < v.sinks ? t / COLUMNS : range.sink_steps + (t - v.sinks) / COLUMNS - range.ring_first;
@@ -98,16 +99,30 @@ store_new(const few_job &j, const struct range &range, int head_kv, int64_t firs
 	if (step < range.begin || step >= range.end)
 		return;
 	/* A pair of elements is one lane's: they are turned in place. */
-	if (i % 2 == 0)
+	if (i % 2 == 0) {
+		float x[D / 32];
+		bool spoiled = false;
+
+#pragma unroll
+		for (int u = 0; u < D / 32; u++)
+			x[u] = lane + 32 * u < v.d_v ? value[lane + 32 * u] : 0;
 		rotate_at_once<D>(j.r, j.r.window, j.r.k_norm, j.k + ((int64_t)token * v.n_head_kv + head_kv) * v.d_k, token,
-		    v.d_k, row, [&](int k, float x) { row[k] = x; });
-	else
-		rotate_at_once<D>(no_rotation(), NULL, NULL, j.values + ((int64_t)token * v.n_head_kv + head_kv) * v.d_v, token,
-		    v.d_v, row, [](int, float) { });
+		    v.d_k, row, [&](int k, float y) { row[k] = y; });
+#pragma unroll
+		for (int u = 0; u < D / 32; u++)
+			spoiled |= is_nan(x[u]);
+		/* See to_value. */
+		if (__any_sync(0xffffffffu, spoiled))
+			row[lane] = NAN;
+		__syncwarp();
+	} else {
+		rotate_at_once<D>(no_rotation(), NULL, NULL, value, token, v.d_v, row, [](int, float) { });
+	}
 	store_row(v, i % 2 == 0, head_kv, t, row, lane);
 #pragma unroll
 	for (int u = 0; u < D / 32; u++)
-		fresh[(i % 2 * j.a.n + token) * D + lane + 32 * u] = to_half(row[lane + 32 * u]);
+		fresh[(i % 2 * j.a.n + token) * D + lane + 32 * u] = i % 2 == 0 ? to_half(row[lane + 32 * u])
+		    : to_value(row[lane + 32 * u]);
 	__syncwarp();
 }
 

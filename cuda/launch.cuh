@@ -172,20 +172,53 @@ max_lanes(float x)
 	return x;
 }
 
-/* Halves of a float, within their range: what is too large becomes the largest. NaN stays NaN, unlike with fminf. */
+/* Halves of a float, within their range: what is too large becomes the largest. NaN stays NaN. */
 static __device__ __forceinline__ __half
 to_half(float x)
 {
-	float y;
+	__half_raw h;
 
-	asm("{ .reg .f32 t; max.NaN.f32 t, %1, 0fC77FE000; min.NaN.f32 %0, t, 0f477FE000; }" : "=f"(y) : "f"(x));
-	return __float2half_rn(y);
+	asm("cvt.rn.satfinite.f16.f32 %0, %1;" : "=h"(h.x) : "f"(x));
+	return h;
 }
 
 static __device__ __forceinline__ uint32_t
 to_pair(float x, float y)
 {
-	return bits_of(__halves2half2(to_half(x), to_half(y)));
+	uint32_t bits;
+
+	asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(y), "f"(x));
+	return bits;
+}
+
+/*
+ * Halves of a value for a cache. NaN becomes a number there: a token that is
+ * not seen has a weight of zero, and zero times NaN would be NaN. The token's
+ * key is NaN instead, whose score is not looked at where it is not seen.
+ */
+static __device__ __forceinline__ __half
+to_value(float x)
+{
+	return to_half(fmaxf(x, -65504.0f));
+}
+
+static __device__ __forceinline__ uint32_t
+to_value_pair(float x, float y)
+{
+	return to_pair(fmaxf(x, -65504.0f), fmaxf(y, -65504.0f));
+}
+
+static __device__ __forceinline__ bool
+is_nan(float x)
+{
+	return x != x;
+}
+
+/* x, or the nearer of -most and most. NaN stays NaN. */
+static __device__ __forceinline__ float
+limit(float x, float most)
+{
+	return x > most ? most : x < -most ? -most : x;
 }
 
 /* One value, or four of them, of floats or halves. */

@@ -36,7 +36,7 @@ put(const matvec_job &j, int m, int64_t row, int column, float sum, float *held,
 	float v = sum * j.unscale + (o.bias != NULL ? o.bias[row] : 0);
 
 	if (j.clamp > 0)
-		v = fminf(fmaxf(v, -j.clamp), j.clamp);
+		v = limit(v, j.clamp);
 	if (j.mode == MATVEC_ADD) {
 		o.y[at] = *held + v;
 		return;

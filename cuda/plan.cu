@@ -604,8 +604,12 @@ op_tell_likeliest(struct backend *b, int32_t *id, struct err *e)
 		if (r != cudaErrorNotReady && (uint32_t)(answer >> 32) != c->heard)
 			CHECK(c, r != cudaSuccess ? r : cudaErrorUnknown);
 	}
-	*id = (int32_t)(uint32_t)answer;
-	return cuda_report(c, e);
+	*id = (int32_t)((uint32_t)answer & ~TOLD_NAN);
+	if (cuda_report(c, e) < 0)
+		return -1;
+	if (((uint32_t)answer & TOLD_NAN) != 0)
+		return err_set(e, EX_DATAERR, "%s: logits are not numbers (NaN), so that no token is the likeliest", c->path);
+	return 0;
 }
 
 static void

@@ -1,4 +1,6 @@
 /* Operations on rows of float32: norms, rotation, activation, sums, scores. Nothing here is tuned beyond coalescing. */
+#include <float.h>
+
 #include "launch.cuh"
 
 enum { THREADS = 256 };
@@ -337,7 +339,7 @@ finish_kernel(T *y, int64_t n, int64_t width, int64_t ld, const float *bias, flo
 	if (i >= n * width)
 		return;
 	v = load_one(y + at) / scale + (bias != NULL ? bias[i % width] : 0);
-	store_one(y + at, (clamp > 0 ? fminf(fmaxf(v, -clamp), clamp) : v) * scale);
+	store_one(y + at, (clamp > 0 ? limit(v, clamp) : v) * scale);
 }
 
 template <typename T>
@@ -392,13 +394,15 @@ struct agreement {
 
 static_assert(sizeof(struct agreement) <= (COUNTERS_ALL - COUNTERS) * sizeof(unsigned), "they share their memory");
 
-/* A place and its value as one number, which is the larger the better: the larger value, or the earlier of equals. */
+static const uint32_t nan_rank = 0xffffffff;
+
+/* A place and its value as one number, the larger the better: NaN, or the larger value, or the earlier of equals. */
 static __device__ __forceinline__ unsigned long long
 rank_of(float y, int at)
 {
 	uint32_t bits = __float_as_uint(y + 0.0f); /* -0 is 0 */
 
-	bits = bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+	bits = is_nan(y) ? nan_rank : bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
 	return (unsigned long long)bits << 32 | ~(uint32_t)at;
 }
 
@@ -412,10 +416,10 @@ likeliest_kernel(const float *z, int64_t width, struct agreement *all, struct li
 	int at = 0;
 
 	wait_for_predecessor();
-	/* NaN is never the likeliest. */
+	/* The first NaN that a thread sees stays its best. */
 #pragma unroll 8
 	for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < width; i += gridDim.x * THREADS)
-		if (z[i] > best) {
+		if (z[i] > best || (is_nan(z[i]) && !is_nan(best))) {
 			best = z[i];
 			at = (int)i;
 		}
@@ -434,10 +438,12 @@ likeliest_kernel(const float *z, int64_t width, struct agreement *all, struct li
 	__threadfence();
 	if (atomicInc(&all->count, gridDim.x - 1) != gridDim.x - 1)
 		return;
-	at = (int32_t)~(uint32_t)atomicExch(&all->best, 0);
+	rank = atomicExch(&all->best, 0);
+	at = (int32_t)~(uint32_t)rank;
 	latest->id = at;
 	latest->found++;
-	told[(latest->found - 1) % LIKELIEST_MAX] = (uint64_t)latest->found << 32 | (uint32_t)at;
+	told[(latest->found - 1) % LIKELIEST_MAX] =
+	    (uint64_t)latest->found << 32 | (uint32_t)at | (rank >> 32 == nan_rank ? TOLD_NAN : 0);
 }
 
 void
@@ -457,7 +463,8 @@ static __global__ void __launch_bounds__(THREADS)
 score_kernel(const float *logits, int64_t width, const float *bias, float softcap, const int32_t *targets, float *nll)
 {
 	const float *z = logits + blockIdx.x * width;
-	float largest = -INFINITY, sum = 0, all;
+	/* Finite, so that NaN comes from NaN among the logits alone, and always. */
+	float largest = -FLT_MAX, sum = 0, all;
 	int64_t fours = width % 4 == 0 && bias == NULL && softcap == 0 ? width / 4 : 0;
 
 	wait_for_predecessor();
@@ -482,7 +489,7 @@ score_kernel(const float *logits, int64_t width, const float *bias, float softca
 		sum += expf(v - largest);
 	}
 	all = reduce_block<true>(largest);
-	sum = reduce_block<false>(largest == -INFINITY ? 0 : sum * expf(largest - all));
+	sum = reduce_block<false>(sum * expf(largest - all));
 	if (threadIdx.x == 0)
 		nll[blockIdx.x] = logf(sum) + all - logit(z[targets[blockIdx.x]], bias, targets[blockIdx.x], softcap);
 }

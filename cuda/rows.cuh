@@ -54,6 +54,21 @@ rotate_row(const struct rotation &r, const float *table, const float *norm, cons
 	__syncwarp();
 }
 
+/* A warp makes a token's key NaN where its value has NaN, see to_value. */
+template <typename T>
+static __device__ __forceinline__ void
+spoil_key(float *key, int d_k, const T *value, int d_v, int lane)
+{
+	bool spoiled = false;
+
+	for (int i = lane; i < d_v; i += 32)
+		spoiled |= is_nan(load_one(value + i));
+	if (__any_sync(0xffffffffu, spoiled))
+		for (int i = lane; i < d_k; i += 32)
+			key[i] = NAN;
+	__syncwarp();
+}
+
 /* A warp puts a row of shared memory into the cache as the key (or value) of token t. */
 static __device__ __forceinline__ void
 store_row(const struct cache_view &v, bool key, int head, int64_t t, const float *row, int lane)
@@ -69,13 +84,15 @@ store_row(const struct cache_view &v, bool key, int head, int64_t t, const float
 	}
 	if (v.type == KV_F16) {
 		for (int i = lane; i < d; i += 32)
-			static_cast<__half *>(base)[at * ld + i] = to_half(row[i]);
+			static_cast<__half *>(base)[at * ld + i] = key ? to_half(row[i]) : to_value(row[i]);
 		return;
 	}
 	for (int i = lane; i < ld; i += 32) {
 		float x = i < d ? row[i] : 0, scale = max_lanes<1, 16>(fabsf(x)) / 127;
 		__half *scales = key ? v.k_scale : v.v_scale;
 
+		if (key && __any_sync(0xffffffffu, is_nan(x)))
+			scale = NAN;
 		static_cast<int8_t *>(base)[at * ld + i] = (int8_t)__float2int_rn(scale > 0 ? x / scale : 0);
 		if (lane == 0)
 			scales[(at * ld + i) / 32] = to_half(scale);

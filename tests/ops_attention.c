@@ -1,4 +1,5 @@
 /* The cache and the attention over it: streams in uneven chunks, rings that wrap, every mask. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,6 +147,43 @@ test_stream(struct ops *o, const struct stream *shape, enum kv_type type, bool a
 	free(slopes);
 }
 
+/*
+ * Keys or values of a token have NaN: results of tokens that see it are NaN,
+ * and no others, whatever else is in their chunk.
+ */
+static void
+test_nan(struct ops *o, const struct stream *shape, enum kv_type type, bool key, int bad)
+{
+	struct stream s = *shape;
+	int64_t n = s.tokens, width = (int64_t)s.n_head * s.d_v, per_k = (int64_t)s.n_head_kv * s.d_k;
+	int64_t per_v = (int64_t)s.n_head_kv * s.d_v;
+	float *k = ops_random(o, n * per_k), *v = ops_random(o, n * per_v), *got;
+	float *q = ops_random(o, n * s.n_head * s.d_k);
+	float *expected = ops_allocate((size_t)(n * s.n_head) * sizeof *expected);
+
+	for (int i = 0; i < s.n_head_kv; i++)
+		*(key ? &k[bad * per_k + i * s.d_k + 5] : &v[bad * per_v + i * s.d_v + 5]) = NAN;
+	s.k = k;
+	s.v = v;
+	s.q_window = s.q_sink = q;
+	s.type = type;
+	got = run_stream(o->tested, &s);
+	for (int64_t i = 0; i < n * s.n_head; i++) {
+		int64_t token = i / s.n_head;
+		bool some = false;
+
+		for (int64_t d = 0; d < s.d_v; d++)
+			some |= isnan(got[token * width + i % s.n_head * s.d_v + d]);
+		got[i] = some ? 1 : 0;
+		expected[i] = token >= bad && (bad < s.sinks || token - bad < s.window) ? 1 : 0;
+	}
+	ops_compare(o, expected, got, n * s.n_head, "a %s, %d heads over %d of %d, window %lld, token %d",
+	    key ? "key" : "value", s.n_head, s.n_head_kv, s.d_k, (long long)s.window, bad);
+	free(k);
+	free(v);
+	free(q);
+}
+
 void
 ops_attention(struct ops *o)
 {
@@ -159,6 +197,17 @@ ops_attention(struct ops *o)
 			test_stream(o, &streams[j], kinds[i].type, false);
 		for (size_t j = 0; j < sizeof crowds / sizeof crowds[0] && kinds[i].type == KV_F16; j++)
 			test_stream(o, &crowds[j], KV_F16, false);
+		ops_end(o);
+	}
+	/* As a rule a CPU's path reads the values that it gives a weight of zero. */
+	for (int i = 0; i < 3 && o->tested->device; i++) {
+		ops_begin(o, 0, "attend, %s, NaN", kinds[i].name);
+		for (int j = 0; j < 8; j++) {
+			test_nan(o, &streams[1], kinds[i].type, j % 2 == 0, (int[]){ 2, 20, 70, 130 }[j / 2]);
+			test_nan(o, &streams[4], kinds[i].type, j % 2 == 0, (int[]){ 3, 200, 520, 900 }[j / 2]);
+			if (kinds[i].type == KV_F16)
+				test_nan(o, &crowds[0], KV_F16, j % 2 == 0, (int[]){ 0, 8, 41, 90 }[j / 2]);
+		}
 		ops_end(o);
 	}
 	ops_begin(o, ops_same(o), "attend, token by token");

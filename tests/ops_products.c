@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 
 #include "engine/engine.h"
 #include "engine/quant.h"
@@ -394,6 +395,71 @@ test_successors(struct ops *o)
 	free(rows);
 }
 
+/* The logits of these rows are NaN, neighbours that one thread of a GPU may read alone. */
+enum { NAN_ROWS = 600, NAN_COLS = 8, NAN_FROM = 596 };
+
+static void
+spoil_rows(struct weight *w, const float *data)
+{
+	float *spoilt = (float *)(uintptr_t)data;
+
+	for (int i = NAN_FROM; i < NAN_ROWS; i++)
+		spoilt[i * NAN_COLS] = NAN;
+	*w = (struct weight){ .type = QUANT_F32, .rows = NAN_ROWS, .cols = NAN_COLS, .data = data };
+}
+
+/* Every score of them is NaN. */
+static void
+test_score_nan(struct ops *o)
+{
+	enum { N = 3 };
+	const int32_t targets[N] = { 0, 1, 2 };
+	float *data = ops_random(o, NAN_ROWS * NAN_COLS), *x = ops_random(o, N * NAN_COLS), *scores;
+	float *expected = ops_allocate(N * sizeof *expected);
+	struct output t = { .x = x, .n = N, .targets = targets };
+
+	spoil_rows(&t.w, data);
+	scores = run_output(o->tested, &t);
+	for (int i = 0; i < N; i++) {
+		expected[i] = 1;
+		scores[i] = isnan(scores[i]) ? 1 : 0;
+	}
+	ops_begin(o, 0, "score of NaN");
+	ops_compare(o, expected, scores, N, "%d of %d logits", NAN_ROWS - NAN_FROM, NAN_ROWS);
+	ops_end(o);
+	free(data);
+	free(x);
+}
+
+/* No token is the likeliest of them, as often as it is asked for. */
+static void
+test_likeliest_nan(struct ops *o)
+{
+	float *data = ops_random(o, NAN_ROWS * NAN_COLS), *host = ops_random(o, NAN_COLS);
+	float *x = ops_upload(o->tested, host, NAN_COLS);
+	struct vector none = { 0 };
+	struct weight w;
+	int32_t id;
+	struct err e;
+
+	spoil_rows(&w, data);
+	ops_must(o->tested->ops->load_weight(o->tested, &w, &e), &e);
+	ops_begin(o, 0, "likeliest of NaN");
+	for (int i = 0; i < 3; i++) {
+		float *told = ops_allocate(sizeof *told), *refused = ops_allocate(sizeof *refused);
+
+		o->tested->ops->ask_likeliest(o->tested, &w, &none, 0, x);
+		*told = o->tested->ops->tell_likeliest(o->tested, &id, &e) < 0 && e.code == EX_DATAERR;
+		*refused = 1;
+		ops_compare(o, refused, told, 1, "%d times", i + 1);
+	}
+	ops_end(o);
+	o->tested->ops->unload_weight(o->tested, &w);
+	o->tested->ops->free(o->tested, x);
+	free(data);
+	free(host);
+}
+
 void
 ops_products(struct ops *o)
 {
@@ -414,5 +480,7 @@ ops_products(struct ops *o)
 	if (o->tested->ops->ask_likeliest != NULL) {
 		test_likeliest(o);
 		test_successors(o);
+		test_likeliest_nan(o);
 	}
+	test_score_nan(o);
 }

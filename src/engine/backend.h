@@ -175,7 +175,8 @@ struct backend_ops {
 
 	/*
 	 * The row of the largest of the logits of x[cols], the first one where several are: asked for, and
-	 * waited for. Up to LIKELIEST_MAX may be asked for at a time; they are told in the same order.
+	 * waited for. Up to LIKELIEST_MAX may be asked for at a time; they are told in the same order. Where a logit
+	 * is NaN, telling fails with EX_DATAERR.
 	 * NULL where a backend has nothing better than to look through the logits.
 	 */
 	void (*ask_likeliest)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap,
@@ -227,7 +228,7 @@ struct backend_choice {
  * arguments that returns a const struct backend_module *. The version changes
  * with everything in this header.
  */
-enum { BACKEND_MODULE_VERSION = 6 };
+enum { BACKEND_MODULE_VERSION = 7 };
 struct backend_module {
 	int version;
 	struct backend *(*open)(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);

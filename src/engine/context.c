@@ -521,17 +521,34 @@ context_get_logits(struct context *c, float *logits, struct err *e)
 	return check_last(c, logits, c->m->h.n_vocab, e);
 }
 
+/* A device could not tell the likeliest token: it failed, or a logit is NaN. */
+static int
+report_likeliest(struct context *c, const struct err *why, struct err *e)
+{
+	if (why->code != EX_DATAERR) {
+		if (e != NULL)
+			*e = *why;
+		return -1;
+	}
+	context_settle(c);
+	return context_break(c, e);
+}
+
 static int
 find_likeliest(struct context *c, int32_t *id, struct err *e)
 {
-	if (forward_likeliest(c->f, forward_last_row(c->f), c->logits, id, e) < 0)
-		return -1;
+	struct err why;
+
+	if (forward_likeliest(c->f, forward_last_row(c->f), c->logits, id, &why) < 0)
+		return report_likeliest(c, &why, e);
 	return forward_can_ask(c->f) ? 0 : check_last(c, c->logits, c->m->h.n_vocab, e);
 }
 
 int
 context_get_likeliest(struct context *c, int32_t *id, struct err *e)
 {
+	struct err why;
+
 	if (c->tokens == 0)
 		return err_set(e, EX_SOFTWARE, "there are no logits before the first token");
 	if (c->ahead.begun) {
@@ -546,8 +563,8 @@ context_get_likeliest(struct context *c, int32_t *id, struct err *e)
 	if (can_begin(c) && begin_next(c, e) < 0)
 		return -1;
 	c->ahead.asked = false;
-	if (forward_tell_likeliest(c->f, &c->ahead.id, e) < 0)
-		return -1;
+	if (forward_tell_likeliest(c->f, &c->ahead.id, &why) < 0)
+		return report_likeliest(c, &why, e);
 	*id = c->ahead.id;
 	return 0;
 }

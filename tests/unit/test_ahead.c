@@ -17,6 +17,7 @@ static struct {
 	int32_t asked[LIKELIEST_MAX];
 	unsigned n_asked, n_told;
 	int begun;             /* embedded before they were told */
+	int failure;           /* what telling fails with, or 0 */
 } answers;
 
 static void
@@ -34,10 +35,9 @@ static int
 tell(struct backend *b, int32_t *id, struct err *e)
 {
 	(void)b;
-	(void)e;
 	assert_true(answers.n_told < answers.n_asked);
 	*id = answers.asked[answers.n_told++ % LIKELIEST_MAX];
-	return 0;
+	return answers.failure == 0 ? 0 : err_set(e, answers.failure, "told to fail");
 }
 
 static void
@@ -304,10 +304,39 @@ test_nothing_is_begun_that_is_not_expected(void **state)
 	context_free(c);
 }
 
+/* With EX_DATAERR a device says that a logit is NaN: that is the context's end. Another failure is the device's own. */
+static void
+test_a_device_that_cannot_tell(void **state)
+{
+	static const int failures[] = { EX_DATAERR, EX_TEMPFAIL };
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		struct context *c = begin(POLICY_SINK, true);
+		int32_t id[MORE];
+		struct err e = { 0 };
+		bool nan = i % 2 == 0;
+
+		context_expect_likeliest(c, i < 2);
+		generate(c, MORE, id);
+		answers.failure = failures[i % 2];
+		assert_int_equal(context_get_likeliest(c, id, &e), -1);
+		assert_int_equal(answers.n_told, answers.n_asked - (!nan && i < 2));
+		assert_true(context_is_broken(c) == nan);
+		if (nan)
+			assert_non_null(strstr(e.text, "was not finite"));
+		else
+			assert_string_equal(e.text, "told to fail");
+		assert_int_equal(context_feed(c, ids, 1, NULL, &e), nan ? -1 : 0);
+		context_free(c);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_device_that_cannot_tell),
 		cmocka_unit_test(test_no_result_depends_on_it),
 		cmocka_unit_test(test_nothing_is_begun_that_a_fork_has_no_room_for),
 		cmocka_unit_test(test_nothing_is_begun_that_is_not_expected),
