@@ -145,7 +145,7 @@ start()
 	# shellcheck disable=SC2154 # set by run
 	[[ $stderr == "sinkctl: top_p must be "* ]]
 	run --separate-stderr sinkctl ask -n 3 what
-	[[ $stderr == "sinkctl: that was cut off: no more tokens were allowed
+	[[ $stderr == "sinkctl: the text was cut off: it may have no more tokens
 sinkctl: the model saw events 1 to 5, "[0-9]*:*" to "[0-9]*:* ]]
 	run --separate-stderr sinkctl ask --json -n 3 what
 	[ -z "$stderr" ]
@@ -353,7 +353,9 @@ scored()
 		COMP_WORDS=("$2/sinkctl" ask --color = n); COMP_CWORD=4; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"
 		COMP_WORDS=("$2/sinkd" --policy =); COMP_CWORD=2; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"
 		COMP_WORDS=("$2/sinkd" --path = avx512b); COMP_CWORD=3; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"
-		COMP_WORDS=("$2/sinkd" --follow "$1/conf"); COMP_CWORD=2; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"' \
+		COMP_WORDS=("$2/sinkd" --follow "$1/conf"); COMP_CWORD=2; _sinkd "$2/sinkd"; echo "${COMPREPLY[*]}"
+		COMP_WORDS=("$2/sinkctl" tail --priority w); COMP_CWORD=3; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"
+		COMP_WORDS=("$2/sinkctl" tail "$1/conf"); COMP_CWORD=2; _sinkctl "$2/sinkctl"; echo "${COMPREPLY[*]}"' \
 		bash "$SRC" "$BUILD"
 	[ "${lines[0]}" = digest ]
 	[ "${lines[1]}" = --since ]
@@ -363,6 +365,8 @@ scored()
 	[ "${lines[5]}" = 'sink window dense recompute' ]
 	[ "${lines[6]}" = avx512bf16 ]
 	[[ " ${lines[7]} " == *" $SRC/configure.ac "* ]]
+	[ "${lines[8]}" = warning ]
+	[[ " ${lines[9]} " == *" $SRC/configure.ac "* ]]
 }
 
 @test "metrics, and a page without scripts on which text of events is text" {
@@ -486,7 +490,7 @@ stuffed()
 	grep -q 'RELOADING=1' notified
 	grep -q 'MONOTONIC_USEC=' notified
 	grep -q 'patience has changed' err
-	grep -q 'window counts from the next start on' err
+	grep -q 'window has changed, and takes effect at the next start' err
 	event c d | talk sock >/dev/null
 	until_true [ -s out ]
 	[ "$(jq -r .source out.1 out | tr '\n' ' ')" = 'a c ' ]

@@ -444,7 +444,7 @@ has_written()
 # comes_after_loss N: so many messages have.
 comes_after_loss()
 {
-	[ "$(sed '1,/ messages were lost here/d' screen | grep -c ' counts from')" -eq "$1" ]
+	[ "$(sed '1,/ messages were lost here/d' screen | grep -c ' takes effect at')" -eq "$1" ]
 }
 
 @test "messages that standard error does not take hold nothing up; they come later, or how many were lost" {
@@ -476,7 +476,7 @@ comes_after_loss()
 	until_true grep -q ' messages were lost here' screen
 	grep -q ' patience has changed' screen
 	lost=$(sed -n 's/^sinkd: warning: \([0-9]*\) messages.*/\1/p' screen)
-	[ $((lost + $(grep -c ' counts from the next start on' screen))) -eq 3250 ]
+	[ $((lost + $(grep -c ' takes effect at the next start' screen))) -eq 3250 ]
 	reload
 	until_true comes_after_loss 13
 	stop

@@ -184,7 +184,7 @@ ppl()
 	refuses 65 "only .* tokens" call ppl --tokens 1000000
 	refuses 65 "only .* tokens" call ppl --sample 1000000
 	refuses 65 "only .* tokens" call ppl --cut 1000000
-	refuses 64 "--repeat 0 wants --tokens" call ppl --repeat 0
+	refuses 64 "--repeat 0 needs --tokens" call ppl --repeat 0
 	refuses 73 "/nonexistent/csv" call ppl --csv /nonexistent/csv
 	refuses 74 "/dev/full" call ppl --csv /dev/full
 	: >"$text"
@@ -311,7 +311,7 @@ bench()
 	refuses 65 "no number" bench --measure generate-full --compare 'echo q4_1 v1.2.3'
 	refuses 64 "compare-pattern" bench --measure generate-full --compare 'echo 1' --compare-pattern '('
 	refuses 64 "one name" bench --compare 'echo 1'
-	refuses 64 "wants --compare" bench --compare-pattern 1
+	refuses 64 "needs --compare" bench --compare-pattern 1
 }
 
 @test "recall: the same questions for every policy, chunk and thread count, others for another seed" {
@@ -384,7 +384,7 @@ bench()
 	refuses 65 "no questions" call qa
 	refuses 66 "/nonexistent" "$sinkeval" qa -m "$model" /nonexistent
 	refuses 64 "file of questions is missing" "$sinkeval" qa -m "$model"
-	refuses 64 "one file of questions is enough" "$sinkeval" qa -m "$model" a b
+	refuses 64 "only one file of questions can be read" "$sinkeval" qa -m "$model" a b
 }
 
 @test "chat: answers join the stream, turn by turn" {

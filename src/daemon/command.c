@@ -181,7 +181,7 @@ take_op(struct command *c, struct err *e)
 	int i = 0;
 
 	if (!json_is_string(op))
-		return err_set(e, EX_DATAERR, "a request needs op, a string");
+		return err_set(e, EX_DATAERR, "a request needs a member op, which is a string");
 	while (op_names[i] != NULL && strcmp(op_names[i], json_string_value(op)) != 0)
 		i++;
 	if (op_names[i] == NULL)

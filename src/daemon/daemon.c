@@ -381,7 +381,7 @@ on_changed(void *arg, const char *name, bool live)
 	if (live)
 		log_message(LOG_INFO, "%s has changed", name);
 	else
-		log_message(LOG_NOTICE, "%s counts from the next start on", name);
+		log_message(LOG_NOTICE, "%s has changed, and takes effect at the next start", name);
 }
 
 /* The output's file may have been renamed, and the configuration changed. */

@@ -231,7 +231,7 @@ parse_type(struct schema *s, int node, const json_t *j, int depth, struct err *e
 	int t = 0;
 
 	if (name == NULL)
-		return err_set(e, EX_DATAERR, "a part of the schema has no type that is one name, and no enum or const");
+		return err_set(e, EX_DATAERR, "a part of the schema has neither an enum, nor a const, nor a type that is one name");
 	while (t < TYPES && strcmp(types[t], name) != 0)
 		t++;
 	switch ((enum type)t) {

@@ -126,7 +126,7 @@ eval_operand(char **operands, const char *what, struct err *e)
 	if (operands[0] == NULL)
 		err_set(e, EX_USAGE, "%s is missing", what);
 	else if (operands[1] != NULL)
-		err_set(e, EX_USAGE, "one %s is enough, '%s' is too much", what, operands[1]);
+		err_set(e, EX_USAGE, "only one %s can be read, not also '%s'", what, operands[1]);
 	else
 		return operands[0];
 	return NULL;

@@ -89,7 +89,7 @@ choose_caches(struct report *r, const char *list, int64_t sinks, struct err *e)
 		long long n = strtoll(p, &end, 10);
 
 		if (end == p || (*end != ',' && *end != '\0') || n <= sinks || n > 1 << 24)
-			return err_set(e, EX_USAGE, "--caches wants capacities above the %lld sinks, not '%s'",
+			return err_set(e, EX_USAGE, "--caches needs capacities above the %lld sinks, not '%s'",
 			    (long long)sinks, p);
 		if (r->n_pairs == CACHES_MAX)
 			return err_set(e, EX_USAGE, "--caches names more than %d capacities", CACHES_MAX);
@@ -112,7 +112,7 @@ choose(struct report *r, const struct values *v, struct err *e)
 	const char *caches = v->caches;
 
 	if (v->c.policy == POLICY_RECOMPUTE)
-		return err_set(e, EX_USAGE, "bench sets the policy recompute against the stream, see --caches");
+		return err_set(e, EX_USAGE, "bench compares the policy recompute with the stream by itself, see --caches");
 	if (choose_measures(r, v->measure, e) < 0)
 		return -1;
 	if (caches == NULL)
@@ -120,9 +120,9 @@ choose(struct report *r, const struct values *v, struct err *e)
 	if (choose_caches(r, caches, count_sinks(&v->c), e) < 0)
 		return -1;
 	if (v->compare != NULL && r->n_chosen != 1)
-		return err_set(e, EX_USAGE, "--compare wants --measure with one name");
+		return err_set(e, EX_USAGE, "--compare needs --measure with one name");
 	if (v->pattern != NULL && v->compare == NULL)
-		return err_set(e, EX_USAGE, "--compare-pattern wants --compare");
+		return err_set(e, EX_USAGE, "--compare-pattern needs --compare");
 	return 0;
 }
 

@@ -322,7 +322,7 @@ run(void *values, char **operands, FILE *out, struct err *e)
 	int r = -1;
 
 	if (operands[0] != NULL && operands[1] != NULL)
-		return err_set(e, EX_USAGE, "one file of prompts is enough, '%s' is too much", operands[1]);
+		return err_set(e, EX_USAGE, "only one file of prompts can be read, not also '%s'", operands[1]);
 	if (parse_number("temperature", v->temperature, 100, &o.temperature, e) < 0 ||
 	    parse_number("top-p", v->top_p, 1, &o.top_p, e) < 0)
 		return -1;

@@ -260,7 +260,7 @@ make_stream(struct model *m, const struct values *v, char **paths, struct stream
 	int64_t longest;
 
 	if (v->repeat == 0 && v->tokens == 0)
-		return err_set(e, EX_USAGE, "--repeat 0 wants --tokens");
+		return err_set(e, EX_USAGE, "--repeat 0 needs --tokens");
 	if (read_texts(m, paths, s, e) < 0)
 		return -1;
 	if (s->n_ids < v->cut)

@@ -82,7 +82,7 @@ parse_distances(struct recall *r, const char *list, struct err *e)
 		long long n = strtoll(p, &end, 10);
 
 		if (end == p || (*end != ',' && *end != '\0') || n < 1 || n > 10000000)
-			return err_set(e, EX_USAGE, "--distances wants numbers of lines, not '%s'", p);
+			return err_set(e, EX_USAGE, "--distances needs numbers of lines, not '%s'", p);
 		if (r->n_buckets == DISTANCES_MAX)
 			return err_set(e, EX_USAGE, "--distances names more than %d distances", DISTANCES_MAX);
 		r->buckets[r->n_buckets++].lines = n;

@@ -377,9 +377,9 @@ tell_cut(const json_t *own)
 	const char *end = json_string_value(json_object_get(own, "end"));
 
 	if (end != NULL && strcmp(end, "length") == 0)
-		log_message(LOG_NOTICE, "that was cut off: no more tokens were allowed");
+		log_message(LOG_NOTICE, "the text was cut off: it may have no more tokens");
 	else if (end != NULL && strcmp(end, "time") == 0)
-		log_message(LOG_NOTICE, "that was cut off: the time was over");
+		log_message(LOG_NOTICE, "the text was cut off: its time was over");
 }
 
 /* What the answer can be about: on standard error, so that the answer alone goes into a pipe. */

@@ -6,14 +6,6 @@
 
 #include <unistd.h>
 
-/* A stream that has read nothing refuses questions. */
-static void
-read_something(void)
-{
-	submit(0);
-	collect_records(0, 1);
-}
-
 static void
 test_questions_leave_no_trace(void **state)
 {
