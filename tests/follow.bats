@@ -296,6 +296,82 @@ rewritten()
 	[[ $output == *"cannot follow log: Input/output error"* ]]
 }
 
+# ---- starts that are killed before the first checkpoint
+
+# killed_early ARG...: a start is killed while it syncs its first checkpoint.
+killed_early()
+{
+	LD_PRELOAD=$BUILD/tests/slow_sync.so SLOW_SYNC_MS=60000 SLOW_SYNC_NAME=checkpoint \
+		"$sinkd" "${tiny[@]}" --state state --output out "$@" </dev/null 2>>err 3>&- &
+	pid=$!
+	pids+=("$pid")
+	until_true [ -s state/checkpoint.tmp ]
+	kill -KILL "$pid"
+	wait "$pid" 2>/dev/null || true
+	rm state/checkpoint.tmp
+}
+
+@test "a start that is killed before its first checkpoint loses nothing: the file is rotated, then copied and cut" {
+	need_true_memory
+	event a >log
+	killed_early --follow log --from start
+	[ ! -e out ] || [ ! -s out ]
+	event b >>log
+	mv log log.1
+	event c >log
+	mv log.1 log.2
+	mv log log.1
+	event d >log
+	killed_early --follow log --from start
+	follow log
+	has_texts a b c d
+	[ ! -e state/beginning ]
+	stop
+	rm -r state out log.?
+	: >log
+	killed_early --follow log --from start
+	event e >>log
+	cp log log.1
+	event f >log
+	follow log
+	has_texts e f
+	[ ! -s err ]
+}
+
+@test "a start that is killed before its first checkpoint: the end of then counts, and a file need not be there" {
+	need_true_memory
+	event old >log
+	killed_early --follow log
+	event a >>log
+	mv log log.1
+	event b >log
+	daemon --follow log --state state --output out
+	has_texts a b
+	stop
+	rm -r state out log*
+	killed_early --follow log
+	event c >log
+	mv log log.1
+	event d >log
+	daemon --follow log --state state --output out
+	has_texts c d
+}
+
+@test "a start that is killed before its first checkpoint does not bind a later one with other inputs" {
+	need_true_memory
+	event old >log
+	killed_early --follow log
+	event a >>log
+	follow log
+	has_texts old a
+	stop
+	rm -r state out
+	killed_early --follow log
+	event b >other
+	follow other
+	has_texts b
+}
+
 # ---- what the user is told
 
 @test "a file that is not there is told once, and once that it is there" {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/beginning.h"
 #include "daemon/parts.h"
 #include "daemon/resume.h"
 #include "daemon/signals.h"
@@ -330,6 +331,7 @@ on_saved(void *arg, const struct err *e)
 			event_base_loopbreak(d->base);
 			return;
 		}
+		beginning_remove(state_folder_get_path(d->folder));
 		go_on(d);
 	}
 	if (d->ending && !checkpoint_is_busy(d->checkpoint)) {

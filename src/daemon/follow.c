@@ -92,29 +92,6 @@ close_quietly(int fd)
 	errno = why;
 }
 
-/*
- * The file that comes after a mark: a rotated one that was not read yet, or the
- * one that has the name. Returns a descriptor, or -1 with errno set.
- */
-static int
-open_after(const char *path, const struct rotation_mark *after, bool *lost)
-{
-	int last, why, fd;
-
-	/* First: all that were in between have been renamed before this one got the name. */
-	last = rotation_open_file(path);
-	why = errno;
-	if (last < 0 && !target_is_absent(why))
-		return -1;
-	fd = rotation_open_next(path, after, lost);
-	if (fd >= 0 || !target_is_absent(errno)) {
-		close_quietly(last);
-		return fd;
-	}
-	errno = why;
-	return last;
-}
-
 /* Is it the file that is being read? Returns 1 or 0, or -1 with errno set. */
 static int
 is_current(const struct follow *f, int fd)
@@ -149,14 +126,14 @@ open_successor(const struct follow *f, const char **path, bool *lost)
 	if (rotation_mark_file(&mark, f->file.fd, f->path) < 0)
 		return -1;
 	*path = f->path;
-	fd = refuse_current(f, open_after(f->path, &mark, lost));
+	fd = refuse_current(f, rotation_open_after(f->path, &mark, lost));
 	/* A folder that was left may be closed to us. */
-	if (fd >= 0 || !elsewhere || (!target_is_absent(errno) && errno != EACCES))
+	if (fd >= 0 || !elsewhere || (!rotation_is_absent(errno) && errno != EACCES))
 		return fd;
 	/* A link was made anew: of what it leads to, that counts which was written since then. */
 	mark = (struct rotation_mark){.modified = f->named.since};
 	*path = f->named.path;
-	return refuse_current(f, open_after(f->named.path, &mark, lost));
+	return refuse_current(f, rotation_open_after(f->named.path, &mark, lost));
 }
 
 static void
@@ -177,7 +154,7 @@ hold_next(struct follow *f)
 	tracked_close(&f->next, f->notify);
 	fd = open_successor(f, &path, &lost);
 	if (fd < 0 || tracked_open(&f->next, fd, 0, f->notify) < 0) {
-		if (!target_is_absent(errno))
+		if (!rotation_is_absent(errno))
 			f->trouble = errno;
 		return;
 	}
@@ -192,10 +169,10 @@ begin_waited(struct follow *f)
 {
 	static const struct place start;
 	bool lost = false;
-	int fd = open_after(f->named.path, &f->since, &lost);
+	int fd = rotation_open_after(f->named.path, &f->since, &lost);
 
 	if (fd < 0 || use(f, fd, f->named.path, &start) < 0) {
-		if (!target_is_absent(errno))
+		if (!rotation_is_absent(errno))
 			f->trouble = errno;
 		return;
 	}
@@ -211,7 +188,7 @@ look_around(struct follow *f)
 
 	target_look(&f->named, f->options->path, f->file.fd >= 0 ? f->path : NULL);
 	f->trouble = t->error;
-	if (t->error != 0 && !target_is_absent(t->error))
+	if (t->error != 0 && !rotation_is_absent(t->error))
 		return;
 	if (f->file.fd < 0)
 		begin_waited(f);
@@ -245,7 +222,7 @@ tell(struct follow *f, int error)
 	f->told = error;
 	if (error == 0)
 		log_message(LOG_NOTICE, "%s is there: reading it", path);
-	else if (target_is_absent(error))
+	else if (rotation_is_absent(error))
 		log_message(LOG_WARNING, "%s is not there: waiting for it", path);
 	else if (error == EINVAL)
 		log_message(LOG_WARNING, "%s is not a regular file: waiting for one", path);
@@ -295,48 +272,6 @@ follow_save(const void *feed, json_t *state)
 	json_object_set_new(state, "follow", o);
 }
 
-/* The saved file by its name, if it still has that. Returns a descriptor, or -1 with errno set. */
-static int
-open_unmoved(const char *path, const struct identity *id)
-{
-	struct rotation_mark mark = {.modified = id->modified, .inode = id->inode};
-	int fd = rotation_open_file(path), rc, older;
-	bool lost = false;
-	struct stat st;
-
-	if (fd < 0)
-		return -1;
-	if ((rc = fstat(fd, &st)) == 0)
-		rc = st.st_ino == id->inode ? identity_check_content(id, fd) : 0;
-	if (rc > 0 && identity_is_empty(id)) {
-		/* It was empty: what was written into it may have been copied and cut since. */
-		if ((older = rotation_open_next(path, &mark, &lost)) >= 0) {
-			close(fd);
-			return older;
-		}
-		rc = target_is_absent(errno) ? rc : -1;
-	}
-	if (rc > 0)
-		return fd;
-	if (rc == 0)
-		errno = ENOENT;
-	close_quietly(fd);
-	return -1;
-}
-
-/* The saved file, or a copy of it. Returns a descriptor, or -1 with errno set. */
-static int
-open_saved(const char *path, const struct identity *id)
-{
-	int fd = open_unmoved(path, id);
-
-	if (fd < 0 && target_is_absent(errno))
-		fd = rotation_open_renamed(path, id);
-	if (fd < 0 && target_is_absent(errno) && !identity_is_empty(id))
-		fd = rotation_open_copy(path, id);
-	return fd;
-}
-
 /* The saved file is gone: go on with those that were written later. Returns 0, or -1 with errno set. */
 static int
 restore_later(struct follow *f, const char *path, const struct identity *id)
@@ -348,10 +283,10 @@ restore_later(struct follow *f, const char *path, const struct identity *id)
 	log_message(LOG_WARNING, "%s is not the file that was read before, and that one is gone or compressed: "
 	    "what was not read of it is lost", f->options->path);
 	f->since = (struct rotation_mark){.modified = id->modified};
-	fd = open_after(path, &f->since, &lost);
+	fd = rotation_open_after(path, &f->since, &lost);
 	if (fd >= 0)
 		return use(f, fd, path, &start);
-	if (!target_is_absent(errno))
+	if (!rotation_is_absent(errno))
 		return -1;
 	if (strcmp(path, f->named.path) != 0)
 		f->since.modified = f->named.since;
@@ -378,9 +313,9 @@ restore(struct follow *f, const json_t *o, struct err *e)
 	}
 	if (target == NULL || strlen(target) >= sizeof f->path)
 		target = f->named.path;
-	fd = open_saved(target, &id);
+	fd = rotation_open_saved(target, &id);
 	if (fd >= 0 ? use(f, fd, target, &p) < 0 :
-	    !target_is_absent(errno) || restore_later(f, target, &id) < 0)
+	    !rotation_is_absent(errno) || restore_later(f, target, &id) < 0)
 		return err_set(e, EX_NOINPUT, "cannot look for what was read of %s before: %s%s", f->options->path,
 		    strerror(errno), service_explain(target, errno, false));
 	return 0;
@@ -441,7 +376,7 @@ leave_cut(struct follow *f)
 		follow_resume(f);
 		return;
 	}
-	if (!identity_is_empty(&id) && !target_is_absent(errno)) {
+	if (!identity_is_empty(&id) && !rotation_is_absent(errno)) {
 		f->failing = errno;
 		return;
 	}
@@ -662,7 +597,7 @@ begin(struct follow *f, struct err *e)
 		return -1;
 	rotation_mark_now(&f->since);
 	target_look(&f->named, path, NULL);
-	if (f->named.error != 0 && !target_is_absent(f->named.error)) {
+	if (f->named.error != 0 && !rotation_is_absent(f->named.error)) {
 		errno = f->named.error;
 		goto refuse;
 	}
@@ -670,7 +605,7 @@ begin(struct follow *f, struct err *e)
 	if (f->options->state != NULL && json_object_get(f->options->state, "follow") != NULL)
 		return restore(f, json_object_get(f->options->state, "follow"), e);
 	if ((fd = rotation_open_file(f->named.path)) < 0) {
-		if (target_is_absent(errno))
+		if (rotation_is_absent(errno))
 			return 0;
 		goto refuse;
 	}

@@ -34,6 +34,12 @@ struct wanted {
 	const struct identity *copy;
 };
 
+bool
+rotation_is_absent(int error)
+{
+	return error == ENOENT || error == ENOTDIR;
+}
+
 int
 rotation_open_file(const char *path)
 {
@@ -141,7 +147,7 @@ is_later(const struct rotation_mark *a, const struct rotation_mark *b)
 
 /* ---- the folder ----------------------------------------------------- */
 
-/* The followed file's folder. Returns NULL with errno set: ENOENT also if it may not be read: nothing is found then. */
+/* The followed file's folder. Returns NULL with errno set: ENOENT also if it may not be read and hides all files. */
 static DIR *
 open_folder(const char *path)
 {
@@ -280,8 +286,9 @@ find(const struct wanted *w, struct rotated *best)
 	return fd;
 }
 
-int
-rotation_open_next(const char *path, const struct rotation_mark *after, bool *lost)
+/* See rotation_open_after, but only of the rotated files. */
+static int
+open_next(const char *path, const struct rotation_mark *after, bool *lost)
 {
 	struct rotation_mark passed = *after;
 	struct wanted w = {.path = path, .after = &passed};
@@ -334,8 +341,9 @@ find_renamed(DIR *d, const struct identity *id)
 	}
 }
 
-int
-rotation_open_renamed(const char *path, const struct identity *id)
+/* The file that was read, by any name in the folder of path. Returns a descriptor, or -1 with errno set. */
+static int
+open_renamed(const char *path, const struct identity *id)
 {
 	DIR *d = open_folder(path);
 	int fd = -1, why = ENOENT;
@@ -349,5 +357,77 @@ rotation_open_renamed(const char *path, const struct identity *id)
 	}
 	closedir(d);
 	errno = why;
+	return fd;
+}
+
+/* ---- what to read --------------------------------------------------- */
+
+static void
+close_quietly(int fd)
+{
+	int why = errno;
+
+	if (fd >= 0)
+		close(fd);
+	errno = why;
+}
+
+int
+rotation_open_after(const char *path, const struct rotation_mark *after, bool *lost)
+{
+	int last, why, fd;
+
+	/* First: all that were in between have been renamed before this one got the name. */
+	last = rotation_open_file(path);
+	why = errno;
+	if (last < 0 && !rotation_is_absent(why))
+		return -1;
+	fd = open_next(path, after, lost);
+	if (fd >= 0 || !rotation_is_absent(errno)) {
+		close_quietly(last);
+		return fd;
+	}
+	errno = why;
+	return last;
+}
+
+/* The file that was read by its name, if it still has that. Returns a descriptor, or -1 with errno set. */
+static int
+open_unmoved(const char *path, const struct identity *id)
+{
+	struct rotation_mark mark = {.modified = id->modified, .inode = id->inode};
+	int fd = rotation_open_file(path), rc, older;
+	bool lost = false;
+	struct stat st;
+
+	if (fd < 0)
+		return -1;
+	if ((rc = fstat(fd, &st)) == 0)
+		rc = st.st_ino == id->inode ? identity_check_content(id, fd) : 0;
+	if (rc > 0 && identity_is_empty(id)) {
+		/* It was empty: what was written into it may have been copied and cut since. */
+		if ((older = open_next(path, &mark, &lost)) >= 0) {
+			close(fd);
+			return older;
+		}
+		rc = rotation_is_absent(errno) ? rc : -1;
+	}
+	if (rc > 0)
+		return fd;
+	if (rc == 0)
+		errno = ENOENT;
+	close_quietly(fd);
+	return -1;
+}
+
+int
+rotation_open_saved(const char *path, const struct identity *id)
+{
+	int fd = open_unmoved(path, id);
+
+	if (fd < 0 && rotation_is_absent(errno))
+		fd = open_renamed(path, id);
+	if (fd < 0 && rotation_is_absent(errno) && !identity_is_empty(id))
+		fd = rotation_open_copy(path, id);
 	return fd;
 }

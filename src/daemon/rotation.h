@@ -26,22 +26,25 @@ int rotation_mark_file(struct rotation_mark *m, int fd, const char *path);
 void rotation_mark_now(struct rotation_mark *m);
 
 /*
- * Open the file that comes next after a mark, among the rotated ones that can
- * be read. Returns a descriptor, or -1 with errno set: ENOENT: there is none,
- * else nobody can tell now. *lost is set if files were passed over since they
- * are compressed by now or may not be read, else left as it is.
+ * Open the file that comes after a mark: a rotated one, or else the one that
+ * has the name. Returns a descriptor, or -1 with errno set. *lost is set if
+ * files were passed over since they are compressed by now or may not be read,
+ * else left as it is.
  */
-int rotation_open_next(const char *path, const struct rotation_mark *after, bool *lost);
+int rotation_open_after(const char *path, const struct rotation_mark *after, bool *lost);
 
 /*
- * Open the file that was read, under whatever name it has in the folder of
- * path; or an older file that is a copy of it. Each returns a descriptor, or -1
- * with errno set: ENOENT: there is none, else nobody can tell now.
+ * Open the file that was read: under its name, another name in the same folder,
+ * or as a copy that is one of the older files; the second one opens such a copy
+ * alone. Each returns a descriptor, or -1 with errno set.
  */
-int rotation_open_renamed(const char *path, const struct identity *id);
+int rotation_open_saved(const char *path, const struct identity *id);
 int rotation_open_copy(const char *path, const struct identity *id);
 
 /* Open a file to follow it. Returns a descriptor, or -1 with errno set: EINVAL if it is not a regular file. */
 int rotation_open_file(const char *path);
+
+/* Does an errno of these say that there is no such file? Any other says that nobody can tell now. */
+bool rotation_is_absent(int error);
 
 #endif

@@ -2,12 +2,14 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/beginning.h"
 #include "daemon/files.h"
 #include "daemon/follow.h"
 #include "daemon/journal.h"
@@ -130,6 +132,57 @@ open_inputs(struct daemon *d, char *const *names, int n, const json_t *state, st
 	if (s->follow != NULL && open_follow(d, state, e) < 0)
 		return -1;
 	return s->journal ? open_journal(d, state, e) : 0;
+}
+
+/* As a JSON string that is valid UTF-8; NULL: there is no text, or no memory. */
+static json_t *
+describe_name(const char *text)
+{
+	char *clean = text == NULL ? NULL : feed_make_name(text);
+	json_t *o = clean == NULL ? NULL : json_string(clean);
+
+	free(clean);
+	return o;
+}
+
+/* What was asked for, to tell an earlier start with the same inputs. Returns NULL: no memory. */
+static json_t *
+describe_inputs(const struct daemon *d, char *const *names, int n)
+{
+	const struct settings *s = d->settings;
+	json_t *files = json_array();
+
+	for (int i = 0; i < n; i++)
+		json_array_append_new(files, describe_name(names[i]));
+	return json_pack("{s:o, s:o*, s:b, s:o*, s:o*, s:i}", "files", files, "follow", describe_name(s->follow),
+	    "journal", s->journal, "matches", describe_name(s->journal_match),
+	    "directory", describe_name(s->journal_directory), "from", (int)s->from);
+}
+
+/*
+ * There is no checkpoint. If an earlier start was killed before its first one,
+ * begin where that start began; else note where this one begins.
+ */
+static int
+begin_inputs(struct daemon *d, char *const *names, int n, struct err *e)
+{
+	const char *folder = state_folder_get_path(d->folder);
+	json_t *asked = describe_inputs(d, names, n), *noted, *inputs;
+	int rc;
+
+	if (asked == NULL)
+		return err_set(e, EX_OSERR, "out of memory for the inputs");
+	noted = beginning_load(folder, asked);
+	rc = open_inputs(d, names, n, noted, e);
+	if (rc == 0 && noted == NULL) {
+		inputs = json_object();
+		(void)intake_save(d->intake, inputs);
+		rc = beginning_save(folder, asked, inputs, e);
+		json_decref(inputs);
+	}
+	json_decref(noted);
+	json_decref(asked);
+	return rc;
 }
 
 /* ---- the state ------------------------------------------------------ */
@@ -463,7 +516,8 @@ open_rest(struct daemon *d, char *const *names, int n, const struct restored *r,
 {
 	const struct settings *s = d->settings;
 
-	if (open_inputs(d, names, n, r->blob, e) < 0 ||
+	if ((d->folder != NULL && r->blob == NULL ? begin_inputs(d, names, n, e) :
+	    open_inputs(d, names, n, r->blob, e)) < 0 ||
 	    (d->output = output_new(d->base, s->output, STDOUT_FILENO, &daemon_output_callbacks, d, e)) == NULL ||
 	    restore_output(d, r, e) < 0 ||
 	    open_worker(d, r, e) < 0 ||

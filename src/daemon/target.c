@@ -62,12 +62,6 @@ target_is_concerned(const struct target *t, int number, const char *name)
 	return false;
 }
 
-bool
-target_is_absent(int error)
-{
-	return error == ENOENT || error == ENOTDIR;
-}
-
 /* ---- the way -------------------------------------------------------- */
 
 /* Append "/name" to a folder; nothing but name to "", which is the working folder. Returns 0 or an errno. */

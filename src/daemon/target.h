@@ -36,7 +36,4 @@ void target_look(struct target *t, const char *path, const char *beside);
 /* May an event of inotify in a folder have changed what the name stands for? name: of the entry, or "". */
 bool target_is_concerned(const struct target *t, int number, const char *name);
 
-/* Does an error say that there is no file, rather than that nobody can tell? */
-bool target_is_absent(int error);
-
 #endif
