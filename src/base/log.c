@@ -33,7 +33,7 @@ log_set_writer(void (*write)(void *arg, const char *line, size_t len), void *arg
 void
 log_message(int priority, const char *fmt, ...)
 {
-	char text[1024], line[sizeof text + 64];
+	char text[1024], line[LOG_LINE_MAX];
 	va_list ap;
 	int n;
 

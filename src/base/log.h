@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <syslog.h>
 
+enum { LOG_LINE_MAX = 1100 }; /* bytes of a line, with its end */
+
 /* The name that begins each line; it must stay valid. Default: no name. */
 void log_set_name(const char *name);
 

@@ -158,8 +158,9 @@ on_retry(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (!c->busy)
-		(void)checkpoint_begin(c, c->worker, &e); /* a failure arms the timer again */
+	/* A failure arms the timer again, and counts as a try that has come to its end. */
+	if (!c->busy && checkpoint_begin(c, c->worker, &e) < 0)
+		c->callbacks->done(c->arg, &e);
 }
 
 void

@@ -58,7 +58,7 @@ send_line(struct control *c, struct peer *p)
 {
 	buf_add_text(&c->line, "}}\n");
 	if (c->line.failed)
-		peer_close(p);
+		peer_break_off(p, "out of memory for an answer");
 	else
 		peer_send(p, c->line.data, c->line.len, true);
 }

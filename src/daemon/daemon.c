@@ -494,7 +494,10 @@ daemon_run(struct settings *s, int argc, char **argv, int operand)
 	if (signals_ask_end())
 		e = (struct err){0}; /* during the start: nothing was read, and what failed may have been interrupted */
 	else if (rc == 0 && begin(&d, &e) == 0) {
-		event_base_dispatch(d.base);
+		if (event_base_dispatch(d.base) < 0) {
+			err_set(&e, EX_OSERR, "the event loop ended: %s", strerror(errno));
+			note_failure(&d, &e);
+		}
 		drain(&d);
 		e = d.failure;
 	}

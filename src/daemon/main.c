@@ -1,7 +1,10 @@
 /* sinkd: a filter that reads events and writes them back with what a language model made of them. */
 #include <fcntl.h>
+#include <jansson.h>
 #include <malloc.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "daemon/check.h"
@@ -22,6 +25,23 @@ hold_standard_descriptors(void)
 	for (int fd = 0; fd < 3; fd++)
 		if (fcntl(fd, F_GETFD) < 0)
 			(void)!open("/dev/null", unusable[fd]);
+}
+
+/*
+ * jansson does not look whether every allocation worked: with too little memory it may read beyond a string's end, or
+ * call a good line no JSON. A restart goes on at the last checkpoint, so the process ends instead.
+ */
+static void *
+allocate_json(size_t n)
+{
+	void *p = malloc(n);
+
+	if (p == NULL && n > 0) {
+		log_set_writer(NULL, NULL); /* the loop that writes messages does not come back */
+		log_message(LOG_ERR, "out of memory for JSON");
+		_exit(EX_OSERR);
+	}
+	return p;
 }
 
 static int
@@ -56,6 +76,7 @@ main(int argc, char **argv)
 
 	signals_begin();
 	hold_standard_descriptors();
+	json_set_alloc_funcs(allocate_json, free);
 	/* A long line's memory goes back to the system when it is freed. */
 	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
 	log_set_name("sinkd");

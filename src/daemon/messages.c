@@ -67,6 +67,12 @@ messages_new(struct event_base *base, struct err *e)
 		return NULL;
 	}
 	m->output = output_new(base, NULL, STDERR_FILENO, &callbacks, m, e);
+	/* All that can wait has its memory now: that there is none left must be possible to say. */
+	if (m->output != NULL && buf_reserve(output_get_buf(m->output), OUTPUT_FULL + LOG_LINE_MAX) == NULL) {
+		err_set(e, EX_OSERR, "out of memory for messages");
+		output_free(m->output);
+		m->output = NULL;
+	}
 	if (m->output == NULL) {
 		free(m);
 		return NULL;

@@ -15,10 +15,6 @@
 
 #include "daemon/service.h"
 
-enum {
-	FULL = 1 << 16, /* bytes gathered; also the memory kept after a long line */
-};
-
 struct output {
 	const char *path; /* NULL: a standard descriptor */
 	const char *name; /* what it is called in messages */
@@ -143,7 +139,7 @@ output_get_buf(struct output *o)
 bool
 output_is_full(const struct output *o)
 {
-	return o->buf.len - o->written >= FULL;
+	return o->buf.len - o->written >= OUTPUT_FULL;
 }
 
 bool
@@ -362,7 +358,7 @@ output_flush(struct output *o)
 	}
 	o->written = 0;
 	buf_clear(&o->buf);
-	buf_trim(&o->buf, 2 * FULL);
+	buf_trim(&o->buf, 2 * OUTPUT_FULL);
 }
 
 static void

@@ -13,6 +13,10 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+enum {
+	OUTPUT_FULL = 1 << 16, /* bytes gathered before no more are taken; also the memory kept after a long line */
+};
+
 struct output;
 
 struct output_callbacks {

@@ -1,6 +1,7 @@
 /* Lines of an output's file, read back; see output_lines.h. Loop thread, at the start. */
 #include "daemon/output_lines.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -37,31 +38,47 @@ read_line(const char *line, size_t len, const char *key, int64_t *first, int64_t
 	return kind;
 }
 
+/* NULL: *error says why. */
 static FILE *
-open_stream(int fd, int64_t at)
+open_stream(int fd, int64_t at, int *error)
 {
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	FILE *f = copy < 0 ? NULL : fdopen(copy, "r");
 
-	if (f == NULL && copy >= 0)
-		close(copy);
-	if (f != NULL && fseeko(f, (off_t)at, SEEK_SET) < 0) {
+	if (f == NULL) {
+		*error = errno;
+		if (copy >= 0)
+			close(copy);
+	} else if (fseeko(f, (off_t)at, SEEK_SET) < 0) {
+		*error = errno;
 		fclose(f);
 		f = NULL;
 	}
 	return f;
 }
 
-int64_t
-output_lines_find_first(int fd, const char *key, int64_t after, int64_t *at)
+/* As getline; *error receives errno if it is not the file's end that is reached. */
+static ssize_t
+get_line(char **line, size_t *cap, FILE *f, int *error)
 {
-	FILE *f = open_stream(fd, 0);
+	ssize_t n;
+
+	errno = 0;
+	if ((n = getline(line, cap, f)) < 0 && !feof(f))
+		*error = errno != 0 ? errno : EIO;
+	return n;
+}
+
+int64_t
+output_lines_find_first(int fd, const char *key, int64_t after, int64_t *at, int *error)
+{
+	FILE *f = open_stream(fd, 0, error);
 	int64_t number = -1, begin = 0, run = -1, first = 0, last = 0, foreign = 0;
 	char *line = NULL;
 	size_t cap = 0;
 	ssize_t n;
 
-	while (f != NULL && number < 0 && foreign < FOREIGN && (n = getline(&line, &cap, f)) > 0) {
+	while (f != NULL && number < 0 && foreign < FOREIGN && (n = get_line(&line, &cap, f, error)) > 0) {
 		enum kind kind = read_line(line, (size_t)n, key, &first, &last);
 
 		if (kind == FOREIGN_LINE || (kind == NUMBERED && first <= after))
@@ -100,18 +117,22 @@ find_last_in(const char *bytes, size_t n, bool whole, const char *key)
 }
 
 int64_t
-output_lines_find_last(int fd, const char *key, int64_t from)
+output_lines_find_last(int fd, const char *key, int64_t from, int *error)
 {
 	struct stat st;
 	int64_t found = -1;
 
-	if (fstat(fd, &st) < 0)
+	if (fstat(fd, &st) < 0) {
+		*error = errno;
 		return -1;
+	}
 	for (int64_t room = CHUNK, size = (int64_t)st.st_size; found < 0; room *= 4) {
 		int64_t start = size - room > from ? size - room : from;
 		char *bytes = size > start ? malloc((size_t)(size - start)) : NULL;
 		ssize_t n = bytes == NULL ? 0 : pread(fd, bytes, (size_t)(size - start), (off_t)start);
 
+		if ((size > start && bytes == NULL) || n < 0)
+			*error = errno;
 		if (n > 0)
 			found = find_last_in(bytes, (size_t)n, start == from, key);
 		free(bytes);
@@ -122,12 +143,12 @@ output_lines_find_last(int fd, const char *key, int64_t from)
 }
 
 bool
-output_lines_is_ours(int fd, const char *key, int64_t at)
+output_lines_is_ours(int fd, const char *key, int64_t at, int *error)
 {
-	FILE *f = open_stream(fd, at);
+	FILE *f = open_stream(fd, at, error);
 	char *line = NULL;
 	size_t cap = 0;
-	ssize_t n = f == NULL ? 0 : getline(&line, &cap, f);
+	ssize_t n = f == NULL ? 0 : get_line(&line, &cap, f, error);
 	int64_t first, last;
 	bool ours = f != NULL && (n <= 0 || line[n - 1] != '\n' ||
 	    read_line(line, (size_t)n, key, &first, &last) != FOREIGN_LINE);

@@ -74,6 +74,21 @@ close_if_done(struct peer *p)
 		peer_close(p);
 }
 
+void
+peer_break_off(struct peer *p, const char *why)
+{
+	if (!p->closing)
+		log_message(LOG_WARNING, "closing a connection: %s", why);
+	peer_close(p);
+}
+
+static void
+wait_for(struct peer *p, struct event *ready)
+{
+	if (event_add(ready, NULL) < 0)
+		peer_break_off(p, "out of memory to wait for it");
+}
+
 /* ---- writing -------------------------------------------------------- */
 
 static void
@@ -104,7 +119,7 @@ give_up(struct peer *p)
 static void
 write_out(struct peer *p)
 {
-	while (!p->deaf && p->written < p->out.len) {
+	while (!p->deaf && !p->closing && p->written < p->out.len) {
 		ssize_t n = send(p->fd, p->out.data + p->written, p->out.len - p->written, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n > 0) {
@@ -112,13 +127,16 @@ write_out(struct peer *p)
 			p->progress = p->active = clock_get_seconds();
 			tell_skipped(p);
 		} else if (errno == EAGAIN) {
-			event_add(p->writable, NULL);
+			wait_for(p, p->writable);
 			return;
-		} else if (errno != EINTR) {
+		} else if (errno == EPIPE || errno == ECONNRESET) {
 			give_up(p); /* it will not read any more; it may still give */
 			return;
-		}
+		} else if (errno != EINTR)
+			peer_break_off(p, strerror(errno));
 	}
+	if (p->closing)
+		return;
 	p->written = 0;
 	buf_clear(&p->out);
 	buf_trim(&p->out, KEEP);
@@ -185,7 +203,7 @@ peer_send(struct peer *p, const char *lines, size_t len, bool must)
 	}
 	if (waiting == 0) {
 		p->progress = clock_get_seconds();
-		event_add(p->writable, NULL);
+		wait_for(p, p->writable);
 		if (!evtimer_pending(s->patience, NULL))
 			evtimer_add(s->patience, &second);
 	}
@@ -195,7 +213,7 @@ peer_send(struct peer *p, const char *lines, size_t len, bool must)
 	}
 	buf_add(&p->out, lines, len);
 	if (p->out.failed)
-		peer_close(p);
+		peer_break_off(p, "out of memory for what it is to get");
 }
 
 bool
@@ -254,9 +272,15 @@ read_once(struct peer *p)
 	struct peers *s = p->owner;
 	ssize_t n = recv(p->fd, s->read, sizeof s->read, MSG_DONTWAIT);
 
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR;
-	return n > 0 && lines_add(p->lines, s->read, (size_t)n);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return true;
+	if (n < 0 && errno != ECONNRESET)
+		log_message(LOG_WARNING, "reading no more from a connection: %s", strerror(errno));
+	if (n > 0 && lines_add(p->lines, s->read, (size_t)n))
+		return true;
+	if (n > 0)
+		log_message(LOG_WARNING, "reading no more from a connection: out of memory for its lines");
+	return false;
 }
 
 /* Memory for what is held, and no more; and of all peers together not too much. */
@@ -292,8 +316,8 @@ take_turn(struct peer *p)
 		if ((t = give_lines(p)) != TURN_DONE)
 			return t;
 	}
-	if (!p->eof)
-		event_add(p->readable, NULL);
+	if (!p->eof && !p->closing)
+		wait_for(p, p->readable);
 	return TURN_DONE;
 }
 

@@ -83,6 +83,9 @@ void peer_release(struct peer *p);
 
 /* Closed soon. What is not, when the program ends, is left open for whoever else has the descriptor. */
 void peer_close(struct peer *p);
+
+/* The same, for a reason that the peer cannot know: a message says why. */
+void peer_break_off(struct peer *p, const char *why);
 bool peer_is_closing(const struct peer *p);
 
 #endif

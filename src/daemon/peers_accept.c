@@ -220,6 +220,18 @@ make_room(struct peers *s, int fd, uid_t uid)
 
 /* ---- accepting ------------------------------------------------------ */
 
+static const struct timeval later = {1, 0};
+
+/* Wait for the next connection; where the system has no room even for that, try again later. */
+static void
+wait_for_more(struct peers *s)
+{
+	if (event_add(s->accept, NULL) == 0)
+		return;
+	log_message(LOG_WARNING, "cannot wait for connections now: %s", strerror(errno));
+	event_add(s->retry, &later);
+}
+
 void
 peers_on_retry(evutil_socket_t fd, short what, void *arg)
 {
@@ -228,13 +240,12 @@ peers_on_retry(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	if (!s->stopped)
-		event_add(s->accept, NULL);
+		wait_for_more(s);
 }
 
 void
 peers_on_accept(evutil_socket_t listening, short what, void *arg)
 {
-	static const struct timeval later = {1, 0};
 	struct peers *s = arg;
 
 	(void)what;
@@ -256,5 +267,5 @@ peers_on_accept(evutil_socket_t listening, short what, void *arg)
 		else
 			close(fd);
 	}
-	event_add(s->accept, NULL);
+	wait_for_more(s);
 }

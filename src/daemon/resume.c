@@ -47,6 +47,7 @@ struct parts {
 	struct part part[PARTS];
 	int n;
 	int64_t last; /* number of the last event in them */
+	int *error;   /* errno of what could not be read: then nobody knows what is to be cut */
 };
 
 /* ---- marks ---------------------------------------------------------- */
@@ -63,8 +64,10 @@ hash_tail(int fd, int64_t at, uint64_t *hash)
 
 		if (some < 0 && errno == EINTR)
 			continue;
-		if (some <= 0)
+		if (some <= 0) {
+			errno = some < 0 ? errno : ESTALE; /* it has become shorter meanwhile */
 			return false;
+		}
 		got += (size_t)some;
 	}
 	*hash = XXH3_64bits(bytes, n);
@@ -128,20 +131,36 @@ is_inode(const struct mark *m, const struct stat *st)
 	return st->st_dev == m->device && st->st_ino == m->inode;
 }
 
+static int
+get_stat(const struct parts *p, int fd, struct stat *st)
+{
+	int rc = fstat(fd, st);
+
+	if (rc < 0)
+		*p->error = errno;
+	return rc;
+}
+
 /*
  * Does the file begin with what was there at the mark? The bytes decide, so that
  * a file that was copied or moved to another disk is found as well; an empty
  * file has none, and is known by its inode alone.
  */
 static bool
-fits(const struct mark *m, int fd)
+fits(const struct parts *p, int fd)
 {
+	const struct mark *m = &p->mark;
 	struct stat st;
 	uint64_t hash;
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < m->size)
+	if (get_stat(p, fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < m->size)
 		return false;
-	return m->size == 0 ? is_inode(m, &st) : hash_tail(fd, m->size, &hash) && hash == m->tail;
+	if (m->size == 0)
+		return is_inode(m, &st);
+	if (hash_tail(fd, m->size, &hash))
+		return hash == m->tail;
+	*p->error = errno;
+	return false;
 }
 
 /* ---- files beside --------------------------------------------------- */
@@ -157,13 +176,20 @@ is_related(const char *name, const char *base)
 
 /* Look before it is opened: a device or a FIFO may not like that. */
 static int
-open_candidate(const char *name)
+open_candidate(const struct parts *p, const char *name)
 {
 	struct stat st;
+	int fd = -1;
 
-	if (lstat(name, &st) < 0 || !S_ISREG(st.st_mode))
-		return -1;
-	return open(name, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK);
+	if (lstat(name, &st) == 0) {
+		if (!S_ISREG(st.st_mode))
+			return -1;
+		fd = open(name, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK);
+	}
+	/* Gone meanwhile, or somebody else's: no candidate. */
+	if (fd < 0 && errno != ENOENT && errno != EACCES && errno != EPERM && errno != EROFS && errno != ETXTBSY)
+		*p->error = errno;
+	return fd;
 }
 
 /*
@@ -186,11 +212,13 @@ find_beside(const char *path, bool related, bool (*wanted)(const struct parts *p
 	folder = dirname(copies[0]);
 	base = basename(copies[1]);
 	d = opendir(folder);
+	if (d == NULL && errno != ENOENT && errno != EACCES)
+		*p->error = errno;
 	while (d != NULL && found < 0 && (entry = readdir(d)) != NULL) {
 		if ((related ? !is_related(entry->d_name, base) : entry->d_ino != p->mark.inode) ||
 		    snprintf(name, PATH_MAX, "%s/%s", folder, entry->d_name) >= PATH_MAX)
 			continue;
-		found = open_candidate(name);
+		found = open_candidate(p, name);
 		if (found >= 0 && !wanted(p, found)) {
 			close(found);
 			found = -1;
@@ -206,13 +234,13 @@ is_marked_inode(const struct parts *p, int fd)
 {
 	struct stat st;
 
-	return fstat(fd, &st) == 0 && is_inode(&p->mark, &st) && fits(&p->mark, fd);
+	return get_stat(p, fd, &st) == 0 && is_inode(&p->mark, &st) && fits(p, fd);
 }
 
 static bool
 is_marked_copy(const struct parts *p, int fd)
 {
-	return p->mark.size > 0 && fits(&p->mark, fd);
+	return p->mark.size > 0 && fits(p, fd);
 }
 
 static bool
@@ -220,10 +248,10 @@ is_known(const struct parts *p, int fd)
 {
 	struct stat one, other;
 
-	if (fstat(fd, &one) < 0 || !S_ISREG(one.st_mode))
+	if (get_stat(p, fd, &one) < 0 || !S_ISREG(one.st_mode))
 		return true;
 	for (int i = 0; i < p->n; i++)
-		if (fstat(p->part[i].fd, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino)
+		if (get_stat(p, p->part[i].fd, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino)
 			return true;
 	return false;
 }
@@ -238,9 +266,9 @@ is_next(const struct parts *p, int fd)
 	struct stat st;
 	int64_t at;
 
-	if (is_known(p, fd) || fstat(fd, &st) < 0 || get_nanoseconds(&st.st_mtim) < p->mark.time)
+	if (is_known(p, fd) || get_stat(p, fd, &st) < 0 || get_nanoseconds(&st.st_mtim) < p->mark.time)
 		return false;
-	return output_lines_find_first(fd, p->mark.key, -1, &at) == p->last + 1;
+	return output_lines_find_first(fd, p->mark.key, -1, &at, p->error) == p->last + 1;
 }
 
 /* ---- the parts ------------------------------------------------------ */
@@ -249,7 +277,7 @@ static void
 add(struct parts *p, int fd, const char *name, int64_t cut)
 {
 	struct part *q = &p->part[p->n++];
-	int64_t last = output_lines_find_last(fd, p->mark.key, cut);
+	int64_t last = output_lines_find_last(fd, p->mark.key, cut, p->error);
 
 	*q = (struct part){.fd = fd, .own = fd != p->r->fd, .cut = cut};
 	snprintf(q->name, sizeof q->name, "%s", name);
@@ -264,7 +292,7 @@ add_if_ours(struct parts *p, int fd, const char *name)
 	struct stat st;
 	int64_t cut = p->mark.size;
 
-	if (!output_lines_is_ours(fd, p->mark.key, cut) && fstat(fd, &st) == 0) {
+	if (!output_lines_is_ours(fd, p->mark.key, cut, p->error) && *p->error == 0 && get_stat(p, fd, &st) == 0) {
 		log_message(LOG_WARNING, "%s was written to by others after event %" PRId64 ": it is left as it is", name,
 		    p->r->seq);
 		cut = (int64_t)st.st_size;
@@ -279,7 +307,7 @@ add_marked(struct parts *p)
 	char name[PATH_MAX];
 	int fd = -1;
 
-	if (p->r->path != NULL && fits(&p->mark, p->r->fd)) {
+	if (p->r->path != NULL && fits(p, p->r->fd)) {
 		add_if_ours(p, p->r->fd, p->r->path);
 		return true;
 	}
@@ -308,7 +336,7 @@ add_others(struct parts *p)
 			fd = find_beside(p->r->path, true, is_next, p, name);
 		if (fd < 0)
 			return;
-		output_lines_find_first(fd, p->mark.key, -1, &at);
+		output_lines_find_first(fd, p->mark.key, -1, &at, p->error);
 		add(p, fd, name, at);
 	}
 }
@@ -317,6 +345,9 @@ add_others(struct parts *p)
 static int
 cut(const struct parts *p, struct err *e)
 {
+	if (*p->error != 0)
+		return err_set(e, EX_IOERR, "cannot find out where to go on in %s: %s",
+		    p->r->path != NULL ? p->r->path : "the output", strerror(*p->error));
 	for (int i = p->n - 1; i >= 0; i--) {
 		const struct part *q = &p->part[i];
 		struct stat st;
@@ -335,7 +366,7 @@ tell_doubled(const struct parts *p)
 {
 	int64_t last;
 
-	if (p->r->path == NULL || is_known(p, p->r->fd) || (last = output_lines_find_last(p->r->fd, p->mark.key, 0)) <= p->r->seq)
+	if (p->r->path == NULL || is_known(p, p->r->fd) || (last = output_lines_find_last(p->r->fd, p->mark.key, 0, p->error)) <= p->r->seq)
 		return;
 	log_message(LOG_WARNING, "%s holds events up to %" PRId64 " already, and the checkpoint was made at event %" PRId64
 	    ": the numbers between may be there twice", p->r->path, last, p->r->seq);
@@ -361,12 +392,14 @@ cut_what_is_left(struct parts *p, struct err *e)
 	struct stat st;
 	int64_t at;
 
+	if (*p->error != 0)
+		return cut(p, e); /* says so */
 	log_message(LOG_WARNING, "what %s held at the checkpoint is not in it any more, nor in a file beside it: events "
 	    "after number %" PRId64 " may be there twice, here and where it was moved to",
 	    p->mark.path != NULL ? p->mark.path : "the output", p->r->seq);
-	if (p->r->path == NULL || fstat(p->r->fd, &st) < 0 || !is_inode(&p->mark, &st))
+	if (p->r->path == NULL || get_stat(p, p->r->fd, &st) < 0 || !is_inode(&p->mark, &st))
 		add_others(p);
-	else if (output_lines_find_first(p->r->fd, p->mark.key, p->r->seq, &at) >= 0)
+	else if (output_lines_find_first(p->r->fd, p->mark.key, p->r->seq, &at, p->error) >= 0)
 		add(p, p->r->fd, p->r->path, at);
 	if (cut(p, e) < 0)
 		return -1;
@@ -378,11 +411,12 @@ int
 resume_output(const struct resume *r, struct err *e)
 {
 	struct parts *p = calloc(1, sizeof *p);
-	int rc = -1;
+	int rc = -1, error = 0;
 
 	if (p == NULL)
 		return err_set(e, EX_OSERR, "out of memory at the start");
 	p->r = r;
+	p->error = &error;
 	p->last = r->seq;
 	if (read_mark(&p->mark, r, e) < 0)
 		goto out;

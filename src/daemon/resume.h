@@ -31,7 +31,7 @@ struct resume {
  * files that were begun after it and before the end; cut all of them back to
  * the checkpoint. Where that cannot be done for sure, nothing is touched, and a
  * message says which events may be there twice. Returns 0, or -1 with *e set
- * (EX_CONFIG: the mark makes no sense; EX_IOERR: cannot be cut).
+ * (EX_CONFIG: the mark makes no sense; EX_IOERR: a file cannot be read or cut).
  */
 int resume_output(const struct resume *r, struct err *e);
 

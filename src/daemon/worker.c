@@ -267,6 +267,16 @@ answer(struct service *v)
 	return v->failed ? -1 : rc;
 }
 
+/* Without one of its digests the stream would be another one: the thread ends, and after a restart it is made. */
+static int
+fail_digest(struct service *v, bool scheduled, const struct err *e)
+{
+	if (!scheduled || e->code != EX_OSERR)
+		return refuse(v, e);
+	v->w->failure = *e;
+	return -1;
+}
+
 /* Nobody asked for a digest on schedule: its line is the stream's. */
 static int
 digest(struct service *v, const struct digest_options *o)
@@ -281,7 +291,7 @@ digest(struct service *v, const struct digest_options *o)
 
 	if (digest_make(w->stream, o, &hooks, &d, &e) < 0 ||
 	    (o->scheduled && w->o.digests.rolling && d.events > 0 && digest_pin(w->stream, &d, &e) < 0))
-		rc = refuse(v, &e);
+		rc = fail_digest(v, o->scheduled, &e);
 	else if (o->scheduled && d.events == 0)
 		rc = 0;
 	else {

@@ -182,7 +182,7 @@ read_plain(struct reader *r, const struct line *line, struct record *rec)
 static bool
 out_of_memory(const struct reader *r)
 {
-	return r->text.failed || r->source.failed || r->rendered.failed;
+	return r->text.failed || r->source.failed || r->rendered.failed || r->scratch.failed;
 }
 
 int

@@ -16,6 +16,7 @@
 /* Format 1 had the size of the output's file where format 2 has the length of the places, and no places. */
 enum { FORMAT_SIZE = 1, FORMAT = 2 };
 enum { WRITE_BYTES = 1 << 16 };
+enum { SAMPLE = 4096 }; /* bytes of every MiB of a model that tell it from others */
 
 static const char head_magic[8] = "sinkdchk", foot_magic[8] = "sinkdend";
 
@@ -56,6 +57,25 @@ sum_foot(const char *places, const struct foot *f)
 
 /* ---- which model ---------------------------------------------------- */
 
+/* Add bytes of the file at an offset to the sum, at most n, as many as there are. */
+static int
+add_bytes(XXH3_state_t *x, int fd, off_t at, size_t n, const char *path, struct err *e)
+{
+	char bytes[SAMPLE];
+	ssize_t some;
+
+	for (; n > 0; at += some, n -= (size_t)some) {
+		while ((some = pread(fd, bytes, n < sizeof bytes ? n : sizeof bytes, at)) < 0 && errno == EINTR)
+			;
+		if (some < 0)
+			return err_set(e, EX_IOERR, "cannot read the model %s: %s", path, strerror(errno));
+		if (some == 0)
+			break;
+		XXH3_64bits_update(x, bytes, (size_t)some);
+	}
+	return 0;
+}
+
 /*
  * A number of the model's file: its size, and 4 KiB of every MiB, which tells
  * any two models apart without reading gigabytes.
@@ -64,25 +84,21 @@ static int
 identify(const char *path, uint64_t *id, struct err *e)
 {
 	static const off_t every = 1 << 20;
-	char bytes[4096];
 	XXH3_state_t *x = XXH3_createState();
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = -1;
+	int fd = x == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC), rc = -1;
 	struct stat st;
-	ssize_t n = 0;
 
-	if (x == NULL || fd < 0 || fstat(fd, &st) < 0) {
+	if (x == NULL)
+		return err_set(e, EX_OSERR, "out of memory for a checkpoint");
+	if (fd < 0 || fstat(fd, &st) < 0) {
 		err_set(e, EX_NOINPUT, "cannot open the model %s: %s", path, strerror(errno));
 		goto out;
 	}
 	XXH3_64bits_reset(x);
 	XXH3_64bits_update(x, &st.st_size, sizeof st.st_size);
-	for (off_t at = 0; at < st.st_size && n >= 0; at += every)
-		if ((n = pread(fd, bytes, sizeof bytes, at)) > 0)
-			XXH3_64bits_update(x, bytes, (size_t)n);
-	if (n < 0) {
-		err_set(e, EX_IOERR, "cannot read the model %s: %s", path, strerror(errno));
-		goto out;
-	}
+	for (off_t at = 0; at < st.st_size; at += every)
+		if (add_bytes(x, fd, at, SAMPLE, path, e) < 0)
+			goto out;
 	*id = XXH3_64bits_digest(x);
 	rc = 0;
 out:
