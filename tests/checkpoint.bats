@@ -15,18 +15,6 @@ teardown()
 	end_processes
 }
 
-# events N: so many, of several sources, some of them odd.
-events()
-{
-	awk -v n="$1" 'BEGIN {
-		srand(5)
-		for (i = 1; i <= n; i++) {
-			if (i % 97 == 0) print "not JSON"
-			else printf "{\"source\":\"unit%d\",\"text\":\"job %d took %d ms\"}\n", i % 7, i, rand() * 1000
-		}
-	}'
-}
-
 @test "ended and started again, it writes what it would have written" {
 	events 600 >all
 	head -n 300 all >log
@@ -57,79 +45,6 @@ events()
 	run "$sinkd" "${tiny[@]}" --state state --output out /dev/null
 	[ "$status" -eq 78 ]
 	[[ $output == *"the state is of another input file, a;"* ]]
-}
-
-# took MS COMMAND...: how many milliseconds COMMAND takes to succeed, into the variable MS.
-took()
-{
-	local -n result=$1
-	local from=${EPOCHREALTIME//[.,]/}
-
-	until_true "${@:2}"
-	result=$(((${EPOCHREALTIME//[.,]/} - from) / 1000))
-}
-
-# killed KILLS EVENTS: a growing file is followed by daemons that are killed one after the other, each at a moment
-# between its start and twice the time that it takes to write something; the last one is left alone.
-killed()
-{
-	local kills=$1 events=$2 lines has ms wait_ms i
-	events "$events" >all
-	cp all log
-	# A followed file has no end, and so no digest at its end.
-	"$sinkd" "${tiny[@]}" --digest-every 100 log | sed '$d' >whole
-	lines=$(wc -l <whole)
-	[ "$lines" -eq $((events + events / 100 - 1)) ]
-	"$sinkd" "${tiny[@]}" --follow log --from start --state probe --output probed </dev/null 2>>err 3>&- &
-	pid=$!
-	pids+=("$pid")
-	took ms [ -s probed ]
-	stop
-	: >log
-	(
-		split -l 250 all part.
-		for part in part.*; do
-			cat "$part" >>log
-			sleep 0.3
-		done
-	) 3>&- &
-	pids+=($!)
-	(
-		while :; do
-			sinkctl checkpoint || true
-			sleep 0.03
-		done
-	) >/dev/null 2>&1 3>&- &
-	asker=$!
-	pids+=("$asker")
-	for ((i = 0; i < kills; i++)); do
-		"$sinkd" "${tiny[@]}" --follow log --from start --state state --output out --control ctl \
-			--digest-every 100 </dev/null 2>>err 3>&- &
-		pid=$!
-		pids+=("$pid")
-		wait_ms=$((10 + RANDOM % (2 * ms + 60)))
-		sleep "$((wait_ms / 1000)).$(printf %03d $((wait_ms % 1000)))"
-		kill -KILL "$pid"
-		wait "$pid" 2>/dev/null || true
-	done
-	kill "$asker"
-	has=$(wc -l <out)
-	daemon --follow log --from start --state state --output out --digest-every 100
-	until_true has_lines out "$lines"
-	stop
-	echo "$ms ms to the first line; after $kills kills $has lines of $lines; $(sort err | uniq -c)"
-	cmp out whole
-}
-
-@test "killed at 200 moments: the output is, byte for byte, as if it had not been" {
-	need_true_memory
-	killed 200 5000
-}
-
-@test "killed on a slow disk: the same" {
-	need_true_memory
-	export LD_PRELOAD=$BUILD/tests/slow_sync.so SLOW_SYNC_MS=150
-	killed 20 1000
 }
 
 @test "nothing is read before there is a checkpoint that says from where" {

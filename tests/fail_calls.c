@@ -104,21 +104,25 @@ is_in_plan(const char *call)
 	return false;
 }
 
+/* Is it in the file's name, or where path is relative, in that of its folder? "/out" is in "out" as well. */
 static bool
 has_path(int fd, const char *path)
 {
-	char self[32], name[4096];
+	char self[32], name[4096] = "";
 	ssize_t n;
 
 	if (plan.path == NULL)
 		return true;
-	if (path != NULL)
-		return strstr(path, plan.path) != NULL;
-	snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
-	n = fd < 0 ? -1 : readlink(self, name, sizeof name - 1);
-	if (n < 0)
-		return false;
-	name[n] = '\0';
+	if (path == NULL || path[0] != '/') {
+		snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+		n = fd < 0 ? 0 : readlink(self, name, sizeof name - 1);
+		name[n < 0 ? 0 : n] = '\0';
+	}
+	if (path != NULL) {
+		size_t len = strlen(name);
+
+		snprintf(name + len, sizeof name - len, "%s%s", path[0] == '/' ? "" : "/", path);
+	}
 	return strstr(name, plan.path) != NULL;
 }
 
@@ -143,7 +147,7 @@ die(void)
 	(void)syscall(SYS_kill, getpid(), SIGKILL);
 }
 
-/* fd: the file, or -1; path: its name, or NULL. Standard error is left alone, so that messages can be seen. */
+/* fd: the file, or the folder of path, or -1; path: a name, or NULL. Standard error is left alone, so that messages can be seen. */
 static enum fate
 decide(const char *call, int fd, const char *path)
 {
@@ -254,17 +258,23 @@ CALL(int, fsync, -1, fd, NULL, (int fd), (fd))
 CALL(int, fdatasync, -1, fd, NULL, (int fd), (fd))
 CALL(int, ftruncate, -1, fd, NULL, (int fd, off_t size), (fd, size))
 CALL(int, rename, -1, -1, from, (const char *from, const char *to), (from, to))
+CALL(int, renameat, -1, folder, from, (int folder, const char *from, int to_folder, const char *to),
+    (folder, from, to_folder, to))
 CALL(int, link, -1, -1, from, (const char *from, const char *to), (from, to))
 CALL(int, unlink, -1, -1, path, (const char *path), (path))
+CALL(int, unlinkat, -1, folder, path, (int folder, const char *path, int flags), (folder, path, flags))
 CALL(int, mkdir, -1, -1, path, (const char *path, mode_t mode), (path, mode))
 CALL(int, fstat, -1, fd, NULL, (int fd, struct stat *st), (fd, st))
 CALL(int, stat, -1, -1, path, (const char *path, struct stat *st), (path, st))
+CALL(int, lstat, -1, -1, path, (const char *path, struct stat *st), (path, st))
 CALL(int, dup, -1, fd, NULL, (int fd), (fd))
 CALL(int, dup2, -1, fd, NULL, (int fd, int to), (fd, to))
 CALL(int, dup3, -1, fd, NULL, (int fd, int to, int flags), (fd, to, flags))
 CALL(int, accept, -1, fd, NULL, (int fd, struct sockaddr *a, socklen_t *n), (fd, a, n))
 CALL(int, accept4, -1, fd, NULL, (int fd, struct sockaddr *a, socklen_t *n, int flags), (fd, a, n, flags))
 CALL(int, socket, -1, -1, NULL, (int domain, int type, int protocol), (domain, type, protocol))
+CALL(int, socketpair, -1, -1, NULL, (int domain, int type, int protocol, int fds[2]), (domain, type, protocol, fds))
+CALL(int, pipe2, -1, -1, NULL, (int fds[2], int flags), (fds, flags))
 CALL(int, bind, -1, fd, NULL, (int fd, const struct sockaddr *a, socklen_t n), (fd, a, n))
 CALL(int, listen, -1, fd, NULL, (int fd, int backlog), (fd, backlog))
 CALL(int, epoll_create1, -1, -1, NULL, (int flags), (flags))
@@ -322,7 +332,7 @@ open(const char *path, int flags, ...)
 int
 openat(int folder, const char *path, int flags, ...)
 {
-	enum fate fate = decide("openat", -1, path);
+	enum fate fate = decide("openat", folder, path);
 	va_list ap;
 	int fd;
 
@@ -334,6 +344,26 @@ openat(int folder, const char *path, int flags, ...)
 	if (fate == IS_LAST)
 		die();
 	return fd;
+}
+
+/* Only those that make a descriptor are counted; the argument is passed on as it came. */
+int
+fcntl(int fd, int command, ...)
+{
+	enum fate fate = command == F_DUPFD_CLOEXEC ? decide("fcntl", fd, NULL) : PASSES;
+	va_list ap;
+	void *arg;
+	int rc;
+
+	if (fate == FAILS)
+		return -1;
+	va_start(ap, command);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	rc = NEXT(fcntl)(fd, command, arg);
+	if (fate == IS_LAST)
+		die();
+	return rc;
 }
 
 /* ---- others --------------------------------------------------------- */

@@ -16,72 +16,79 @@ enum { POINTS = 500, SHOWN = 8, /* lines of messages */ CODES = EX__MAX - EX__BA
 static const struct row {
 	const char *call, *how;
 	bool ever;
+	const char *path; /* as in struct scene_fault */
 } rows[] = {
-	{"malloc", "ENOMEM", true},
-	{"calloc", "ENOMEM", true},
-	{"realloc", "ENOMEM", true},
-	{"aligned_alloc", "ENOMEM", true},
-	{"mmap", "ENOMEM", true},
-	{"open", "EMFILE", true},
-	{"open", "EIO", false},
-	{"open", "ENOSPC", false},
-	{"openat", "EMFILE", true},
-	{"fopen", "EMFILE", true},
-	{"fdopen", "ENOMEM", true},
-	{"opendir", "EMFILE", true},
-	{"mkdir", "ENOSPC", false},
-	{"read", "EIO", true},
-	{"read", "EINTR", false},
-	{"read", "short", true},
-	{"pread", "EIO", true},
-	{"pread", "short", true},
-	{"write", "EIO", true},
-	{"write", "ENOSPC", true},
-	{"write", "EINTR", false},
-	{"write", "short", true},
-	{"pwrite", "EIO", true},
-	{"pwrite", "ENOSPC", true},
-	{"pwrite", "short", true},
-	{"fwrite", "ENOSPC", true},
-	{"fwrite", "short", true},
-	{"fclose", "EIO", true},
-	{"fsync", "EIO", true},
-	{"fdatasync", "ENOSPC", true},
-	{"fdatasync", "EIO", true},
-	{"rename", "EIO", true},
-	{"rename", "ENOSPC", true},
-	{"link", "EIO", true},
-	{"unlink", "EIO", false},
-	{"ftruncate", "EIO", true},
-	{"fstat", "EIO", true},
-	{"stat", "ENOMEM", true},
-	{"dup", "EMFILE", true},
-	{"dup3", "EMFILE", true},
-	{"socket", "EMFILE", true},
-	{"bind", "ENOSPC", false},
-	{"listen", "ENOMEM", false},
-	{"accept4", "EMFILE", false},
-	{"accept4", "ENOMEM", false},
-	{"accept4", "EINTR", false},
-	{"accept4", "EAGAIN", false},
-	{"accept4", "ECONNABORTED", false},
-	{"recv", "ECONNRESET", false},
-	{"recv", "EINTR", false},
-	{"recv", "short", true},
-	{"send", "ENOMEM", false},
-	{"send", "EINTR", false},
-	{"send", "EAGAIN", false},
-	{"send", "short", true},
-	{"poll", "EINTR", false},
-	{"poll", "ENOMEM", false},
-	{"epoll_create1", "EMFILE", true},
-	{"epoll_ctl", "ENOMEM", true},
-	{"epoll_wait", "EINTR", false},
-	{"epoll_wait", "EIO", false},
-	{"eventfd", "EMFILE", true},
-	{"inotify_init1", "EMFILE", true},
-	{"inotify_add_watch", "ENOSPC", true},
-	{"pthread_create", "EAGAIN", true},
+	{"malloc", "ENOMEM", true, NULL},
+	{"calloc", "ENOMEM", true, NULL},
+	{"realloc", "ENOMEM", true, NULL},
+	{"aligned_alloc", "ENOMEM", true, NULL},
+	{"mmap", "ENOMEM", true, NULL},
+	{"open", "EMFILE", true, NULL},
+	{"open", "EIO", false, NULL},
+	{"openat", "EMFILE", true, NULL},
+	{"openat", "ENOSPC", true, NULL},
+	{"fopen", "EMFILE", true, NULL},
+	{"fdopen", "ENOMEM", true, NULL},
+	{"opendir", "EMFILE", true, NULL},
+	{"mkdir", "ENOSPC", false, NULL},
+	{"read", "EIO", true, "/"}, /* not sockets and eventfds, which have no such error */
+	{"read", "EINTR", false, NULL},
+	{"read", "short", true, NULL},
+	{"pread", "EIO", true, NULL},
+	{"pread", "short", true, NULL},
+	{"write", "EIO", true, NULL},
+	{"write", "ENOSPC", true, NULL},
+	{"write", "EINTR", false, NULL},
+	{"write", "short", true, NULL},
+	{"pwrite", "EIO", true, NULL},
+	{"pwrite", "ENOSPC", true, NULL},
+	{"pwrite", "short", true, NULL},
+	{"fwrite", "ENOSPC", true, NULL},
+	{"fwrite", "short", true, NULL},
+	{"fclose", "EIO", true, NULL},
+	{"fsync", "EIO", true, NULL},
+	{"fdatasync", "ENOSPC", true, NULL},
+	{"fdatasync", "EIO", true, NULL},
+	{"rename", "EIO", true, NULL},
+	{"renameat", "EIO", true, NULL},
+	{"renameat", "ENOSPC", true, NULL},
+	{"link", "EIO", true, NULL},
+	{"unlink", "EIO", false, NULL},
+	{"unlinkat", "EIO", true, NULL},
+	{"ftruncate", "EIO", true, NULL},
+	{"fstat", "EIO", true, NULL},
+	{"stat", "ENOMEM", true, NULL},
+	{"lstat", "ENOMEM", true, NULL},
+	{"dup", "EMFILE", true, NULL},
+	{"fcntl", "EMFILE", true, NULL},
+	{"dup3", "EMFILE", true, NULL},
+	{"pipe2", "EMFILE", false, NULL},
+	{"socketpair", "EMFILE", false, NULL},
+	{"socket", "EMFILE", true, NULL},
+	{"bind", "ENOSPC", false, NULL},
+	{"listen", "ENOMEM", false, NULL},
+	{"accept4", "EMFILE", false, NULL},
+	{"accept4", "ENOMEM", false, NULL},
+	{"accept4", "EINTR", false, NULL},
+	{"accept4", "EAGAIN", false, NULL},
+	{"accept4", "ECONNABORTED", false, NULL},
+	{"recv", "ENOMEM", false, NULL},
+	{"recv", "EINTR", false, NULL},
+	{"recv", "short", true, NULL},
+	{"send", "ENOMEM", false, NULL},
+	{"send", "EINTR", false, NULL},
+	{"send", "EAGAIN", false, NULL},
+	{"send", "short", true, NULL},
+	{"poll", "EINTR", false, NULL},
+	{"poll", "ENOMEM", false, NULL},
+	{"epoll_create1", "EMFILE", true, NULL},
+	{"epoll_ctl", "ENOMEM", true, NULL},
+	{"epoll_wait", "EINTR", false, NULL},
+	{"epoll_wait", "EIO", false, NULL},
+	{"eventfd", "EMFILE", true, NULL},
+	{"inotify_init1", "EMFILE", true, NULL},
+	{"inotify_add_watch", "ENOSPC", true, NULL},
+	{"pthread_create", "EAGAIN", true, NULL},
 };
 
 /* Where the points of a row are counted from. */
@@ -157,7 +164,7 @@ try_row(const struct row *row)
 {
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++)
 		for (int ever = 0; ever <= row->ever; ever++) {
-			struct scene_fault f = {.calls = row->call, .how = row->how, .ever = ever};
+			struct scene_fault f = {.calls = row->call, .how = row->how, .path = row->path, .ever = ever};
 			struct tally t = {0};
 
 			try_points(&f, &places[i], &t);
@@ -165,10 +172,33 @@ try_row(const struct row *row)
 		}
 }
 
+/* One point by itself, which leaves its files in the folder. */
+static int
+try_one(char **argv)
+{
+	struct scene_fault f = {.calls = argv[0], .how = argv[1], .ever = strcmp(argv[2], "ever") == 0, .from = atol(argv[4])};
+
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		struct scene_result r;
+
+		if (strcmp(places[i].name, argv[3]) != 0)
+			continue;
+		f.in_loop = places[i].in_loop;
+		f.resumed = places[i].resumed;
+		scene_try(&f, &r);
+		printf("%s, code %d, %s\n%s", r.struck ? "struck" : "not struck", r.code, r.why[0] == '\0' ? "well" : r.why,
+		    r.errors);
+		free(r.errors);
+		return r.why[0] != '\0';
+	}
+	return EX_USAGE;
+}
+
 static int
 usage(void)
 {
 	fprintf(stderr, "usage: faults SINKD MODEL LIBRARY THINNED [CALL...]\n"
+	    "       faults SINKD MODEL LIBRARY one CALL FAULT once|ever start|loop|restart NUMBER\n"
 	    "in an empty folder. THINNED: 0 tries every point up to %d of each row; a number K, the more the farther\n"
 	    "they are from the start the fewer: after point N comes N + 1 + N / K.\n", POINTS);
 	return EX_USAGE;
@@ -189,6 +219,8 @@ main(int argc, char **argv)
 	if (argc < 5)
 		return usage();
 	scene_open(argv[1], argv[2], argv[3]);
+	if (strcmp(argv[4], "one") == 0)
+		return argc == 10 ? try_one(argv + 5) : usage();
 	thinned = atol(argv[4]);
 	printf("| call | fault | how often | counted from | points | went on | ended, by exit code |\n|---|---|---|---|---|---|---|\n");
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

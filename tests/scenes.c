@@ -24,13 +24,14 @@ enum {
 	PART = 8,          /* events that are followed at a time */
 	PARTS = 3,
 	PATIENCE = 30,     /* seconds for a step: longer than any that comes to its end on a busy machine */
+	PEER_PATIENCE = 3, /* seconds for an answer after a message */
 	SPAN = 1 << 20,    /* bytes of a file that this program reads */
 	KNOWN = 32,
 };
 
 static const char *sinkd, *model, *library;
 static char now[64];   /* what the scene does, for messages */
-static int parts_there; /* of the followed file */
+static int events_there; /* that were written to the followed file */
 
 /* What was verified already: events, and what sinkd writes for them. */
 static struct known {
@@ -73,21 +74,20 @@ make_event(char *line, size_t size, int i)
 	snprintf(line, size, "%s,\"text\":\"job %d of unit %d took %d ms\"}\n", mark, i, i % 3, i * 7919 % 1000);
 }
 
-/* The followed file grows until it has so many parts. */
+/* The followed file grows until it has so many events. */
 static void
-add_parts(int parts)
+add_events(int n)
 {
 	FILE *f = fopen("log", "a");
 	char line[128];
 
 	if (f == NULL)
 		stop_here("log");
-	for (int i = parts_there * PART; i < parts * PART; i++) {
-		make_event(line, sizeof line, i);
+	while (events_there < n) {
+		make_event(line, sizeof line, events_there++);
 		fputs(line, f);
 	}
 	fclose(f);
-	parts_there = parts;
 }
 
 /* All that was written to the output, before and after it was rotated. */
@@ -224,7 +224,8 @@ wait_for_end(struct life *l)
 {
 	double end = get_seconds() + PATIENCE;
 
-	snprintf(now, sizeof now, "the end");
+	if (!l->ended)
+		snprintf(now, sizeof now, "the end");
 	while (!has_ended(l)) {
 		if (get_seconds() > end)
 			end_hung(l);
@@ -234,19 +235,32 @@ wait_for_end(struct life *l)
 
 /* ---- peers ---------------------------------------------------------- */
 
-/* A connection, or -1 if the daemon has ended. */
+/*
+ * Is it time to give up a peer? Once the daemon has said something, it may have said that this peer gets nothing. Where
+ * it is silent, it hangs.
+ */
+static bool
+has_waited(struct life *l, double since)
+{
+	struct stat st;
+	double seconds = get_seconds() - since;
+
+	if (seconds > PATIENCE)
+		end_hung(l);
+	return l->ended || (seconds > PEER_PATIENCE && stat("err", &st) == 0 && st.st_size > 0);
+}
+
+/* A connection, or -1 if there will be none. */
 static int
 call(struct life *l, const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	double end = get_seconds() + PATIENCE;
+	double since = get_seconds();
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
 	while (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
-		if (!has_ended(l) && get_seconds() > end)
-			end_hung(l);
-		if (has_ended(l)) {
+		if (has_ended(l) || has_waited(l, since)) {
 			close(fd);
 			return -1;
 		}
@@ -259,7 +273,7 @@ call(struct life *l, const char *path)
 static void
 take_lines(struct life *l, int fd, int n)
 {
-	double end = get_seconds() + PATIENCE;
+	double since = get_seconds();
 	char bytes[4096];
 
 	while (n > 0 && !has_ended(l)) {
@@ -269,8 +283,8 @@ take_lines(struct life *l, int fd, int n)
 			n -= bytes[i] == '\n';
 		if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
 			break;
-		if (got < 0 && get_seconds() > end)
-			end_hung(l);
+		if (got < 0 && has_waited(l, since))
+			break;
 		if (got < 0)
 			rest();
 	}
@@ -329,10 +343,10 @@ play(struct life *l)
 	produce(l);
 	talk(l, "ctl", "{\"op\":\"digest\",\"id\":1}\n", 1);
 	talk(l, "ctl", "{\"op\":\"checkpoint\",\"id\":2}\n", 1);
-	add_parts(2);
+	add_events(2 * PART);
 	wait_for_events(l, 2 * PART);
 	rotate(l);
-	add_parts(3);
+	add_events(3 * PART);
 	wait_for_events(l, PARTS * PART);
 	kill(l->pid, SIGTERM);
 	wait_for_end(l);
@@ -341,14 +355,14 @@ play(struct life *l)
 static void
 empty_folder(void)
 {
-	static const char *const files[] = {"err", "log", "out", "out.1", "sock", "ctl", "stdout", "struck", "replay.in",
+	static const char *const files[] = {"err", "log", "log.1", "log.2", "out", "out.1", "sock", "ctl", "stdout", "struck", "replay.in",
 	    "replay.out", "state/checkpoint", "state/checkpoint.old", "state/checkpoint.tmp", "state/lock"};
 
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
 		unlink(files[i]);
 	rmdir("state");
-	parts_there = 0;
-	add_parts(1);
+	events_there = 0;
+	add_events(PART);
 }
 
 /* A life before: killed after a checkpoint, when more than that is in the output. */
@@ -359,16 +373,34 @@ live_before(void)
 
 	wait_for_events(&l, PART);
 	talk(&l, "ctl", "{\"op\":\"checkpoint\"}\n", 1);
-	add_parts(2);
+	add_events(2 * PART);
 	wait_for_events(&l, 2 * PART);
 	kill(l.pid, SIGKILL);
 	wait_for_end(&l);
 }
 
+/* What has the name gets a number, and each that had one the next. */
+static void
+rotate_log(void)
+{
+	rename("log.1", "log.2");
+	rename("log", "log.1");
+}
+
+static void
+rotate_inputs(void)
+{
+	add_events(2 * PART + 2);
+	rotate_log();
+	add_events(2 * PART + 5);
+	rotate_log();
+	add_events(PARTS * PART);
+}
+
 static void
 play_resumed(struct life *l)
 {
-	add_parts(3);
+	add_events(3 * PART);
 	wait_for_events(l, PARTS * PART);
 	kill(l->pid, SIGTERM);
 	wait_for_end(l);
@@ -525,6 +557,8 @@ try_fault(const struct scene_fault *f, struct scene_result *r)
 	empty_folder();
 	if (f->resumed)
 		live_before();
+	if (f->rotated)
+		rotate_inputs();
 	unlink("err");
 	l = start(f);
 	if (f->resumed)
@@ -534,9 +568,13 @@ try_fault(const struct scene_fault *f, struct scene_result *r)
 	r->errors = read_file("err");
 	r->struck = access("struck", F_OK) == 0;
 	judge(r, &l, r->errors);
+	for (int i = 0; i < f->again; i++) {
+		l = start(f);
+		play_resumed(&l);
+	}
 	if (r->code == 0 && count_followed() < PARTS * PART && r->why[0] == '\0')
 		snprintf(r->why, sizeof r->why, "it ended early with exit code 0");
-	add_parts(PARTS); /* those that the daemon did not live to see */
+	add_events(PARTS * PART); /* those that the daemon did not live to see */
 }
 
 void

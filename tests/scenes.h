@@ -10,6 +10,8 @@ struct scene_fault {
 	long from;
 	bool ever, in_loop;
 	bool resumed; /* not in a first run, but in one that goes on after another one was killed */
+	bool rotated; /* with resumed: between the two the followed file is rotated more than once */
+	int again;    /* so many more runs with the same fault, before the one without */
 };
 
 struct scene_result {

@@ -191,3 +191,15 @@ connections()
 	[ "$(awk -v name="$1" 'NR == FNR { ours[$1]; next } $6 == "03" && $8 == name && $7 in ours' inodes \
 	    /proc/net/unix | wc -l)" -eq "$2" ]
 }
+
+# events N: so many, of several sources, some of them odd.
+events()
+{
+	awk -v n="$1" 'BEGIN {
+		srand(5)
+		for (i = 1; i <= n; i++) {
+			if (i % 97 == 0) print "not JSON"
+			else printf "{\"source\":\"unit%d\",\"text\":\"job %d took %d ms\"}\n", i % 7, i, rand() * 1000
+		}
+	}'
+}
