@@ -300,6 +300,7 @@ size_t cache_token_bytes(const struct cache *c);
 int cache_save(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, void *to, struct err *e);
 int cache_load(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, const void *from,
     struct err *e);
+int cache_copy(struct backend *b, struct cache *to, const struct cache *from, struct err *e);
 
 /* ---- attend*.cu */
 

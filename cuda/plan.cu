@@ -635,7 +635,7 @@ op_sync(struct backend *b, struct err *e)
 
 const struct backend_ops plan_ops = {
 	op_close, op_alloc, op_free, op_write, op_read, op_copy, weights_load, weights_unload, vector_load, vector_unload,
-	cache_new, cache_free, cache_grow, cache_set_sinks, cache_bytes, cache_token_bytes, cache_save, cache_load, op_embed,
-	op_norm, op_linear, op_rope_table, op_rotate, op_store, op_attend, op_activate, op_add, op_score, op_logits,
-	op_ask_likeliest, op_tell_likeliest, op_end, op_sync, NULL,
+	cache_new, cache_free, cache_grow, cache_set_sinks, cache_bytes, cache_token_bytes, cache_save, cache_load,
+	cache_copy, op_embed, op_norm, op_linear, op_rope_table, op_rotate, op_store, op_attend, op_activate, op_add, op_score,
+	op_logits, op_ask_likeliest, op_tell_likeliest, op_end, op_sync, NULL,
 };

@@ -108,3 +108,24 @@ cache_load(struct backend *b, struct cache *c, int layer, int64_t first, int64_t
 {
 	return copy_tokens(cuda_of(b), c, layer, first, n, static_cast<char *>(const_cast<void *>(from)), false, e);
 }
+
+int
+cache_copy(struct backend *b, struct cache *to, const struct cache *from, struct err *e)
+{
+	struct cuda *u = cuda_of(b);
+	struct part parts[PARTS], copies[PARTS];
+	size_t rows = (size_t)from->s.n_layer * (size_t)from->s.n_head_kv * (size_t)from->slots;
+
+	if (to->s.sinks != from->s.sinks)
+		cache_set_sinks(b, to, from->s.sinks);
+	cuda_use(u);
+	plan_flush(u);
+	list_parts(from, parts);
+	list_parts(to, copies);
+	for (int i = 0; i < PARTS; i++)
+		if (parts[i].row > 0)
+			CHECK(u, cudaMemcpyAsync(copies[i].base, parts[i].base, rows * parts[i].row, cudaMemcpyDeviceToDevice,
+			    u->stream));
+	CHECK(u, cudaStreamSynchronize(u->stream));
+	return cuda_report(u, e);
+}

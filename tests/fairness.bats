@@ -20,11 +20,12 @@ event()
 	printf '{"source":"%s","text":"%s"}\n' "$1" "$2"
 }
 
-# sockets: a daemon whose sockets everybody may use.
+# sockets: a daemon whose sockets everybody may use, and which has read something that can be asked about.
 sockets()
 {
 	chmod 711 .
 	daemon --socket sock --control ctl --metrics ./m --socket-mode 666 "$@"
+	event web started | talk sock >/dev/null
 }
 
 # slow ARG...: the same, with answers that take seconds: all that the model sees is computed anew for each token.
@@ -187,6 +188,7 @@ ended_by_time()
 	pids+=($!)
 	event a first >rare
 	until_true lines rare.out 1
+	until_true connections sock 1
 	"$BUILD/tests/crowd" sock 2 3>&- &
 	pids+=($!)
 	until_true connections sock 3
@@ -233,7 +235,7 @@ http()
 		grep -q '^Allow: GET, HEAD$' answer
 	done
 	[ "$(http 'FOO /metrics' | head -n 1)" = 'HTTP/1.1 501 Not Implemented' ]
-	http 'GET /metrics' | grep -q '^sinkd_events_total 0'
+	http 'GET /metrics' | grep -q '^sinkd_events_total 1'
 }
 
 @test "metrics: a request that comes byte by byte for ever is closed" {
@@ -243,4 +245,49 @@ http()
 	pids+=($!)
 	until_true connections ./m 1
 	until_true connections ./m 0
+}
+
+# attack NAME UID: a connection of this user that asks as much as it may.
+attack()
+{
+	client "$1" "$2"
+	ask "$1" 8 400
+}
+
+@test "many clients ask for long answers: events come out between their parts, status at once, all of it undisturbed" {
+	need_root
+	slow --output out
+	for name in a b; do attack "$name" 65534; done
+	for name in c d; do attack "$name" 65533; done
+	until_true waiting 31
+	for ((i = 0; i < 20; i++)); do
+		event db "job $i took $((i * i)) ms" | talk sock >line
+		jq -e '.sinkd.type == "event"' line
+		sinkctl status --json | jq -e ".sinkd.events == 62 + $i" >>status
+	done
+	# Each event would have waited for a whole answer.
+	[ "$(jq .sinkd.replies < <(sinkctl status --json))" -lt 10 ]
+	lines status 20
+	# Another user is next after the answer that is being made.
+	client other 65532
+	ask other 1 1
+	until_true has_lines other.out 1
+	jq -e '.sinkd | .type == "reply" and .tokens == 1' other.out
+	[ "$(jq .sinkd.replies < <(sinkctl status --json))" -lt 20 ]
+	jq -c 'del(.sinkd)' out | "$sinkd" "${tiny[@]}" --policy recompute --window 500 | cmp - out
+}
+
+@test "events are in the midst of an answer, which does not see them" {
+	slow
+	sinkctl ask --json -n 1000 'what?' | tail -n 1 | jq -r .sinkd.text >undisturbed
+	client a
+	say a '{"op":"subscribe"}' '{"op":"ask","text":"what?","max_tokens":1000,"stream":true}'
+	until_true begun a.out
+	for i in 1 2 3; do event db "job $i" | talk sock >/dev/null; done
+	until_true grep -q '"type":"reply"' a.out
+	jq -r '.sinkd.type' a.out | uniq | tr '\n' ' ' >order
+	[[ $(cat order) == "ok delta event delta "*"event delta "*"reply " ]]
+	jq -r 'select(.sinkd.type == "reply").sinkd.text' a.out | cmp - undisturbed
+	jq -j 'select(.sinkd.type == "delta").sinkd.text' a.out >pieces
+	cmp <(cat pieces; echo) undisturbed
 }

@@ -1,55 +1,16 @@
-/* The engine thread; see worker.h. */
-#include "daemon/worker.h"
+/* The engine thread: its start and end, records, and the way to and from it; see worker.h. */
+#include "daemon/worker_inner.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
-#include "daemon/queue.h"
 
 enum {
-	GROUP_TOKENS = 8192,  /* no further event joins a group that has as many, or as many as are computed at once */
-	GROUP_RECORDS = 1024,
-	SCRATCH = 8192,       /* tokens that scratch memory may keep between groups */
-	REPLY_LINES = 256,    /* pieces of answers that may wait for the loop */
-};
-
-/* What waits in the order of the stream: one of the two. */
-struct work {
-	struct record *record;
-	struct request *request;
-};
-
-struct group {
-	struct record *records[GROUP_RECORDS];
-	size_t ends[GROUP_RECORDS]; /* of each record's tokens, in ids */
-	size_t n, done;                 /* records gathered, and of these handed back */
-	size_t tokens;
-	int64_t events;                 /* with text */
-	int32_t *ids; /* [cap] */
-	float *nll;   /* [cap] */
-	size_t cap;
-};
-
-struct worker {
-	struct worker_options o;
-	struct stream *stream;
-	struct context_info info; /* at the start */
-	struct queue *in, *out;           /* of struct work, of struct result: the order of the stream */
-	struct queue *requests, *replies; /* of struct request *, of struct result */
-	struct group group;
-	size_t group_tokens;
-	struct request *held;     /* taken from `in`: to be served after the group */
-	struct request *next;     /* taken from `requests`, not served yet */
-	pthread_t thread;
-	bool started;
-	size_t ordered;           /* the loop's: requests submitted in order and not collected */
-	struct err failure;       /* written before failed and ended */
-	atomic_bool stopping, failed, ended, busy;
-	atomic_llong tokens, answers, digests, steps, position, evictions;
+	GROUP_TOKENS = 8192, /* no further event joins a group that has as many, or as many as are computed at once */
+	SCRATCH = 8192,      /* tokens that scratch memory may keep between groups */
+	REPLY_LINES = 256,   /* pieces of answers that may wait for the loop */
 };
 
 /* ---- start and end -------------------------------------------------- */
@@ -72,9 +33,8 @@ set_capacity(struct group *g, size_t cap)
 	return 0;
 }
 
-/* For the loop, which must not look into the context. */
-static void
-publish(struct worker *w)
+void
+worker_publish(struct worker *w)
 {
 	struct context_info info;
 
@@ -116,7 +76,7 @@ worker_new(const struct worker_options *o, struct err *e)
 		goto fail;
 	context_get_info(w->stream->context, &w->info);
 	w->group_tokens = w->info.chunk < GROUP_TOKENS ? (size_t)w->info.chunk : GROUP_TOKENS;
-	publish(w);
+	worker_publish(w);
 	return w;
 fail:
 	worker_free(w);
@@ -151,6 +111,10 @@ worker_free(struct worker *w)
 		request_free(q);
 	request_free(w->held);
 	request_free(w->next);
+	if (w->active.service.q != NULL) {
+		reply_free(w->active.answer);
+		request_free(w->active.service.q);
+	}
 	queue_free(w->in);
 	queue_free(w->requests);
 	drop_results(w->out);
@@ -163,213 +127,17 @@ worker_free(struct worker *w)
 
 /* ---- the thread: what it hands back --------------------------------- */
 
-static void
-step(struct worker *w)
+void
+worker_step(struct worker *w)
 {
 	atomic_fetch_add_explicit(&w->steps, 1, memory_order_relaxed);
 }
 
-/* Waits for room. A result that nobody will take any more, because the thread is to end, is dropped. */
-static void
-push(struct worker *w, struct queue *to, struct result *r)
+void
+worker_push(struct worker *w, struct queue *to, struct result *r)
 {
 	if (!queue_push_wait(to, r, &w->stopping))
 		result_drop(r);
-}
-
-/* The line in buf goes out, and buf is empty afterwards. */
-static int
-push_line(struct worker *w, struct queue *to, struct request *q, struct buf *line)
-{
-	struct result r = {.type = RESULT_LINE, .request = q, .line = line->data, .len = line->len};
-
-	if (line->failed) {
-		buf_fini(line);
-		return err_set(&w->failure, EX_OSERR, "out of memory for a line of output");
-	}
-	*line = (struct buf){0};
-	push(w, to, &r);
-	return 0;
-}
-
-/* ---- the thread: requests ------------------------------------------- */
-
-/* A request being served, and where its lines go. */
-struct service {
-	struct worker *w;
-	struct request *q; /* NULL: a digest that is due */
-	struct queue *to;
-	bool failed; /* w->failure says why */
-};
-
-static void
-on_piece(void *arg, const char *text, size_t len)
-{
-	struct service *v = arg;
-	struct buf line = {0};
-
-	result_write_delta(&line, v->w->o.key, v->q, text, len);
-	v->failed |= push_line(v->w, v->to, v->q, &line) < 0;
-}
-
-static bool
-on_ask_cancelled(void *arg)
-{
-	struct service *v = arg;
-
-	return v->failed || (v->q != NULL && atomic_load(&v->q->cancelled)) || atomic_load(&v->w->stopping);
-}
-
-static void
-on_progress(void *arg)
-{
-	struct service *v = arg;
-
-	step(v->w);
-}
-
-/* The peer is told; what breaks the engine ends the thread. */
-static int
-refuse(struct service *v, const struct err *e)
-{
-	bool broken = e->code == EX_TEMPFAIL || context_is_broken(v->w->stream->context);
-	bool theirs = v->q != NULL && !broken && (e->code == EX_DATAERR || e->code == EX_USAGE);
-	struct buf line = {0};
-
-	result_write_error(&line, v->w->o.key, v->q, theirs ? "request" : "server", e->text);
-	if (push_line(v->w, v->to, v->q, &line) < 0)
-		return -1;
-	if (broken) {
-		v->w->failure = *e;
-		return -1;
-	}
-	return 0;
-}
-
-static int
-answer(struct service *v)
-{
-	struct reply_hooks hooks = {v, v->q->reply.stream ? on_piece : NULL, on_ask_cancelled, on_progress};
-	double waited = clock_get_seconds() - v->q->asked;
-	struct buf line = {0};
-	struct reply r;
-	struct err e = {0};
-	int rc;
-
-	if (reply_make(v->w->stream, v->q->text, v->q->text_len, &v->q->reply, &hooks, &r, &e) < 0)
-		rc = refuse(v, &e);
-	else {
-		atomic_fetch_add_explicit(&v->w->answers, 1, memory_order_relaxed);
-		result_write_reply(&line, v->w->o.key, v->q, &r, waited);
-		rc = push_line(v->w, v->to, v->q, &line);
-	}
-	buf_fini(&r.text);
-	return v->failed ? -1 : rc;
-}
-
-/* Without one of its digests the stream would be another one: the thread ends, and after a restart it is made. */
-static int
-fail_digest(struct service *v, bool scheduled, const struct err *e)
-{
-	if (!scheduled || e->code != EX_OSERR)
-		return refuse(v, e);
-	v->w->failure = *e;
-	return -1;
-}
-
-/* Nobody asked for a digest on schedule: its line is the stream's. */
-static int
-digest(struct service *v, const struct digest_options *o)
-{
-	struct reply_hooks hooks = {v, NULL, on_ask_cancelled, on_progress};
-	struct worker *w = v->w;
-	struct request *q = o->scheduled ? NULL : v->q;
-	struct buf line = {0};
-	struct digest d;
-	struct err e = {0};
-	int rc;
-
-	if (digest_make(w->stream, o, &hooks, &d, &e) < 0 ||
-	    (o->scheduled && w->o.digests.rolling && d.events > 0 && digest_pin(w->stream, &d, &e) < 0))
-		rc = fail_digest(v, o->scheduled, &e);
-	else if (o->scheduled && d.events == 0)
-		rc = 0;
-	else {
-		atomic_fetch_add_explicit(&w->digests, 1, memory_order_relaxed);
-		result_begin(&line, w->o.key, q, "digest");
-		digest_write(&line, w->stream, &d);
-		rc = push_line(w, v->to, q, &line);
-	}
-	digest_fini(&d);
-	return rc;
-}
-
-/* The work stands still, as it would if a device did not come back. */
-static int
-stall(struct service *v)
-{
-	while (!on_ask_cancelled(v))
-		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-	return 0;
-}
-
-/* From the engine thread's hands into the loop's. */
-static int
-serve(struct worker *w, struct request *q, struct queue *to)
-{
-	struct service v = {.w = w, .q = q, .to = to};
-	struct result done = {.type = RESULT_DONE, .request = q};
-	int rc = 0;
-
-	switch (q->op) {
-	case REQUEST_ASK:
-		rc = answer(&v);
-		break;
-	case REQUEST_DIGEST:
-		rc = digest(&v, &q->digest);
-		break;
-	case REQUEST_CHECKPOINT:
-		q->failure = (struct err){0};
-		assert(w->o.folder != NULL);
-		state_write(w->o.folder, w->stream, q->blob, q->blob_len, &q->bytes, &q->failure);
-		break;
-	case REQUEST_HASH:
-		q->failure = (struct err){0};
-		state_hash(w->stream, &q->hash, &q->failure);
-		break;
-	case REQUEST_STALL:
-		rc = stall(&v);
-		break;
-	}
-	if (q->failure.code != 0 && context_is_broken(w->stream->context)) {
-		w->failure = q->failure;
-		rc = -1;
-	}
-	if (rc < 0)
-		atomic_store(&w->failed, true);
-	step(w);
-	publish(w);
-	push(w, to, &done);
-	return rc;
-}
-
-/*
- * One of the requests that may be served at any time. An aside may come within
- * an event of very many tokens; what changes the stream comes between events.
- * Returns 1, 0 if there is none, or -1.
- */
-static int
-serve_next(struct worker *w, bool between)
-{
-	struct request *q;
-
-	if (w->next == NULL && !queue_pop(w->requests, &w->next))
-		return 0;
-	q = w->next;
-	if (!between && (q->op != REQUEST_ASK || q->reply.join))
-		return 0;
-	w->next = NULL;
-	return serve(w, q, w->replies) < 0 ? -1 : 1;
 }
 
 /* ---- the thread: records -------------------------------------------- */
@@ -423,7 +191,7 @@ gather(struct worker *w, struct record *first)
 			break;
 		if (join(w, next.record) < 0)
 			return -1;
-	} while (g->n < GROUP_RECORDS && g->tokens < w->group_tokens && !is_due(w, g->events) &&
+	} while (g->n < WORKER_GROUP_RECORDS && g->tokens < w->group_tokens && !is_due(w, g->events) &&
 	    queue_pop(w->in, &next));
 	return 0;
 }
@@ -446,7 +214,7 @@ hand_back(struct worker *w, size_t n, bool failed)
 			    g->ends[g->done] - start);
 			memory_add(w->stream->memory, r);
 		}
-		push(w, w->out, &result);
+		worker_push(w, w->out, &result);
 	}
 }
 
@@ -462,16 +230,18 @@ compute(struct worker *w)
 	for (size_t i = 0; i < g->tokens;) {
 		size_t n = g->tokens - i < 2 * w->group_tokens ? g->tokens - i : w->group_tokens;
 
-		if (i > 0 && serve_next(w, false) < 0)
+		w->within = i > 0;
+		if (i > 0 && (worker_serve_next(w, false) < 0 || worker_make_way(w) < 0))
 			return -1;
 		if (stream_feed(w->stream, g->ids + i, n, g->nll + i, &w->failure) < 0)
 			return -1;
 		i += n;
 		atomic_fetch_add_explicit(&w->tokens, (long long)n, memory_order_relaxed);
-		publish(w);
-		step(w);
+		worker_publish(w);
+		worker_step(w);
 		hand_back(w, i, false);
 	}
+	w->within = false;
 	hand_back(w, g->tokens, false);
 	return 0;
 }
@@ -480,33 +250,32 @@ compute(struct worker *w)
 static int
 follow(struct worker *w)
 {
-	struct service v = {.w = w, .to = w->out};
-	struct digest_options o = w->o.digests.options;
 	struct request *q = w->held;
 
-	o.scheduled = true;
-	if (is_due(w, 0) && digest(&v, &o) < 0)
+	if (is_due(w, 0) && worker_make_digest(w) < 0)
 		return -1;
 	w->held = NULL;
-	return q != NULL ? serve(w, q, w->out) : 0;
+	return q != NULL ? worker_serve(w, q, w->out) : 0;
 }
 
 /* A group from its first record to its last, and what stands behind it. */
 static int
 work(struct worker *w, struct work first)
 {
-	int rc = 0;
+	int rc;
 
 	if (first.record != NULL) {
-		rc = gather(w, first.record) < 0 || compute(w) < 0 ? -1 : 0;
+		rc = gather(w, first.record) < 0 || worker_make_way(w) < 0 || compute(w) < 0 ? -1 : 0;
 		if (rc < 0) {
 			atomic_store(&w->failed, true);
 			hand_back(w, 0, true);
 		}
 		if (w->group.cap > SCRATCH)
 			set_capacity(&w->group, SCRATCH); /* a failure leaves what was there */
-	} else
+	} else {
 		w->held = first.request;
+		rc = worker_make_way(w);
+	}
 	return rc < 0 ? -1 : follow(w);
 }
 
@@ -518,7 +287,7 @@ run(void *arg)
 	int served = 0;
 
 	atomic_store(&w->busy, true);
-	while (!atomic_load(&w->stopping) && (served = serve_next(w, true)) >= 0) {
+	while (!atomic_load(&w->stopping) && (served = worker_serve_next(w, true)) >= 0) {
 		if (queue_pop(w->in, &first)) {
 			atomic_store(&w->busy, true);
 			if (work(w, first) < 0)
@@ -529,6 +298,7 @@ run(void *arg)
 			atomic_store(&w->busy, true);
 		}
 	}
+	worker_cut_off(w);
 	atomic_store(&w->busy, false);
 	atomic_store(&w->ended, true);
 	queue_wake(w->out);

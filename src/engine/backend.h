@@ -128,6 +128,9 @@ struct backend_ops {
 	int (*cache_load)(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, const void *from,
 	    struct err *e);
 
+	/* All that is in one cache into another one of the same shape, its number of sinks too. Complete on return. */
+	int (*cache_copy)(struct backend *b, struct cache *to, const struct cache *from, struct err *e);
+
 	/*
 	 * y[n, cols] = scale * rows ids[0..n-1] of w; ids are in host memory, or
 	 * NULL: the token that ask_likeliest asked for last, n = 1.
@@ -228,7 +231,7 @@ struct backend_choice {
  * arguments that returns a const struct backend_module *. The version changes
  * with everything in this header.
  */
-enum { BACKEND_MODULE_VERSION = 7 };
+enum { BACKEND_MODULE_VERSION = 8 };
 struct backend_module {
 	int version;
 	struct backend *(*open)(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);

@@ -130,6 +130,7 @@ static void
 release(struct context *c)
 {
 	if (c->b != NULL) {
+		context_free_aside(c);
 		c->b->ops->cache_free(c->b, c->cache);
 		forward_free(c->f);
 		c->b->ops->close(c->b);
@@ -441,10 +442,11 @@ feed(struct context *c, const int32_t *ids, size_t n, float *nll, float *logits,
 void
 context_reset(struct context *c)
 {
+	context_rewind(c);
+	context_rewind(c); /* a fork that waits, too */
 	context_settle(c);
 	c->last_id = -1;
 	c->tokens = c->n_history = c->n_cached = 0;
-	c->forked = false;
 	context_set_pinned(c, 0);
 }
 
@@ -573,43 +575,6 @@ void
 context_expect_likeliest(struct context *c, bool expected)
 {
 	c->ahead.expected = expected;
-}
-
-int
-context_fork(struct context *c, struct err *e)
-{
-	if (c->forked)
-		return err_set(e, EX_SOFTWARE, "the context is forked already");
-	if (c->o.fork_tokens == 0)
-		return err_set(e, EX_SOFTWARE, "the context was made without room for a fork");
-	context_settle(c);
-	forward_mark(c->f);
-	c->forked = true;
-	c->fork_at = c->tokens;
-	c->fork_n_history = c->n_history;
-	if (c->history != NULL)
-		memcpy(c->fork_history, c->history, (size_t)c->n_history * sizeof *c->history);
-	return 0;
-}
-
-/*
- * The slots after the fork are as good as never written: a window token finds
- * its slot by its number, and the ring has room for the fork beside the window.
- */
-void
-context_rewind(struct context *c)
-{
-	if (!c->forked)
-		return;
-	context_settle(c);
-	forward_rewind(c->f);
-	c->last_id = -1;
-	c->forked = false;
-	c->tokens = c->fork_at;
-	c->n_history = c->fork_n_history;
-	c->n_cached = 0;
-	if (c->history != NULL)
-		memcpy(c->history, c->fork_history, (size_t)c->n_history * sizeof *c->history);
 }
 
 bool

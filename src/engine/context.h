@@ -1,9 +1,26 @@
-/* A context's own state, shared by context.c and snapshot.c. */
+/* A context's own state, shared by aside.c, context.c and snapshot.c. */
 #ifndef SINKD_ENGINE_CONTEXT_H
 #define SINKD_ENGINE_CONTEXT_H
 
 #include "engine/engine.h"
 #include "engine/forward.h"
+
+/* Where a fork is while the stream is fed, or the stream while a fork is that has waited; see aside.c. */
+struct aside_place {
+	struct cache *cache; /* NULL: there was no need yet */
+	struct cache_shape shape;
+	int64_t tokens, pinned;
+	int64_t fork_at;
+	int32_t *history;    /* [W], recompute only */
+	int64_t n_history;
+	float *hidden;       /* [n_embd] of the last token, in host memory */
+};
+
+enum aside {
+	ASIDE_NONE,    /* if there is a fork, it lies in the stream's cache */
+	ASIDE_WAITS,   /* a fork is in `other`; there may be another one, as in ASIDE_NONE */
+	ASIDE_GOES_ON, /* the fork that has waited is fed, the stream is in `other` */
+};
 
 /*
  * The cache and the forward pass count tokens with the pinned block among
@@ -27,6 +44,9 @@ struct context {
 	int64_t fork_at;     /* tokens at the fork */
 	int32_t *fork_history;
 	int64_t fork_n_history;
+	enum aside aside;
+	struct aside_place other;
+	float *row;          /* [n_embd] in host memory, to exchange hidden rows */
 	float *logits;       /* [n_vocab], where the backend cannot find the largest itself */
 	struct {
 		bool expected;   /* see context_expect_likeliest */
@@ -44,6 +64,9 @@ void context_settle(struct context *c);
 
 /* The last token's hidden row is not finite: says so as fault_report does. */
 int context_break(struct context *c, struct err *e);
+
+/* The memory of forks that wait. */
+void context_free_aside(struct context *c);
 
 /* The sinks and a pinned block of n tokens behind them. */
 void context_set_pinned(struct context *c, int64_t n);

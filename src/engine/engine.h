@@ -200,6 +200,27 @@ int context_fork(struct context *c, struct err *e);
 void context_rewind(struct context *c);
 
 /*
+ * A fork may wait while the stream goes on, for any length and with forks and
+ * pinned blocks of its own. context_suspend returns to the stream as
+ * context_rewind does, and context_resume to the fork, which goes on as if
+ * nothing had happened: what it sees is the stream as it was when it was
+ * forked. One fork may wait at a time. context_rewind drops the fork that was
+ * resumed or, where no fork is being fed, the one that waits. The first fork
+ * that waits takes memory for keys and values once more, which is kept.
+ * Returns 0, or -1 with *e set (EX_OSERR: no memory, the fork is still there;
+ * EX_SOFTWARE: there is no such fork; EX_TEMPFAIL).
+ */
+int context_suspend(struct context *c, struct err *e);
+int context_resume(struct context *c, struct err *e);
+
+/*
+ * What was appended to the fork becomes part of the stream. Returns false if
+ * the fork has waited: the stream went on without it, so that it can only be
+ * rewound, and its tokens appended again.
+ */
+bool context_keep(struct context *c);
+
+/*
  * Put a block of n tokens between sinks and window, in place of the one that
  * was there (n = 0: none). It attends to the sinks and itself, at the cache
  * positions S .. S+n-1; everything that is fed afterwards sees it for ever,

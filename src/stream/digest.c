@@ -61,20 +61,8 @@ choose_style(const struct stream *s, const struct digest_options *o)
 	return digest_is_small(model_get_info(s->model)) ? DIGEST_EXTRACT : DIGEST_WRITE;
 }
 
-static int
-write_text(struct stream *s, const struct digest_options *o, const struct reply_hooks *hooks, struct digest *d,
-    struct err *e)
-{
-	struct reply_options reply = o->reply;
-
-	reply.join = false;
-	reply.sample.seed += (uint64_t)d->number;
-	return reply_make(s, question, strlen(question), &reply, hooks, &d->reply, e);
-}
-
 int
-digest_make(struct stream *s, const struct digest_options *o, const struct reply_hooks *hooks, struct digest *d,
-    struct err *e)
+digest_begin(struct stream *s, const struct digest_options *o, struct digest *d, struct err *e)
 {
 	int lines = o->lines > 0 ? o->lines : DIGEST_LINES;
 	int64_t from;
@@ -87,13 +75,50 @@ digest_make(struct stream *s, const struct digest_options *o, const struct reply
 		d->number = ++s->memory->digests;
 		s->memory->digested = s->memory->count;
 	}
-	if (d->events == 0)
+	if (d->events == 0 || d->style == DIGEST_WRITE)
 		return 0;
-	if (d->style == DIGEST_WRITE)
-		return write_text(s, o, hooks, d, e);
 	d->n_lines = extract_choose(s, from, s->memory->count, lines < EXTRACT_LINES ? lines : EXTRACT_LINES, d->lines,
 	    &d->shapes, e);
 	return d->n_lines < 0 ? -1 : 0;
+}
+
+bool
+digest_is_written(const struct digest *d)
+{
+	return d->events > 0 && d->style == DIGEST_WRITE;
+}
+
+static struct reply_options
+get_reply_options(const struct digest_options *o, const struct digest *d)
+{
+	struct reply_options reply = o->reply;
+
+	reply.join = false;
+	reply.sample.seed += (uint64_t)d->number;
+	return reply;
+}
+
+struct answer *
+digest_begin_text(struct stream *s, const struct digest_options *o, const struct digest *d,
+    const struct reply_hooks *hooks, struct err *e)
+{
+	struct reply_options reply = get_reply_options(o, d);
+
+	return reply_begin(s, question, strlen(question), &reply, hooks, e);
+}
+
+int
+digest_make(struct stream *s, const struct digest_options *o, const struct reply_hooks *hooks, struct digest *d,
+    struct err *e)
+{
+	struct reply_options reply;
+
+	if (digest_begin(s, o, d, e) < 0)
+		return -1;
+	if (!digest_is_written(d))
+		return 0;
+	reply = get_reply_options(o, d);
+	return reply_make(s, question, strlen(question), &reply, hooks, &d->reply, e);
 }
 
 void

@@ -55,6 +55,16 @@ bool digest_is_small(const struct model_info *m);
  */
 int digest_make(struct stream *s, const struct digest_options *o, const struct reply_hooks *hooks, struct digest *d,
     struct err *e);
+
+/*
+ * The same in two parts, so that events can be read while the model writes:
+ * digest_begin does all but the writing, and if digest_is_written, the text of
+ * the answer that digest_begin_text begins is to be put into d->reply.
+ */
+int digest_begin(struct stream *s, const struct digest_options *o, struct digest *d, struct err *e);
+bool digest_is_written(const struct digest *d);
+struct answer *digest_begin_text(struct stream *s, const struct digest_options *o, const struct digest *d,
+    const struct reply_hooks *hooks, struct err *e);
 void digest_fini(struct digest *d);
 
 /* Pin the digest's text in place of what was pinned before, as much of it as there is room for; see stream_pin. */

@@ -1,6 +1,7 @@
 /* Answers on a fork of the stream; see reply.h. */
 #include "stream/reply.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -9,16 +10,26 @@
 
 const char *const reply_end_names[] = {"stop", "length", "time", "cancelled"};
 
+/* Tokens of a question that are read at once: as long as these take, others wait. */
+enum { QUESTION_PART = 256 };
+
 /* One answer on its way. */
 struct answer {
 	struct stream *s;
-	const struct reply_options *o;
-	const struct reply_hooks *hooks;
-	struct reply *r;
+	struct reply_options o;
+	struct reply_hooks hooks;
+	struct reply r;
 	int32_t max_tokens;
 	double begin;
+	struct tokens said;            /* the question's, and with join the answer's behind them */
+	size_t read;                   /* tokens of the question that were fed */
+	bool over;                     /* the text has come to its end */
+	bool forked;                   /* it has a fork */
+	bool waits;                    /* it made way for the stream */
+	uint64_t random;               /* where the sampler went on from then */
 	struct utf8 utf8;
 	size_t sent;                   /* bytes of the text that were passed on */
+	struct faithful *faithful;
 	struct constraint constraint;
 	struct constraint_state state;
 	struct constraint_state safe;  /* where it was last allowed to be cut off, */
@@ -47,21 +58,14 @@ close_turn(struct stream *s, struct err *e)
 	return rc;
 }
 
-/* To the fork, or to the stream. */
-static int
-feed(struct answer *a, const int32_t *ids, size_t n, struct err *e)
-{
-	return a->o->join ? stream_feed(a->s, ids, n, NULL, e) : context_feed(a->s->context, ids, n, NULL, e);
-}
-
 /* ---- the answer ----------------------------------------------------- */
 
 /* The characters up to `end` are final. */
 static void
 send(struct answer *a, size_t end)
 {
-	if (end > a->sent && a->hooks->piece != NULL)
-		a->hooks->piece(a->hooks->arg, a->r->text.data + a->sent, end - a->sent);
+	if (end > a->sent && a->hooks.piece != NULL)
+		a->hooks.piece(a->hooks.arg, a->r.text.data + a->sent, end - a->sent);
 	a->sent = end;
 }
 
@@ -72,14 +76,14 @@ mark_safe(struct answer *a)
 	if (a->utf8.n > 0 || !constraint_may_cut(&a->constraint, &a->state))
 		return;
 	a->safe = a->state;
-	a->safe_len = a->r->text.len;
+	a->safe_len = a->r.text.len;
 	send(a, a->safe_len);
 }
 
 static void
 add_bytes(struct answer *a, const char *bytes, size_t len)
 {
-	struct buf *text = &a->r->text;
+	struct buf *text = &a->r.text;
 
 	if (buf_reserve(text, 3 * (len + 1)) == NULL)
 		return;
@@ -91,17 +95,17 @@ static int
 add_token(struct answer *a, int32_t id, struct err *e)
 {
 	size_t len;
-	const char *bytes = tokenizer_decode(a->s->tokenizer, id, false, a->r->tokens == 0, &len);
+	const char *bytes = tokenizer_decode(a->s->tokenizer, id, false, a->r.tokens == 0, &len);
 
-	if (a->r->tokens++ == 0)
-		a->r->first = clock_get_seconds() - a->begin;
+	if (a->r.tokens++ == 0)
+		a->r.first = clock_get_seconds() - a->begin;
 	add_bytes(a, bytes, len);
-	if (a->r->text.failed)
+	if (a->r.text.failed)
 		return err_set(e, EX_OSERR, "out of memory for an answer");
 	if (is_constrained(a))
 		mark_safe(a);
 	else
-		send(a, a->r->text.len);
+		send(a, a->r.text.len);
 	return 0;
 }
 
@@ -116,7 +120,7 @@ is_allowed(void *arg, int32_t id)
 
 	if (stream_is_stop(a->s, id))
 		return constraint_may_end(&a->constraint, &a->state);
-	bytes = tokenizer_decode(a->s->tokenizer, id, false, a->r->tokens == 0, &len);
+	bytes = tokenizer_decode(a->s->tokenizer, id, false, a->r.tokens == 0, &len);
 	if (len == 0)
 		return false;
 	copy = a->state;
@@ -127,7 +131,7 @@ is_allowed(void *arg, int32_t id)
 static int
 finish(struct answer *a, struct err *e)
 {
-	struct buf *text = &a->r->text;
+	struct buf *text = &a->r.text;
 	int next;
 
 	if (is_constrained(a)) {
@@ -152,13 +156,13 @@ static bool
 is_over(struct answer *a)
 {
 	if (constraint_must_end(&a->constraint, &a->state))
-		a->r->end = REPLY_STOP;
-	else if (a->hooks->is_cancelled(a->hooks->arg))
-		a->r->end = REPLY_CANCELLED;
-	else if (a->r->tokens == a->max_tokens)
-		a->r->end = REPLY_LENGTH;
-	else if (a->o->time_limit > 0 && clock_get_seconds() - a->begin > 1e-3 * a->o->time_limit)
-		a->r->end = REPLY_TIME;
+		a->r.end = REPLY_STOP;
+	else if (a->hooks.is_cancelled(a->hooks.arg))
+		a->r.end = REPLY_CANCELLED;
+	else if (a->r.tokens == a->max_tokens)
+		a->r.end = REPLY_LENGTH;
+	else if (a->o.time_limit > 0 && clock_get_seconds() - a->begin > 1e-3 * a->o.time_limit)
+		a->r.end = REPLY_TIME;
 	else
 		return false;
 	return true;
@@ -168,7 +172,7 @@ is_over(struct answer *a)
 static bool
 is_greedy(const struct answer *a)
 {
-	return a->o->sample.temperature == 0 && !is_constrained(a);
+	return a->o.sample.temperature == 0 && !is_constrained(a);
 }
 
 /* The next token, or -1: there is none that may be. */
@@ -186,102 +190,198 @@ choose_token(struct answer *a, int32_t *id, struct err *e)
 	return 0;
 }
 
+/* The next step of the answer: a token, or its end. */
 static int
-add_tokens(struct answer *a, struct err *e)
+write_token(struct answer *a, struct err *e)
 {
-	while (!is_over(a)) {
-		int32_t id;
+	int32_t id;
 
-		if (choose_token(a, &id, e) < 0)
-			return -1;
-		if (id < 0 || stream_is_stop(a->s, id)) {
-			a->r->end = REPLY_STOP;
-			break;
-		}
-		if (add_token(a, id, e) < 0 || feed(a, &id, 1, e) < 0)
-			return -1;
-		a->hooks->progress(a->hooks->arg);
+	if ((a->over = is_over(a)))
+		return 0;
+	if (choose_token(a, &id, e) < 0)
+		return -1;
+	if (id < 0 || stream_is_stop(a->s, id)) {
+		a->r.end = REPLY_STOP;
+		a->over = true;
+		return 0;
 	}
+	if (add_token(a, id, e) < 0 || (a->o.join && tokens_add(&a->said, &id, 1, e) < 0) ||
+	    context_feed(a->s->context, &id, 1, NULL, e) < 0)
+		return -1;
+	a->hooks.progress(a->hooks.arg, 1);
 	return 0;
 }
 
 static int
-generate(struct answer *a, struct err *e)
+read_question(struct answer *a, struct err *e)
 {
-	int rc;
+	size_t left = (size_t)a->r.asked - a->read, n = left < QUESTION_PART ? left : QUESTION_PART;
 
-	sampler_start(a->s->sampler, &a->o->sample);
+	if (context_feed(a->s->context, a->said.ids + a->read, n, NULL, e) < 0)
+		return -1;
+	a->read += n;
+	a->hooks.progress(a->hooks.arg, n);
+	return 0;
+}
+
+/* ---- turns with the stream ------------------------------------------ */
+
+static void
+take_sampler(struct answer *a)
+{
+	struct sample_options o = a->o.sample;
+
+	o.seed = a->random;
+	sampler_start(a->s->sampler, &o);
 	context_expect_likeliest(a->s->context, is_greedy(a));
-	rc = add_tokens(a, e);
+}
+
+int
+reply_make_way(struct answer *a, struct err *e)
+{
+	if (a->waits)
+		return 0;
+	a->random = sampler_get_seed(a->s->sampler);
 	context_expect_likeliest(a->s->context, false);
-	return rc < 0 ? -1 : finish(a, e);
-}
-
-static int
-ask(struct answer *a, const struct tokens *question, struct err *e)
-{
-	if (feed(a, question->ids, question->n, e) < 0)
+	if (context_suspend(a->s->context, e) < 0)
 		return -1;
-	a->hooks->progress(a->hooks->arg);
-	return generate(a, e);
+	a->waits = true;
+	return 0;
 }
 
-static int
-ask_aside(struct answer *a, const struct tokens *question, struct err *e)
+int
+reply_go_on(struct answer *a, struct err *e)
 {
-	int rc;
-
-	if (context_fork(a->s->context, e) < 0)
+	if (a->waits && context_resume(a->s->context, e) < 0)
 		return -1;
-	rc = ask(a, question, e);
-	context_rewind(a->s->context);
-	return rc;
+	if (a->waits)
+		take_sampler(a);
+	a->waits = false;
+	while (!a->over) {
+		if ((a->read < (size_t)a->r.asked ? read_question(a, e) : write_token(a, e)) < 0)
+			return -1;
+		if (!a->over && a->hooks.must_pause != NULL && a->hooks.must_pause(a->hooks.arg))
+			return 0;
+	}
+	return 1;
 }
+
+/* ---- begin and end -------------------------------------------------- */
 
 /* A question must leave room for an answer, on a fork as well as in the window. */
 static int
-limit_tokens(struct answer *a, size_t n, struct err *e)
+limit_tokens(struct answer *a, struct err *e)
 {
-	size_t room = (size_t)a->s->room;
+	size_t room = (size_t)a->s->room, n = a->said.n;
 
 	if (n >= room)
 		return err_set(e, EX_DATAERR, "the question has %zu tokens: with its answer it may have %zu", n, room);
-	a->max_tokens = a->o->max_tokens > 0 ? a->o->max_tokens : REPLY_TOKENS;
+	a->max_tokens = a->o.max_tokens > 0 ? a->o.max_tokens : REPLY_TOKENS;
 	if ((size_t)a->max_tokens > room - n)
 		a->max_tokens = (int32_t)(room - n);
-	a->r->asked = (int32_t)n;
+	a->r.asked = (int32_t)n;
 	return 0;
+}
+
+struct answer *
+reply_begin(struct stream *s, const char *question, size_t len, const struct reply_options *o,
+    const struct reply_hooks *hooks, struct err *e)
+{
+	struct answer *a = calloc(1, sizeof *a);
+
+	if (a == NULL) {
+		err_set(e, EX_OSERR, "out of memory for an answer");
+		return NULL;
+	}
+	/* The model would make up what it has read. In a chat the question itself may begin the stream. */
+	if (!o->join && s->recent_n == 0 && !s->pinned) {
+		err_set(e, EX_DATAERR, "nothing has been read yet that could be asked about");
+		goto fail;
+	}
+	if (!o->join)
+		memory_get_view(s->memory, stream_get_view(s), &a->r.view);
+	a->s = s;
+	a->o = *o;
+	a->hooks = *hooks;
+	a->begin = clock_get_seconds();
+	a->random = o->sample.seed;
+	utf8_init(&a->utf8);
+	if (o->faithful && (a->faithful = faithful_new(s, question, len, e)) == NULL)
+		goto fail;
+	a->constraint = (struct constraint){o->schema, a->faithful};
+	constraint_begin(&a->constraint, &a->state);
+	a->safe = a->state;
+	if (stream_encode_question(s, question, len, &a->said, e) < 0 || limit_tokens(a, e) < 0 ||
+	    context_fork(s->context, e) < 0)
+		goto fail;
+	a->forked = true;
+	take_sampler(a);
+	return a;
+fail:
+	reply_free(a);
+	return NULL;
+}
+
+/* Question and answer are the stream's. Where that went on without them they are read again, behind it. */
+static int
+join(struct answer *a, struct err *e)
+{
+	bool kept = context_keep(a->s->context);
+
+	if (!kept)
+		context_rewind(a->s->context);
+	a->forked = false;
+	if (kept)
+		stream_note(a->s, a->said.ids, a->said.n);
+	else if (stream_feed(a->s, a->said.ids, a->said.n, NULL, e) < 0)
+		return -1;
+	return close_turn(a->s, e);
+}
+
+int
+reply_end(struct answer *a, struct reply *r, struct err *e)
+{
+	int rc = finish(a, e);
+
+	context_expect_likeliest(a->s->context, false);
+	if (rc == 0 && a->o.join)
+		rc = join(a, e);
+	a->r.seconds = clock_get_seconds() - a->begin;
+	*r = a->r;
+	a->r.text = (struct buf){0};
+	return rc;
+}
+
+void
+reply_free(struct answer *a)
+{
+	if (a == NULL)
+		return;
+	if (a->forked) {
+		context_expect_likeliest(a->s->context, false);
+		context_rewind(a->s->context);
+	}
+	faithful_free(a->faithful);
+	tokens_fini(&a->said);
+	buf_fini(&a->r.text);
+	free(a);
 }
 
 int
 reply_make(struct stream *s, const char *question, size_t len, const struct reply_options *o,
     const struct reply_hooks *hooks, struct reply *r, struct err *e)
 {
-	struct answer a = {.s = s, .o = o, .hooks = hooks, .r = r, .begin = clock_get_seconds()};
-	struct faithful *faithful = NULL;
-	struct tokens tokens = {0};
-	int rc = -1;
+	struct reply_hooks whole = *hooks;
+	struct answer *a;
+	int rc;
 
 	memset(r, 0, sizeof *r);
-	/* The model would make up what it has read. In a chat the question itself may begin the stream. */
-	if (!o->join && s->recent_n == 0 && !s->pinned)
-		return err_set(e, EX_DATAERR, "nothing has been read yet that could be asked about");
-	if (!o->join)
-		memory_get_view(s->memory, stream_get_view(s), &r->view);
-	utf8_init(&a.utf8);
-	if (o->faithful && (faithful = faithful_new(s, question, len, e)) == NULL)
-		goto out;
-	a.constraint = (struct constraint){o->schema, faithful};
-	constraint_begin(&a.constraint, &a.state);
-	a.safe = a.state;
-	if (stream_encode_question(s, question, len, &tokens, e) < 0 || limit_tokens(&a, tokens.n, e) < 0)
-		goto out;
-	rc = o->join ? ask(&a, &tokens, e) : ask_aside(&a, &tokens, e);
-	if (rc == 0 && o->join)
-		rc = close_turn(s, e);
-	r->seconds = clock_get_seconds() - a.begin;
-out:
-	faithful_free(faithful);
-	tokens_fini(&tokens);
+	whole.must_pause = NULL;
+	if ((a = reply_begin(s, question, len, o, &whole, e)) == NULL)
+		return -1;
+	rc = reply_go_on(a, e);
+	if (rc >= 0)
+		rc = reply_end(a, r, e);
+	reply_free(a);
 	return rc;
 }

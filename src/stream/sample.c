@@ -51,6 +51,12 @@ sampler_start(struct sampler *s, const struct sample_options *o)
 	s->random = o->seed;
 }
 
+uint64_t
+sampler_get_seed(const struct sampler *s)
+{
+	return s->random;
+}
+
 static bool
 allows(const struct sample_filter *filter, int32_t id)
 {

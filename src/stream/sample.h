@@ -29,6 +29,9 @@ void sampler_free(struct sampler *s);
 /* What sampler_choose does from now on. */
 void sampler_start(struct sampler *s, const struct sample_options *o);
 
+/* The seed with which sampler_start would go on as this sampler does. */
+uint64_t sampler_get_seed(const struct sampler *s);
+
 /* A token by its logits, [n_vocab], that the filter (or NULL) allows; -1 if it allows none. */
 int32_t sampler_choose(struct sampler *s, const float *logits, const struct sample_filter *filter);
 

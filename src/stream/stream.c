@@ -20,8 +20,8 @@ tokens_fini(struct tokens *t)
 	*t = (struct tokens){0};
 }
 
-static int
-add_ids(struct tokens *t, const int32_t *ids, size_t n, struct err *e)
+int
+tokens_add(struct tokens *t, const int32_t *ids, size_t n, struct err *e)
 {
 	if (t->n + n > t->cap) {
 		size_t cap = 2 * t->cap > t->n + n ? 2 * t->cap : t->n + n;
@@ -44,7 +44,7 @@ stream_encode(struct stream *s, const char *text, size_t len, unsigned flags, st
 	const int32_t *ids;
 	int64_t n = tokenizer_encode(s->tokenizer, text, len, flags, &ids, e);
 
-	return n < 0 ? -1 : add_ids(to, ids, (size_t)n, e);
+	return n < 0 ? -1 : tokens_add(to, ids, (size_t)n, e);
 }
 
 int64_t
@@ -122,9 +122,15 @@ stream_feed(struct stream *s, const int32_t *ids, size_t n, float *nll, struct e
 {
 	if (context_feed(s->context, ids, n, nll, e) < 0)
 		return -1;
+	stream_note(s, ids, n);
+	return 0;
+}
+
+void
+stream_note(struct stream *s, const int32_t *ids, size_t n)
+{
 	for (size_t i = 0; i < n; i++)
 		s->recent[s->recent_n++ % s->recent_room] = ids[i];
-	return 0;
 }
 
 int
@@ -249,7 +255,7 @@ open_context(struct stream *s, const struct stream_options *o, struct err *e)
 	struct tokens *start = &s->start;
 	bool pinned = o->pin != NULL || o->system != NULL;
 
-	if (info->add_bos && info->bos >= 0 && add_ids(start, &info->bos, 1, e) < 0)
+	if (info->add_bos && info->bos >= 0 && tokens_add(start, &info->bos, 1, e) < 0)
 		return -1;
 	s->pinned = o->pin != NULL;
 	if (o->pin != NULL ? encode_pin(s, o->pin, start, e) < 0 :
@@ -364,7 +370,7 @@ stream_load(struct stream *s, int (*read)(void *arg, void *bytes, size_t n, stru
 	s->recent_n = head[0];
 	s->block.n = 0;
 	while (s->block.n < (size_t)head[1])
-		if (add_ids(&s->block, &none, 1, e) < 0)
+		if (tokens_add(&s->block, &none, 1, e) < 0)
 			return -1;
 	if (load_ids(s, s->block.ids, s->block.n, read, arg, e) < 0)
 		return -1;

@@ -28,6 +28,7 @@ struct tokens {
 	int32_t *ids;
 	size_t n, cap;
 };
+int tokens_add(struct tokens *t, const int32_t *ids, size_t n, struct err *e); /* -1: EX_OSERR */
 void tokens_fini(struct tokens *t);
 
 enum { STREAM_STOPS = CHAT_TEMPLATE_STOPS + 1 };
@@ -75,6 +76,9 @@ int stream_encode_question(struct stream *s, const char *question, size_t len, s
 
 /* context_feed of what becomes part of the stream: nothing that lies on a fork. */
 int stream_feed(struct stream *s, const int32_t *ids, size_t n, float *nll, struct err *e);
+
+/* The same for what the context has read already, on a fork that it kept. */
+void stream_note(struct stream *s, const int32_t *ids, size_t n);
 
 /*
  * Pin as much of a text as there is room for, cut at a line's end; see context_pin. len 0: nothing is

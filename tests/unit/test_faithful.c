@@ -153,16 +153,17 @@ is_never(void *arg)
 }
 
 static void
-ignore(void *arg)
+ignore(void *arg, size_t tokens)
 {
 	(void)arg;
+	(void)tokens;
 }
 
 static void
 test_answers(void **state)
 {
 	struct buf pieces = {0};
-	struct reply_hooks hooks = {&pieces, collect_piece, is_never, ignore};
+	struct reply_hooks hooks = {&pieces, collect_piece, is_never, ignore, NULL};
 	struct reply r;
 
 	(void)state;
@@ -187,7 +188,7 @@ test_answers_by_schema(void **state)
 {
 	static const char schema[] = "{\"type\":\"object\",\"properties\":{\"Verdict\":{\"enum\":[\"Terrible\"]},"
 	    "\"what9\":{\"type\":\"string\",\"maxLength\":40},\"n\":{\"type\":\"integer\"}}}";
-	struct reply_hooks hooks = {NULL, NULL, is_never, ignore};
+	struct reply_hooks hooks = {NULL, NULL, is_never, ignore, NULL};
 	json_t *j = json_loads(schema, 0, NULL);
 	struct schema *s = schema_new(j, &err);
 	struct reply r;

@@ -353,6 +353,7 @@ static const struct backend_ops cpu_ops = {
 	.cache_token_bytes = cpu_cache_token_bytes,
 	.cache_save = cpu_cache_save,
 	.cache_load = cpu_cache_load,
+	.cache_copy = cpu_cache_copy,
 	.embed = cpu_embed,
 	.norm = norm,
 	.linear = cpu_linear,

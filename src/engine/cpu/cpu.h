@@ -55,6 +55,7 @@ size_t cpu_cache_token_bytes(const struct cache *c);
 int cpu_cache_save(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, void *to, struct err *e);
 int cpu_cache_load(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, const void *from,
     struct err *e);
+int cpu_cache_copy(struct backend *b, struct cache *to, const struct cache *from, struct err *e);
 void cpu_store(struct backend *b, struct cache *c, int layer, int64_t first, int n, const float *k, const float *v);
 void cpu_attend(struct backend *b, const struct attend *a);
 
