@@ -395,3 +395,85 @@ killed_early()
 	until_true said 3 'log is there'
 	[ "$(wc -l <err)" -le 7 ]
 }
+
+# ---- all of it at random moments
+
+# write_some: a few more events at the end of all, and of the file that has the name now.
+write_some()
+{
+	local i n=$((RANDOM % 12 + 1))
+	for ((i = 0; i < n; i++)); do
+		written=$((written + 1))
+		event "event $written" | tee -a all >>"$folder/log"
+	done
+}
+
+# rename_it, copy_it: the file is rotated by a name that sorts behind those before.
+rename_it()
+{
+	mv "$folder/log" "$folder/log.$((++rotated))"
+	[ $((RANDOM % 2)) -eq 0 ] || : >"$folder/log"
+}
+
+copy_it()
+{
+	cp "$folder/log" "$folder/log.$((++rotated))"
+	: >"$folder/log"
+}
+
+# link_anew: log leads to another folder from now on.
+link_anew()
+{
+	folder=folder.$((++rotated))
+	mkdir "$folder"
+	ln -sfn "$folder/log" log
+	sleep 0.02
+}
+
+# do_something: to the followed file.
+do_something()
+{
+	local i what
+	for ((i = RANDOM % 4; i >= 0; i--)); do
+		write_some
+		what=$((RANDOM % 4))
+		[ "$what" -ne 0 ] || rename_it
+		[ "$what" -ne 1 ] || copy_it
+	done
+	write_some
+}
+
+@test "killed at random moments while the file is renamed, copied and cut, and its link made anew: the same output" {
+	need_true_memory
+	written=0 rotated=2026000000
+	link_anew
+	: >"$folder/log"
+	follow log
+	stop KILL
+	for ((round = 1; round <= 18; round++)); do
+		"$sinkd" "${tiny[@]}" --follow log --from start --state state --output out --control ctl \
+			</dev/null 2>>err 3>&- &
+		pid=$!
+		pids+=("$pid")
+		if [ $((round % 6)) -eq 0 ]; then
+			# Of a link that is made anew twice nobody can know what it led to in between.
+			until_true sinkctl checkpoint 2>/dev/null
+			until_true has_lines out "$written"
+			until_true sinkctl checkpoint 2>/dev/null
+			link_anew
+		fi
+		do_something
+		[ $((RANDOM % 3)) -ne 0 ] || until_true sinkctl checkpoint 2>/dev/null
+		do_something
+		sleep "0.$((RANDOM % 3))"
+		kill -KILL "$pid"
+		wait "$pid" 2>/dev/null || true
+		[ $((RANDOM % 2)) -eq 0 ] || do_something
+	done
+	follow log
+	until_true has_lines out "$written"
+	stop
+	"$sinkd" "${tiny[@]}" all >whole
+	cmp out whole
+	no grep -vE 'log is (not there: waiting for it|there: reading it)$' err
+}

@@ -372,6 +372,8 @@ leave_cut(struct follow *f)
 	tracked_identify(&f->file, &id);
 	fd = identity_is_empty(&id) ? -1 : rotation_open_copy(f->path, &id);
 	if (fd >= 0 && tracked_move(&f->file, fd, f->notify) == 0) {
+		/* What follows the copy is not what followed the file that was copied: that may be the one. */
+		tracked_close(&f->next, f->notify);
 		look_around(f);
 		follow_resume(f);
 		return;

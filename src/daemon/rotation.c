@@ -395,23 +395,13 @@ rotation_open_after(const char *path, const struct rotation_mark *after, bool *l
 static int
 open_unmoved(const char *path, const struct identity *id)
 {
-	struct rotation_mark mark = {.modified = id->modified, .inode = id->inode};
-	int fd = rotation_open_file(path), rc, older;
-	bool lost = false;
+	int fd = rotation_open_file(path), rc;
 	struct stat st;
 
 	if (fd < 0)
 		return -1;
 	if ((rc = fstat(fd, &st)) == 0)
 		rc = st.st_ino == id->inode ? identity_check_content(id, fd) : 0;
-	if (rc > 0 && identity_is_empty(id)) {
-		/* It was empty: what was written into it may have been copied and cut since. */
-		if ((older = open_next(path, &mark, &lost)) >= 0) {
-			close(fd);
-			return older;
-		}
-		rc = rotation_is_absent(errno) ? rc : -1;
-	}
 	if (rc > 0)
 		return fd;
 	if (rc == 0)
@@ -420,14 +410,38 @@ open_unmoved(const char *path, const struct identity *id)
 	return -1;
 }
 
+/*
+ * The file was empty. What was written into it may have been copied and cut
+ * since, so that the first of all that was written later is the next to read.
+ * Only if the file got its first bytes at once its time does not tell so.
+ */
+static int
+open_empty(const char *path, const struct identity *id)
+{
+	struct rotation_mark mark = {.modified = id->modified};
+	int fd = open_renamed(path, id);
+	bool lost = false;
+	struct stat st;
+
+	if (fd >= 0 && (fstat(fd, &st) < 0 || (st.st_size > 0 && !is_earlier(&id->modified, &st.st_mtim))))
+		return fd;
+	if (fd < 0 && !rotation_is_absent(errno))
+		return -1;
+	close_quietly(fd);
+	return rotation_open_after(path, &mark, &lost);
+}
+
 int
 rotation_open_saved(const char *path, const struct identity *id)
 {
-	int fd = open_unmoved(path, id);
+	int fd;
 
+	if (identity_is_empty(id))
+		return open_empty(path, id);
+	fd = open_unmoved(path, id);
 	if (fd < 0 && rotation_is_absent(errno))
 		fd = open_renamed(path, id);
-	if (fd < 0 && rotation_is_absent(errno) && !identity_is_empty(id))
+	if (fd < 0 && rotation_is_absent(errno))
 		fd = rotation_open_copy(path, id);
 	return fd;
 }

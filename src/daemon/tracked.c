@@ -106,8 +106,12 @@ tracked_move(struct tracked *t, int fd, int notify)
 void
 tracked_restart(struct tracked *t)
 {
+	struct stat st;
+
 	t->pos = 0;
 	t->head_len = t->tail.len = 0;
+	if (fstat(t->fd, &st) == 0)
+		note(t, &st);
 	t->written = true;
 }
 
