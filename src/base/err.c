@@ -20,17 +20,16 @@ make_harmless(char *text)
 	}
 }
 
-int
-err_set(struct err *e, int code, const char *fmt, ...)
+void
+err_fill(struct err *e, int code, const char *fmt, ...)
 {
 	va_list ap;
 
 	if (e == NULL)
-		return -1;
+		return;
 	e->code = code;
 	va_start(ap, fmt);
 	vsnprintf(e->text, sizeof e->text, fmt, ap);
 	va_end(ap);
 	make_harmless(e->text);
-	return -1;
 }

@@ -16,8 +16,17 @@ struct err {
  * Fill e (which may be NULL) with a code of <sysexits.h> and a formatted
  * sentence. Control characters and bytes that are not UTF-8 become '?', so that
  * names from files can be quoted safely; a sentence that is too long is cut.
- * Returns -1, so that a function can `return err_set(...)`.
+ * Returns -1, so that a function can `return err_set(...)`. It is a macro, so
+ * that compilers and analysers see that -1 too.
  */
-int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+#define err_set(...) (err_fill(__VA_ARGS__), err_minus_one())
+
+void err_fill(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static inline int
+err_minus_one(void)
+{
+	return -1;
+}
 
 #endif

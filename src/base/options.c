@@ -207,6 +207,7 @@ find_row(const struct options *o, int value)
 	for (const struct option_row *r = o->rows; r->name != NULL; r++)
 		if (r->letter != 0 && r->letter == value)
 			return r;
+	assert(false); /* getopt was given no others */
 	return NULL;
 }
 

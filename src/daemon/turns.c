@@ -70,42 +70,45 @@ find_asker(struct user *u, uint64_t client)
 	return a;
 }
 
-/* Who has no place any more is forgotten. */
-static void
+/* Who has no place any more is forgotten. Returns whether u still has one. */
+static bool
 free_place(struct turns *t, struct user *u)
 {
 	t->count--;
 	if (--u->count > 0)
-		return;
+		return true;
 	TAILQ_REMOVE(&t->users, u, link);
 	free(u);
+	return false;
 }
 
-static struct request *
-take_first(struct user *u, struct asker *a)
+/* *q receives the first request. Returns whether a has more; an asker without any is freed. */
+static bool
+take_first(struct user *u, struct asker *a, struct request **q)
 {
 	struct place *first = TAILQ_FIRST(&a->places);
-	struct request *q = first->request;
 
+	*q = first->request;
 	TAILQ_REMOVE(&a->places, first, link);
 	free(first);
-	if (TAILQ_EMPTY(&a->places)) {
-		TAILQ_REMOVE(&u->askers, a, link);
-		free(a);
-	}
-	return q;
+	if (!TAILQ_EMPTY(&a->places))
+		return true;
+	TAILQ_REMOVE(&u->askers, a, link);
+	free(a);
+	return false;
 }
 
 static void
 drop_all(struct turns *t, struct user *u, struct asker *a)
 {
-	bool last;
+	struct request *q;
+	bool more;
 
 	do {
-		last = TAILQ_NEXT(TAILQ_FIRST(&a->places), link) == NULL;
-		request_free(take_first(u, a));
-		free_place(t, u);
-	} while (!last);
+		more = take_first(u, a, &q);
+		request_free(q);
+		more = free_place(t, u) && more;
+	} while (more);
 }
 
 static int
@@ -192,7 +195,8 @@ turns_take(struct turns *t)
 		return NULL;
 	t->served_user = u;
 	t->served_client = TAILQ_FIRST(&u->askers)->client;
-	return t->served = take_first(u, TAILQ_FIRST(&u->askers));
+	take_first(u, TAILQ_FIRST(&u->askers), &t->served);
+	return t->served;
 }
 
 /* Who has had a turn goes behind all others, also behind those who came meanwhile. */

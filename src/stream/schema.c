@@ -1,6 +1,7 @@
 /* JSON by schema: the automaton; see schema.h. The parser of schemas is schema_parse.c. */
 #include "stream/schema.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "stream/schema_node.h"
@@ -299,6 +300,7 @@ find_shortest(const struct schema_node *n, const struct schema_frame *f)
 	for (int i = 0; i < n->n; i++)
 		if (is_possible(n, f, i) && (best == NULL || n->literals[i].len < best->len))
 			best = &n->literals[i];
+	assert(best != NULL); /* what was taken so far leads to one */
 	return best;
 }
 

@@ -67,17 +67,18 @@ add_node(struct schema *s, struct err *e)
 static int
 add_literal(struct schema_node *n, const char *text, size_t len, struct err *e)
 {
-	struct schema_literal *more = realloc(n->literals, ((size_t)n->n + 1) * sizeof *more);
+	struct schema_literal *more;
 	char *copy = malloc(len + 1);
 
-	if (more != NULL)
-		n->literals = more;
-	if (more == NULL || copy == NULL) {
+	if (copy == NULL)
+		return refuse_memory(e);
+	if ((more = realloc(n->literals, ((size_t)n->n + 1) * sizeof *more)) == NULL) {
 		free(copy);
 		return refuse_memory(e);
 	}
 	memcpy(copy, text, len);
-	n->literals[n->n++] = (struct schema_literal){copy, len};
+	more[n->n++] = (struct schema_literal){copy, len};
+	n->literals = more;
 	return 0;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "stream/state.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -325,6 +326,7 @@ check(struct state *s, const char *path, uint64_t model, bool any, struct err *e
 {
 	uint64_t sum;
 
+	assert(s->data != NULL);
 	if (memcmp(s->data, head_magic, sizeof head_magic) != 0)
 		return err_set(e, EX_DATAERR, "%s is no checkpoint", path);
 	if (!find_parts(s) || memcmp(s->foot.magic, foot_magic, sizeof s->foot.magic) != 0)

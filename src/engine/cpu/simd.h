@@ -80,7 +80,7 @@ static inline vec vec_min(vec a, vec b) { return vec_select(a < b, a, b); }
 static inline vec vec_round(vec a) { vec big = vec_set(0x1.8p23f); return (a + big) - big; }
 static inline vec vec_scale(vec a, vec n)
 {
-	vec_int e = (__builtin_convertvector(n, vec_int) + 127) << 23;
+	vec_int e = (__builtin_convertvector(n, vec_int) + 127) * (1 << 23);
 
 	return a * (vec)e;
 }
