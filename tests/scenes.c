@@ -43,7 +43,7 @@ static const char mark[] = "{\"source\":\"log\"";
 
 /* ---- files ---------------------------------------------------------- */
 
-static void
+_Noreturn static void
 stop_here(const char *what)
 {
 	perror(what);
