@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 bats_require_minimum_version 1.5.0
-# Faults of the model's file: numbers in it that are not finite end the program
-# with a sentence that says where they came from, and no state is written of them.
+# Faults of the model's file: numbers in it that are not finite, and a file that
+# others write to, end the program with a sentence, and no state is written of them.
 
 load sinkd.bash
 
@@ -161,4 +161,67 @@ events()
 	done
 	run "$BUILD/sinkeval" logits --model "$model" --device cpu --tokens "$SRC/tests/golden/llama-gqa/tokens.json" --output l
 	says 65 "the output matrix gives a number that is not finite at token 0"
+}
+
+# running: a daemon has read three events of a copy of the model, and its last checkpoint is in `before`.
+running()
+{
+	cp "$whole" copy.gguf
+	touch -d '1 hour ago' copy.gguf
+	tiny=(--model copy.gguf --threads 1 --device cpu)
+	events a b c >log
+	daemon --follow log --from start --state state --output out --control ctl
+	until_true has_lines out 3
+	sinkctl checkpoint
+	cp state/checkpoint before
+}
+
+@test "a model that is written to while it is in use ends sinkd, and the checkpoint before it stays" {
+	running
+	dd if=/dev/zero of=copy.gguf bs=1 seek=200000 count=1000 conv=notrunc status=none
+	events d e >>log
+	failed
+	[ "$status" -eq 74 ]
+	grep -q "copy.gguf was written to while it was in use: start again" err
+	cmp state/checkpoint before
+	no grep -q '"nll"' <(tail -n +4 out)
+}
+
+@test "a checkpoint notices it too" {
+	running
+	dd if=/dev/zero of=copy.gguf bs=1 seek=200000 count=1000 conv=notrunc status=none
+	run sinkctl checkpoint
+	[ "$status" -ne 0 ]
+	failed
+	[ "$status" -eq 74 ]
+	cmp state/checkpoint before
+}
+
+@test "a model that is cut short while it is in use ends sinkd with a sentence, not with a signal" {
+	running
+	truncate -s 4096 copy.gguf
+	events d e >>log
+	failed
+	[ "$status" -eq 74 ]
+	grep -q "^sinkd: copy.gguf \(cannot be read any more\|was written to\)" err
+	cmp state/checkpoint before
+}
+
+@test "a model that was replaced by another name, or got other permissions, does no harm" {
+	running
+	cp "$SRC/tests/golden/llama-tied/model.gguf" new
+	mv new copy.gguf
+	events d e >>log
+	until_true has_lines out 5
+	sinkctl checkpoint
+	stop
+	[ "$status" -eq 0 ]
+	[ ! -s err ]
+	cp "$whole" copy.gguf
+	daemon --follow log --from start --state state --output out
+	chmod 400 copy.gguf
+	events f >>log
+	until_true has_lines out 6
+	stop
+	[ "$status" -eq 0 ]
 }

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 static const char *name;
 static bool priorities;
@@ -30,27 +31,50 @@ log_set_writer(void (*write)(void *arg, const char *line, size_t len), void *arg
 	writer_arg = arg;
 }
 
-void
-log_message(int priority, const char *fmt, ...)
+/* Returns the length of the line. */
+static size_t
+format_line(char line[LOG_LINE_MAX], int priority, const char *fmt, va_list ap)
 {
-	char text[1024], line[LOG_LINE_MAX];
-	va_list ap;
+	char text[1024];
 	int n;
 
-	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
 	for (char *p = text; *p != '\0'; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = '?';
 	if (priorities)
-		n = snprintf(line, sizeof line, "<%d>%s\n", priority, text);
+		n = snprintf(line, LOG_LINE_MAX, "<%d>%s\n", priority, text);
 	else
-		n = snprintf(line, sizeof line, "%s%s%s%s\n", name == NULL ? "" : name, name == NULL ? "" : ": ",
+		n = snprintf(line, LOG_LINE_MAX, "%s%s%s%s\n", name == NULL ? "" : name, name == NULL ? "" : ": ",
 		    priority == LOG_WARNING ? "warning: " : "", text);
-	assert(n > 0 && (size_t)n < sizeof line);
+	assert(n > 0 && n < LOG_LINE_MAX);
+	return (size_t)n;
+}
+
+void
+log_message(int priority, const char *fmt, ...)
+{
+	char line[LOG_LINE_MAX];
+	va_list ap;
+	size_t n;
+
+	va_start(ap, fmt);
+	n = format_line(line, priority, fmt, ap);
+	va_end(ap);
 	if (writer != NULL)
-		writer(writer_arg, line, (size_t)n);
+		writer(writer_arg, line, n);
 	else
-		fwrite(line, 1, (size_t)n, stderr);
+		fwrite(line, 1, n, stderr);
+}
+
+char *
+log_format(int priority, const char *fmt, ...)
+{
+	char line[LOG_LINE_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	format_line(line, priority, fmt, ap);
+	va_end(ap);
+	return strdup(line);
 }

@@ -22,4 +22,7 @@ void log_set_writer(void (*write)(void *arg, const char *line, size_t len), void
 /* One line. priority: LOG_ERR, LOG_WARNING, LOG_NOTICE or LOG_INFO. Control characters become '?'. */
 void log_message(int priority, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same line to be written later, to be freed; NULL: no memory. From any thread. */
+char *log_format(int priority, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
 #endif

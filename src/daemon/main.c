@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/guard.h"
 #include "base/log.h"
 #include "daemon/check.h"
 #include "daemon/daemon.h"
@@ -82,6 +83,7 @@ main(int argc, char **argv)
 	log_set_name("sinkd");
 	if (service_logs_to_journal())
 		log_use_priorities();
+	guard_install();
 	memset(&s, 0, sizeof s);
 	status = run(argc, argv, &s);
 	settings_fini(&s);

@@ -218,6 +218,7 @@ open_state(struct daemon *d, struct restored *r, struct err *e)
 
 	if (s->state == NULL)
 		return 0;
+	service_extend(d->service, LOAD_SECONDS); /* all of the model is read, where it is not the one before */
 	if ((d->folder = state_folder_open(s->state, e)) == NULL || open_checkpoint(d, r, e) < 0)
 		return -1;
 	d->checkpoint = checkpoint_new(d->base, d->folder, &daemon_checkpoint_callbacks, d, e);

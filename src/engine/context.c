@@ -278,6 +278,15 @@ check_last(struct context *c, const float *x, int64_t n, struct err *e)
 }
 
 int
+context_check_file(struct context *c, struct err *e)
+{
+	if (gguf_check(c->m->file, e) == 0)
+		return 0;
+	c->broken = true;
+	return -1;
+}
+
+int
 context_break(struct context *c, struct err *e)
 {
 	const float none = NAN;
@@ -412,7 +421,7 @@ feed(struct context *c, const int32_t *ids, size_t n, float *nll, float *logits,
 	if (check_feed(c, ids, n, e) < 0)
 		return -1;
 	if (c->broken)
-		return err_set(e, EX_SOFTWARE, "the context holds a number that is not finite");
+		return err_set(e, EX_SOFTWARE, "the context is of no more use since it failed");
 	if (adopt(c, ids, n, nll, logits))
 		return 0;
 	context_settle(c);
@@ -436,7 +445,8 @@ feed(struct context *c, const int32_t *ids, size_t n, float *nll, float *logits,
 		i += (size_t)part;
 		c->last_id = ids[i - 1];
 	}
-	return 0;
+	/* Afterwards: what came of a file that changed is not handed out. */
+	return context_check_file(c, e);
 }
 
 void
@@ -497,7 +507,7 @@ context_pin(struct context *c, const int32_t *ids, size_t n, struct err *e)
 		i += (size_t)part;
 	}
 	forward_rewind(c->f);
-	return c->b->ops->sync(c->b, e);
+	return c->b->ops->sync(c->b, e) < 0 ? -1 : context_check_file(c, e);
 }
 
 int

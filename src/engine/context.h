@@ -39,7 +39,7 @@ struct context {
 	int64_t n_history;
 	int64_t n_cached;    /* recompute: how many of them the cache holds, at positions 0 .. */
 	int32_t last_id;     /* the last token fed, or -1: not known */
-	bool broken;         /* a number was not finite: of no more use, see fault.h */
+	bool broken;         /* of no more use, see context_is_broken */
 	bool forked;
 	int64_t fork_at;     /* tokens at the fork */
 	int32_t *fork_history;
@@ -61,6 +61,9 @@ int context_grow(struct context *c, int64_t n, struct err *e);
 
 /* What was begun ahead of its token is given up, and nothing is asked for any more. */
 void context_settle(struct context *c);
+
+/* Did nobody write into the model's file? Else the context is broken. Returns 0, or -1 with *e set (EX_IOERR). */
+int context_check_file(struct context *c, struct err *e);
 
 /* The last token's hidden row is not finite: says so as fault_report does. */
 int context_break(struct context *c, struct err *e);

@@ -52,6 +52,9 @@ void model_close(struct model *m);
 /* Borrowed; valid until model_close. */
 const struct model_info *model_get_info(const struct model *m);
 
+/* A descriptor of the file that is mapped, whatever its name stands for by now. Borrowed; valid until model_close. */
+int model_get_file(const struct model *m);
+
 /* ---- tokenizer ------------------------------------------------------ */
 
 enum tokenizer_flags {
@@ -253,9 +256,9 @@ int context_load(struct context *c, int (*read)(void *arg, void *bytes, size_t n
     struct err *e);
 
 /*
- * Did a function fail because a logit, a score or a hidden row was not finite? The context is of no more use then. The
- * sentence names the token, the layer and, where the file is at fault (EX_DATAERR), the tensor; else the code is
- * EX_TEMPFAIL.
+ * Did a function fail in a way that leaves the context without use? Either a logit, a score or a hidden row was not
+ * finite: the sentence names the token, the layer and, where the file is at fault (EX_DATAERR), the tensor; else the
+ * code is EX_TEMPFAIL. Or somebody wrote into the model's file (EX_IOERR).
  */
 bool context_is_broken(const struct context *c);
 

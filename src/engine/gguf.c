@@ -6,16 +6,12 @@
 #include "engine/gguf.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "engine/mapping.h"
 #include "engine/quant.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF data is used in place");
@@ -55,7 +51,7 @@ struct gguf {
 	char *path;
 	const unsigned char *base;
 	size_t size;
-	bool mapped;
+	struct mapping file;               /* without a base where the bytes were given */
 	size_t alignment;
 	size_t n_entries;
 	struct entry *entries;             /* sorted by key once read */
@@ -450,6 +446,7 @@ gguf_open_memory(const void *data, size_t size, const char *name, struct err *e)
 	}
 	g->base = data;
 	g->size = size;
+	g->file.fd = -1;
 	if (read_file(&r) != 0) {
 		gguf_close(g);
 		return NULL;
@@ -457,49 +454,19 @@ gguf_open_memory(const void *data, size_t size, const char *name, struct err *e)
 	return g;
 }
 
-/* Map the file at path, read-only. Returns NULL with *e set. */
-static void *
-map_file(const char *path, size_t *size, struct err *e)
-{
-	struct stat st;
-	void *base = NULL;
-	/* O_NONBLOCK: a FIFO is refused below instead of waited for. */
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-
-	if (fd == -1 || fstat(fd, &st) != 0) {
-		err_set(e, EX_NOINPUT, "%s: %s", path, strerror(errno));
-	} else if (!S_ISREG(st.st_mode)) {
-		err_set(e, EX_NOINPUT, "%s: not a regular file", path);
-	} else if (st.st_size == 0) {
-		err_set(e, EX_DATAERR, "%s: not a GGUF file (it is empty)", path);
-	} else {
-		*size = (size_t)st.st_size;
-		base = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
-		if (base == MAP_FAILED) {
-			err_set(e, EX_OSERR, "%s: cannot map the file: %s", path, strerror(errno));
-			base = NULL;
-		}
-	}
-	if (fd != -1)
-		close(fd);
-	return base;
-}
-
 struct gguf *
 gguf_open(const char *path, struct err *e)
 {
+	struct mapping m;
 	struct gguf *g;
-	size_t size;
-	void *base = map_file(path, &size, e);
 
-	if (base == NULL)
+	if (mapping_open(&m, path, e) < 0)
 		return NULL;
-	g = gguf_open_memory(base, size, path, e);
-	if (g == NULL) {
-		munmap(base, size);
+	if ((g = gguf_open_memory(m.base, m.size, path, e)) == NULL) {
+		mapping_close(&m);
 		return NULL;
 	}
-	g->mapped = true;
+	g->file = m;
 	return g;
 }
 
@@ -515,8 +482,7 @@ gguf_close(struct gguf *g)
 	free(g->entries);
 	free(g->by_name);
 	free(g->tensors);
-	if (g->mapped)
-		munmap((void *)g->base, g->size);
+	mapping_close(&g->file);
 	free(g->path);
 	free(g);
 }
@@ -524,8 +490,8 @@ gguf_close(struct gguf *g)
 void
 gguf_forget(const struct gguf *g)
 {
-	if (g->mapped)
-		madvise((void *)g->base, g->size, MADV_DONTNEED);
+	if (g->file.base != NULL)
+		mapping_forget(&g->file);
 }
 
 const char *
@@ -538,6 +504,18 @@ size_t
 gguf_get_size(const struct gguf *g)
 {
 	return g->size;
+}
+
+int
+gguf_check(const struct gguf *g, struct err *e)
+{
+	return g->file.base != NULL ? mapping_check(&g->file, g->path, e) : 0;
+}
+
+int
+gguf_get_file(const struct gguf *g)
+{
+	return g->file.fd;
 }
 
 size_t

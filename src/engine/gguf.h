@@ -2,7 +2,8 @@
  * Reader of GGUF files (version 2 and 3), mapped read-only. Everything in the
  * file is foreign: each count, length, offset and type is checked in
  * gguf_open, so that what the other functions return can be trusted. (Only a
- * file that is truncated by others while it is mapped cannot be survived.)
+ * file that others write to while it is mapped cannot be survived; see
+ * gguf_check, and base/guard.h for one that is cut short.)
  */
 #ifndef SINKD_ENGINE_GGUF_H
 #define SINKD_ENGINE_GGUF_H
@@ -47,11 +48,17 @@ struct gguf *gguf_open(const char *path, struct err *e);
 struct gguf *gguf_open_memory(const void *data, size_t size, const char *name, struct err *e);
 void gguf_close(struct gguf *g);
 
+/* Is a mapped file what it was when it was opened? Cheap. Returns 0, or -1 with *e set (EX_IOERR). */
+int gguf_check(const struct gguf *g, struct err *e);
+
 /* Give back the memory that a mapped file takes; what is read again comes from the file. */
 void gguf_forget(const struct gguf *g);
 
 const char *gguf_get_path(const struct gguf *g);
 size_t gguf_get_size(const struct gguf *g); /* bytes of the file */
+
+/* The file's descriptor, borrowed; -1: there is none, the bytes were given. */
+int gguf_get_file(const struct gguf *g);
 
 /* Tensors in file order, and by name (NULL if there is none). */
 size_t gguf_count_tensors(const struct gguf *g);

@@ -551,6 +551,12 @@ model_get_info(const struct model *m)
 	return &m->info;
 }
 
+int
+model_get_file(const struct model *m)
+{
+	return gguf_get_file(m->file);
+}
+
 struct tokenizer *
 tokenizer_new(const struct model *m, struct err *e)
 {

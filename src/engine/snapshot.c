@@ -153,7 +153,9 @@ context_save(struct context *c, int (*write)(void *arg, const void *bytes, size_
 	if (c->forked)
 		return err_set(e, EX_SOFTWARE, "a context cannot be saved while it is forked");
 	if (c->broken)
-		return err_set(e, EX_SOFTWARE, "a context that holds a number that is not finite cannot be saved");
+		return err_set(e, EX_SOFTWARE, "a context that failed cannot be saved");
+	if (context_check_file(c, e) < 0)
+		return -1;
 	context_settle(c);
 	fill_fixed(c, h.fixed);
 	if (pass(&s, &h, sizeof h, e) < 0)

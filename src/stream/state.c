@@ -14,17 +14,18 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "stream/identity.h"
+
 /* Format 1 had the size of the output's file where format 2 has the length of the places, and no places. */
 enum { FORMAT_SIZE = 1, FORMAT = 2 };
 enum { WRITE_BYTES = 1 << 16 };
-enum { SAMPLE = 4096 }; /* bytes of every MiB of a model that tell it from others */
 
 static const char head_magic[8] = "sinkdchk", foot_magic[8] = "sinkdend";
 
 struct head {
 	char magic[8];
 	uint64_t version;
-	uint64_t model;   /* see identify */
+	uint64_t model;   /* see identity.h */
 	uint64_t blob_len;
 };
 
@@ -40,6 +41,8 @@ struct state {
 	size_t size, end; /* end: of the stream's state */
 	struct head head;
 	struct foot foot;
+	uint64_t model;   /* number of the model's file */
+	int file;         /* that file, while it is looked at */
 	struct err warning;
 	bool foreign;     /* it is of another model, and that was allowed */
 	enum state_file which;
@@ -58,55 +61,11 @@ sum_foot(const char *places, const struct foot *f)
 
 /* ---- which model ---------------------------------------------------- */
 
-/* Add bytes of the file at an offset to the sum, at most n, as many as there are. */
+/* Looking at a folder must change nothing in it: only who writes a checkpoint keeps the number. */
 static int
-add_bytes(XXH3_state_t *x, int fd, off_t at, size_t n, const char *path, struct err *e)
+identify(int fd, const char *path, const struct state_folder *f, bool keep, uint64_t *id, struct err *e)
 {
-	char bytes[SAMPLE];
-	ssize_t some;
-
-	for (; n > 0; at += some, n -= (size_t)some) {
-		while ((some = pread(fd, bytes, n < sizeof bytes ? n : sizeof bytes, at)) < 0 && errno == EINTR)
-			;
-		if (some < 0)
-			return err_set(e, EX_IOERR, "cannot read the model %s: %s", path, strerror(errno));
-		if (some == 0)
-			break;
-		XXH3_64bits_update(x, bytes, (size_t)some);
-	}
-	return 0;
-}
-
-/*
- * A number of the model's file: its size, and 4 KiB of every MiB, which tells
- * any two models apart without reading gigabytes.
- */
-static int
-identify(const char *path, uint64_t *id, struct err *e)
-{
-	static const off_t every = 1 << 20;
-	XXH3_state_t *x = XXH3_createState();
-	int fd = x == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC), rc = -1;
-	struct stat st;
-
-	if (x == NULL)
-		return err_set(e, EX_OSERR, "out of memory for a checkpoint");
-	if (fd < 0 || fstat(fd, &st) < 0) {
-		err_set(e, EX_NOINPUT, "cannot open the model %s: %s", path, strerror(errno));
-		goto out;
-	}
-	XXH3_64bits_reset(x);
-	XXH3_64bits_update(x, &st.st_size, sizeof st.st_size);
-	for (off_t at = 0; at < st.st_size; at += every)
-		if (add_bytes(x, fd, at, SAMPLE, path, e) < 0)
-			goto out;
-	*id = XXH3_64bits_digest(x);
-	rc = 0;
-out:
-	if (fd >= 0)
-		close(fd);
-	XXH3_freeState(x);
-	return rc;
+	return identity_find(fd, path, state_folder_get_path(f), keep, id, e);
 }
 
 /* ---- writing -------------------------------------------------------- */
@@ -204,7 +163,8 @@ state_write(struct state_folder *f, struct stream *s, const char *blob, size_t l
 	int fd, rc = -1;
 
 	memcpy(head.magic, head_magic, sizeof head.magic);
-	if (s->identity == 0 && identify(model_get_info(s->model)->path, &s->identity, e) < 0)
+	if (s->identity == 0 &&
+	    identify(model_get_file(s->model), model_get_info(s->model)->path, f, true, &s->identity, e) < 0)
 		return -1;
 	head.model = s->identity;
 	if ((fd = state_folder_create(f, e)) < 0 ||
@@ -312,9 +272,9 @@ find_parts(struct state *s)
 
 /* Returns false with *e set. */
 static bool
-is_of_model(const struct state *s, const char *path, uint64_t model, struct err *e)
+is_of_model(const struct state *s, const char *path, struct err *e)
 {
-	if (s->head.model == model)
+	if (s->head.model == s->model || identity_was(s->file, s->head.model))
 		return true;
 	err_set(e, EX_CONFIG, "%s belongs to another model", path);
 	return false;
@@ -322,7 +282,7 @@ is_of_model(const struct state *s, const char *path, uint64_t model, struct err 
 
 /* any: of any model. */
 static int
-check(struct state *s, const char *path, uint64_t model, bool any, struct err *e)
+check(struct state *s, const char *path, bool any, struct err *e)
 {
 	uint64_t sum;
 
@@ -337,9 +297,9 @@ check(struct state *s, const char *path, uint64_t model, bool any, struct err *e
 		return err_set(e, EX_DATAERR, "%s is damaged: its checksum is not right", path);
 	if (s->head.version != FORMAT_SIZE && s->head.version != FORMAT)
 		return err_set(e, EX_DATAERR, "%s was written by another version of sinkd", path);
-	if (!any && !is_of_model(s, path, model, e))
+	s->foreign = !is_of_model(s, path, any ? NULL : e);
+	if (s->foreign && !any)
 		return -1;
-	s->foreign = s->head.model != model;
 	if (s->head.blob_len > s->end - sizeof s->head)
 		return err_set(e, EX_DATAERR, "%s is damaged", path);
 	return 0;
@@ -347,12 +307,11 @@ check(struct state *s, const char *path, uint64_t model, bool any, struct err *e
 
 /* Returns 1, 0 if there is no such file, or -1 with *e set. */
 static int
-open_one(struct state *s, const struct state_folder *f, enum state_file which, uint64_t model, bool any,
-    struct err *e)
+open_one(struct state *s, const struct state_folder *f, enum state_file which, bool any, struct err *e)
 {
 	int rc = map_file(s, f, which, e);
 
-	if (rc > 0 && check(s, state_folder_get_name(f, which), model, any, e) < 0)
+	if (rc > 0 && check(s, state_folder_get_name(f, which), any, e) < 0)
 		rc = -1;
 	s->which = which;
 	if (rc <= 0 && s->data != NULL) {
@@ -369,13 +328,13 @@ open_one(struct state *s, const struct state_folder *f, enum state_file which, u
  * -1 with *e set: why the newest of them cannot be used.
  */
 static int
-find_whole(struct state *s, struct state_folder *f, uint64_t model, bool any, struct err *e)
+find_whole(struct state *s, struct state_folder *f, bool any, struct err *e)
 {
 	struct err why[STATE_FILES] = {{0}};
 	bool wrong = false;
 
 	for (int i = 0; i < STATE_FILES; i++) {
-		int rc = open_one(s, f, (enum state_file)i, model, any, &why[i]);
+		int rc = open_one(s, f, (enum state_file)i, any, &why[i]);
 
 		if (rc > 0 && i == STATE_TMP && state_folder_commit(f, e) < 0)
 			return -1;
@@ -397,13 +356,17 @@ static int
 open_state(struct state_folder *f, const char *model, bool any, struct state **result, struct err *e)
 {
 	struct state *s = calloc(1, sizeof *s);
-	uint64_t id;
 	int rc;
 
 	*result = NULL;
 	if (s == NULL)
 		return err_set(e, EX_OSERR, "out of memory for a checkpoint");
-	rc = identify(model, &id, e) < 0 ? -1 : find_whole(s, f, id, any, e);
+	if ((s->file = open(model, O_RDONLY | O_CLOEXEC)) < 0)
+		rc = err_set(e, EX_NOINPUT, "cannot open the model %s: %s", model, strerror(errno));
+	else
+		rc = identify(s->file, model, f, false, &s->model, e) < 0 ? -1 : find_whole(s, f, any, e);
+	if (s->file >= 0)
+		close(s->file);
 	if (rc > 0)
 		*result = s;
 	else
@@ -497,6 +460,5 @@ state_restore(const struct state *s, struct stream *to, struct err *e)
 {
 	struct source source = {s->data + sizeof s->head + s->head.blob_len, s->data + s->end};
 
-	to->identity = s->head.model;
 	return stream_load(to, take, &source, e);
 }

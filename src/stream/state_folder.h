@@ -4,7 +4,7 @@
  *
  *	checkpoint      the last one     checkpoint.old     the one before
  *	checkpoint.tmp  being written    checkpoint.at-SEQ  kept where the stream began afresh
- *	lock            held while a daemon runs
+ *	lock            held while a daemon runs  model  see identity.h
  *
  * The calls come one after the other, whatever thread they are made on.
  */

@@ -53,7 +53,7 @@ struct stream {
 	struct tokens start, block;     /* what the stream began with, and the pinned block */
 	int32_t *recent;                /* [recent_room]: a ring of the stream's last tokens */
 	int64_t recent_room, recent_n;  /* recent_n: ever put into it */
-	uint64_t identity;              /* of the model's file, see state.c; 0: not known yet */
+	uint64_t identity;              /* of the model's file, see identity.h; 0: not known yet */
 };
 
 /*

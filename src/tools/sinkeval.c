@@ -1,5 +1,6 @@
 /* sinkeval: measures what the engine computes; one subcommand a file. */
 #include "base/commands.h"
+#include "base/guard.h"
 #include "tools/eval.h"
 
 static const struct eval_command *const commands[] = {
@@ -39,5 +40,6 @@ main(int argc, char **argv)
 {
 	static const struct commands all = {"sinkeval", get, run};
 
+	guard_install();
 	return commands_main(&all, argc, argv);
 }

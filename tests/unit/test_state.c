@@ -236,6 +236,95 @@ test_foreign_states_are_refused(void **state)
 	state_close(s);
 }
 
+/* A copy of the model, with its last byte changed or not: earlier versions looked at 4 KiB of every MiB only. */
+static const char *
+copy_model(const char *name, int change)
+{
+	static char path[160];
+	char command[4400];
+	FILE *f;
+	int last;
+
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	snprintf(command, sizeof command, "cp %s %s", model, path);
+	assert_int_equal(system(command), 0);
+	assert_non_null(f = fopen(path, "r+"));
+	assert_int_equal(fseek(f, -1, SEEK_END), 0);
+	assert_int_not_equal(last = fgetc(f), EOF);
+	assert_int_equal(fseek(f, -1, SEEK_END), 0);
+	fputc(last ^ change, f);
+	fclose(f);
+	return path;
+}
+
+static void
+test_every_byte_of_the_model_counts(void **state)
+{
+	struct state *s;
+
+	(void)state;
+	save("", "");
+	assert_int_equal(state_open(folder, copy_model("same", 0), &s, &err), 0);
+	state_close(s);
+	assert_int_equal(state_open(folder, copy_model("changed", 1), &s, &err), -1);
+	assert_non_null(strstr(err.text, "another model"));
+}
+
+/* The number of an unchanged file is taken from the folder; one that is damaged, or of another file, is not. */
+static void
+test_an_unchanged_model_is_read_once(void **state)
+{
+	char kept[160];
+	uint64_t bytes[10];
+	struct state *s;
+	FILE *f;
+
+	(void)state;
+	save("", "");
+	snprintf(kept, sizeof kept, "%s/model", dir);
+	assert_int_equal(access(kept, F_OK), 0);
+	assert_non_null(f = fopen(kept, "r"));
+	assert_int_equal(fread(bytes, 1, sizeof bytes, f), sizeof bytes);
+	assert_int_equal(fgetc(f), EOF);
+	fclose(f);
+	bytes[8] ^= 1;
+	for (int good = 0; good < 2; good++) {
+		if (good)
+			bytes[9] = XXH3_64bits(bytes, 72);
+		assert_non_null(f = fopen(kept, "w"));
+		assert_int_equal(fwrite(bytes, 1, sizeof bytes, f), sizeof bytes);
+		fclose(f);
+		assert_int_equal(state_open(folder, model, &s, &err), good ? -1 : 0);
+		state_close(s);
+	}
+	assert_non_null(strstr(err.text, "another model"));
+	assert_int_equal(state_open(folder, copy_model("same", 0), &s, &err), 0);
+	state_close(s);
+}
+
+/* What earlier versions wrote of the model's file. */
+static uint64_t
+number_of_earlier_versions(void)
+{
+	XXH3_state_t *x = XXH3_createState();
+	char bytes[4096];
+	struct stat st;
+	uint64_t id;
+	FILE *f;
+
+	assert_non_null(f = fopen(model, "r"));
+	assert_int_equal(fstat(fileno(f), &st), 0);
+	assert_true(st.st_size < 1 << 20);
+	assert_int_equal(fread(bytes, 1, sizeof bytes, f), sizeof bytes);
+	fclose(f);
+	XXH3_64bits_reset(x);
+	XXH3_64bits_update(x, &st.st_size, sizeof st.st_size);
+	XXH3_64bits_update(x, bytes, sizeof bytes);
+	id = XXH3_64bits_digest(x);
+	XXH3_freeState(x);
+	return id;
+}
+
 static void
 test_unfinished_ones_do_not_count(void **state)
 {
@@ -349,7 +438,7 @@ test_folders_of_others_are_refused(void **state)
 static void
 test_an_earlier_version_s_is_read(void **state)
 {
-	uint64_t tail[4];
+	uint64_t tail[4], model_number;
 	struct state *s;
 	struct stream *again;
 	size_t len, size;
@@ -365,6 +454,8 @@ test_an_earlier_version_s_is_read(void **state)
 	rewind(f);
 	assert_int_equal(fread(bytes, 1, size, f), size);
 	bytes[8] = 1;
+	model_number = number_of_earlier_versions();
+	memcpy(bytes + 16, &model_number, sizeof model_number);
 	tail[1] = XXH3_64bits(bytes, size - 40);
 	memcpy(bytes + size - 40, &tail[1], 8);
 	memcpy(tail, "sinkdend", 8);
@@ -415,6 +506,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_every_damage_is_noticed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_one_before_is_used, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_foreign_states_are_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_byte_of_the_model_counts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_unchanged_model_is_read_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unfinished_ones_do_not_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_damaged_one_never_replaces_a_whole_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_whole_unnamed_one_is_found, setup, teardown),
