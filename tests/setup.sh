@@ -6,7 +6,7 @@
 
 # What building sinkd takes on Debian 12.
 build_packages='autoconf autoconf-archive automake gcc libc6-dev libevent-dev libjansson-dev libpcre2-dev
-	libsystemd-dev libxxhash-dev make pkg-config'
+	libseccomp-dev libsystemd-dev libxxhash-dev make pkg-config'
 # What sinkd-fetch-model takes.
 model_packages='ca-certificates python3 python3-pip'
 

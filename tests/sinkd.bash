@@ -6,6 +6,9 @@ shared=$SRC/../shared
 # Tiny, with random weights: what it says means nothing, but it is a model like any other, and fast.
 model=$SRC/tests/golden/llama-gqa/model.gguf
 tiny=(--model "$model" --threads 1)
+# tests/run sandbox runs suites once more with an option that must change nothing.
+read -r -a further <<<"${SINKD_TEST_OPTIONS-}"
+tiny+=("${further[@]}")
 
 # need FILE...: skip the test where one is not there.
 need()
@@ -31,6 +34,14 @@ is_sanitized()
 need_true_memory()
 {
 	no is_sanitized || skip "this build has a sanitizer that takes memory of its own"
+}
+
+# need_sandbox: skip the test where there is none. A sanitizer's run-time library makes calls that the sandbox forbids: it
+# reads the memory map of its threads by new processes (leaks), and asks for signals and limits.
+need_sandbox()
+{
+	no grep -qE '__(asan|tsan|msan)_init' "$sinkd" || skip "this build has a sanitizer"
+	"$sinkd" "${tiny[@]}" --sandbox </dev/null 2>sandbox.err || skip "$(cat sandbox.err)"
 }
 
 # annotations [FILE...]: the members that sinkd added, one a line.

@@ -104,6 +104,7 @@ has_written()
 	grep -qE '^CapEff:[[:space:]]0+$' status
 	grep -qE '^NoNewPrivs:[[:space:]]1$' status
 	grep -qE '^Seccomp:[[:space:]]2$' status
+	! "$sinkd" "${tiny[@]}" --sandbox </dev/null || inside cat "/proc/$main/cmdline" | tr '\0' '\n' | grep -qx -- --sandbox
 	[ "$(awk '/^Uid:/ { print $2 }' status)" -ge 61184 ]
 	[ "$(inside stat -c %a /var/lib/sinkd/x/checkpoint)" = 600 ]
 }

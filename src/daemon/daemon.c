@@ -465,7 +465,7 @@ drain(struct daemon *d)
 static int
 begin(struct daemon *d, struct err *e)
 {
-	if (worker_start(d->worker, e) < 0)
+	if (worker_start(d->worker, e) < 0 || daemon_enter_sandbox(d, e) < 0)
 		return -1;
 	/* The first checkpoint says where the inputs begin, before anything is read of them. */
 	if (d->checkpoint != NULL) {

@@ -142,6 +142,12 @@ service_take_producer(struct service *s)
 	return -1;
 }
 
+bool
+service_is_notified(const struct service *s)
+{
+	return s->notified;
+}
+
 /* ---- what is told --------------------------------------------------- */
 
 void

@@ -37,6 +37,9 @@ int service_take_producer(struct service *s);
 /* Loading, restoring or saving may go on for so many more seconds. To be called again as it makes progress. */
 void service_extend(struct service *s, int seconds);
 
+/* Is there a manager that is told things? */
+bool service_is_notified(const struct service *s);
+
 /* All is open: begin to feed the watchdog and to tell how things are, from the loop. Returns 0, or -1 with *e set. */
 int service_ready(struct service *s, struct event_base *base, struct err *e);
 

@@ -9,6 +9,7 @@
 #include "base/model_path.h"
 #include "base/utf8.h"
 #include "daemon/pool.h"
+#include "daemon/sandbox.h"
 #include "daemon/service.h"
 
 enum { ASIDE_TOKENS = 1024 }; /* room for a question and its answer */
@@ -275,6 +276,11 @@ static const struct option_row rows[] = {
 		    "and exit. Nothing is read or written. The exit status is 0, or that of the first error.",
 	},
 	{
+		.name = "sandbox", .type = OPTION_FLAG, .offset = AT(sandbox),
+		.help = "When the start is complete, give up all system calls that are not needed after it. See SECURITY "
+		    "CONSIDERATIONS.",
+	},
+	{
 		.name = "test-stall", .type = OPTION_FLAG, .offset = AT(test_stall),
 		.help = "Allow the request stall, which makes the engine hang. It tests the watchdog.",
 	},
@@ -453,6 +459,11 @@ settings_complete(struct settings *s, struct err *e)
 	if (check_readable("model", s->model, e) < 0 || check_readable("text to pin", s->pin, e) < 0 ||
 	    check_readable("schema", s->digest_schema, e) < 0)
 		return -1;
+	if (s->sandbox && sandbox_check(e) < 0)
+		return -1;
+	if (s->sandbox && strcmp(context_paths[s->path], "onednn") == 0)
+		return err_set(e, EX_USAGE, "--sandbox forbids the machine code that --path onednn makes as it runs: give up one "
+		    "of them");
 	if (s->pin != NULL && s->system != NULL)
 		return err_set(e, EX_USAGE, "--pin and --system cannot both begin the stream");
 	if (s->digest_schema != NULL && (enum digest_style)s->digest_style == DIGEST_EXTRACT)

@@ -15,6 +15,7 @@
 #include "daemon/journal.h"
 #include "daemon/parts.h"
 #include "daemon/resume.h"
+#include "daemon/sandbox.h"
 #include "daemon/signals.h"
 #include "stream/text.h"
 
@@ -538,6 +539,25 @@ open_rest(struct daemon *d, char *const *names, int n, const struct restored *r,
 	    daemon_count_progress, d, e)) == NULL)
 		return -1;
 	return 0;
+}
+
+int
+daemon_enter_sandbox(struct daemon *d, struct err *e)
+{
+	const struct settings *s = d->settings;
+	unsigned needs = 0;
+
+	if (!s->sandbox)
+		return 0;
+	if (s->output != NULL || d->checkpoint != NULL)
+		needs |= SANDBOX_WRITES;
+	if (d->producers != NULL || d->control != NULL || d->metrics != NULL)
+		needs |= SANDBOX_ACCEPTS;
+	if (service_is_notified(d->service))
+		needs |= SANDBOX_NOTIFIES;
+	if (worker_get_context(d->worker)->gpu)
+		needs |= SANDBOX_GPU;
+	return sandbox_enter(needs, e);
 }
 
 int

@@ -611,4 +611,5 @@ context_get_info(const struct context *c, struct context_info *info)
 	info->kv_bytes = c->b->ops->cache_bytes(c->cache);
 	info->kv_token_bytes = (uint64_t)c->m->h.n_layer * c->b->ops->cache_token_bytes(c->cache);
 	info->path = c->b->path;
+	info->gpu = c->b->device;
 }

@@ -274,6 +274,7 @@ struct context_info {
 	uint64_t kv_bytes;       /* memory of keys and values */
 	uint64_t kv_token_bytes; /* of these, the keys and values of one token in all layers */
 	const char *path;  /* the code path or GPU in use */
+	bool gpu;          /* it is a GPU */
 };
 void context_get_info(const struct context *c, struct context_info *info);
 
