@@ -43,6 +43,6 @@ model_path_find(char *buf, size_t size, struct err *e)
 		if (readable(system_folders[i], buf, size))
 			return 0;
 	return err_set(e, EX_NOINPUT, "the default model " MODEL_PATH_DEFAULT " is neither in %s nor in /var/lib/sinkd; "
-	    "fetch it by sinkd-fetch-model, for services and all users by sinkd-fetch-model --system, or name another by "
-	    "--model", user[0] != '\0' ? user : PKGDATADIR);
+	    "run sinkd-fetch-model to fetch it (for services and all users: sinkd-fetch-model --system), or name another "
+	    "with --model", user[0] != '\0' ? user : PKGDATADIR);
 }

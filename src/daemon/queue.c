@@ -8,6 +8,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/memory.h"
+
 struct queue {
 	atomic_size_t pushed, popped; /* counted since the start; each written by one thread only */
 	atomic_bool full;             /* the pushing thread sleeps until something is popped */
@@ -25,6 +27,7 @@ queue_new(size_t capacity, size_t size, struct err *e)
 		err_set(e, EX_OSERR, "out of memory for a queue of %zu", capacity);
 		return NULL;
 	}
+	memory_touch(q, sizeof *q + capacity * size);
 	q->capacity = capacity;
 	q->size = size;
 	q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

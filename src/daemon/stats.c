@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/memory.h"
 #include "stream/text.h"
 
 #define RATE_SECONDS 10.0
@@ -28,8 +29,10 @@ stats_new(void)
 {
 	struct stats *s = calloc(1, sizeof *s);
 
-	if (s != NULL)
-		s->start = clock_get_seconds();
+	if (s == NULL)
+		return NULL;
+	memory_touch(s, sizeof *s);
+	s->start = clock_get_seconds();
 	return s;
 }
 

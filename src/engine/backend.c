@@ -36,7 +36,31 @@ find_module(char path[PATH_MAX], const char *wanted)
 	return path;
 }
 
-/* The module stays loaded: what it registered with the driver goes with the process. */
+/*
+ * Is there a GPU? The driver alone is asked, which is small: the module takes
+ * cuBLAS along, 150 MB of memory that would be of no use without one.
+ */
+static int
+check_driver(struct err *e)
+{
+	void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL), *symbols[2];
+	int (*init)(unsigned), (*count)(int *), n = 0;
+
+	if (driver == NULL)
+		return err_set(e, EX_UNAVAILABLE, "there is no driver of an NVIDIA GPU (libcuda.so.1)");
+	symbols[0] = dlsym(driver, "cuInit");
+	symbols[1] = dlsym(driver, "cuDeviceGetCount");
+	memcpy(&init, &symbols[0], sizeof init);
+	memcpy(&count, &symbols[1], sizeof count);
+	if (symbols[0] == NULL || symbols[1] == NULL || init(0) != 0 || count(&n) != 0)
+		n = 0;
+	if (n > 0)
+		return 0; /* it stays loaded, as the module needs it */
+	dlclose(driver);
+	return err_set(e, EX_UNAVAILABLE, "the NVIDIA driver finds no GPU");
+}
+
+/* A module that computes stays loaded: what it registered with the driver goes with the process. */
 static struct backend *
 open_cuda(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e)
 {
@@ -45,11 +69,15 @@ open_cuda(const struct backend_choice *choice, const struct backend_limits *limi
 	char path[PATH_MAX];
 	const char *file = find_module(path, choice->module);
 	void *handle, *symbol;
+	struct backend *b = NULL;
 
 	if (access(file, F_OK) != 0) {
 		err_set(e, EX_UNAVAILABLE, "there is no CUDA module, %s", file);
 		return NULL;
 	}
+	/* A module that was named may need no driver. */
+	if (choice->module == NULL && check_driver(e) < 0)
+		return NULL;
 	handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
 	symbol = handle != NULL ? dlsym(handle, "sinkd_backend_module") : NULL;
 	if (symbol == NULL) {
@@ -58,11 +86,13 @@ open_cuda(const struct backend_choice *choice, const struct backend_limits *limi
 	}
 	memcpy(&entry, &symbol, sizeof entry);
 	module = entry();
-	if (module->version != BACKEND_MODULE_VERSION) {
+	if (module->version != BACKEND_MODULE_VERSION)
 		err_set(e, EX_UNAVAILABLE, "%s is of another version than this program", file);
-		return NULL;
-	}
-	return module->open(choice, limits, e);
+	else
+		b = module->open(choice, limits, e);
+	if (b == NULL)
+		dlclose(handle);
+	return b;
 }
 
 struct backend *

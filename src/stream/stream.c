@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "stream/words.h"
 
 enum {
@@ -276,6 +277,7 @@ open_context(struct stream *s, const struct stream_options *o, struct err *e)
 	s->recent_room = c.policy == POLICY_DENSE ? DENSE_RECENT : c.window;
 	if ((s->recent = calloc((size_t)s->recent_room, sizeof *s->recent)) == NULL)
 		return err_set(e, EX_OSERR, "out of memory for the last %lld tokens", (long long)s->recent_room);
+	memory_touch(s->recent, (size_t)s->recent_room * sizeof *s->recent);
 	return feed_start(s, &c, e);
 }
 
@@ -295,6 +297,7 @@ stream_open(const struct stream_options *o, struct err *e)
 		err_set(e, EX_OSERR, "out of memory for recent events");
 		goto fail;
 	}
+	memory_touch(s->memory, sizeof *s->memory);
 	if ((s->logits = malloc((size_t)s->n_vocab * sizeof *s->logits)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for logits");
 		goto fail;

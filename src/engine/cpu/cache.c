@@ -5,7 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "base/memory.h"
 
 static int64_t
 round_up(int64_t n, int64_t unit)
@@ -34,18 +35,18 @@ block_size(enum kv_type type, int64_t d)
 
 /*
  * Memory is touched when it is allocated, so that the stream never waits for
- * it later. Asking for more than the machine has would not fail but have some
+ * it later. Asking for more than there may be would not fail but have some
  * process killed: refuse that first.
  */
 static int
 check_size(const struct cache *c, struct err *e)
 {
 	double need = (double)c->s.n_layer * c->s.n_head_kv * (double)cache_blocks(c) * (double)(c->key_size + c->value_size);
-	double have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+	double have = (double)memory_get_limit();
 
-	if (need < have)
+	if (have == 0 || need < have)
 		return 0;
-	return err_set(e, EX_OSERR, "keys and values of %lld tokens need %.1f GiB, this machine has %.1f GiB of memory",
+	return err_set(e, EX_OSERR, "keys and values of %lld tokens need %.1f GiB, and this process may use %.1f GiB of memory",
 	    (long long)(cache_blocks(c) * CACHE_BLOCK), need / 0x1p30, have / 0x1p30);
 }
 

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
+#include "base/memory.h"
 #include "engine/cpu/cpu.h"
 #include "engine/quant.h"
 
@@ -28,12 +28,11 @@ struct copies *
 copies_new(int64_t bytes)
 {
 	struct copies *c = calloc(1, sizeof *c);
-	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
 
 	if (c == NULL)
 		return NULL;
 	if (bytes < 0)
-		bytes = pages > 0 && page > 0 ? (int64_t)pages * page / 4 : 0;
+		bytes = memory_get_share();
 	c->left = c->limit = (size_t)bytes;
 	return c;
 }
