@@ -78,12 +78,12 @@ has_written()
 	[ "$(inside cat "/var/lib/sinkd/$1/out" | wc -l)" -ge "$2" ]
 }
 
-@test "units: nothing to complain of, exposure at most 1.5" {
+@test "units: nothing to complain of, exposure at most 0.4" {
 	units=/usr/local/lib/systemd/system
 	inside systemd-analyze verify --man=no $units/sinkd@.service $units/sinkd-{events,control,metrics}@.socket >out 2>&1 ||
 		{ cat out; false; }
 	no grep sinkd out
-	inside systemd-analyze security --offline=yes --threshold=15 --no-pager $units/sinkd@.service >exposure
+	inside systemd-analyze security --offline=yes --threshold=4 --no-pager $units/sinkd@.service >exposure
 	tail -n 1 exposure
 }
 

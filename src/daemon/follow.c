@@ -115,6 +115,21 @@ refuse_current(const struct follow *f, int fd)
 	return -1;
 }
 
+/*
+ * A mark after which comes all that was modified at that time or later. Times of
+ * files are those of the kernel's last tick, so that what happened one after the
+ * other may well have the same one.
+ */
+static struct rotation_mark
+mark_before(struct timespec t)
+{
+	if (t.tv_nsec > 0)
+		t.tv_nsec--;
+	else if (t.tv_sec > 0)
+		t = (struct timespec){t.tv_sec - 1, 999999999};
+	return (struct rotation_mark){.modified = t};
+}
+
 /* The file that follows the one that is read. Returns a descriptor and *path, or -1 with errno set: ENOENT: none. */
 static int
 open_successor(const struct follow *f, const char **path, bool *lost)
@@ -131,7 +146,7 @@ open_successor(const struct follow *f, const char **path, bool *lost)
 	if (fd >= 0 || !elsewhere || (!rotation_is_absent(errno) && errno != EACCES))
 		return fd;
 	/* A link was made anew: of what it leads to, that counts which was written since then. */
-	mark = (struct rotation_mark){.modified = f->named.since};
+	mark = mark_before(f->named.since);
 	*path = f->named.path;
 	return refuse_current(f, rotation_open_after(f->named.path, &mark, lost));
 }
@@ -289,7 +304,7 @@ restore_later(struct follow *f, const char *path, const struct identity *id)
 	if (!rotation_is_absent(errno))
 		return -1;
 	if (strcmp(path, f->named.path) != 0)
-		f->since.modified = f->named.since;
+		f->since = mark_before(f->named.since);
 	return 0;
 }
 
