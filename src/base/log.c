@@ -32,7 +32,7 @@ log_set_writer(void (*write)(void *arg, const char *line, size_t len), void *arg
 }
 
 /* Returns the length of the line. */
-static size_t
+static size_t __attribute__((format(printf, 3, 0)))
 format_line(char line[LOG_LINE_MAX], int priority, const char *fmt, va_list ap)
 {
 	char text[1024];
