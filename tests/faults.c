@@ -36,9 +36,9 @@ static const struct row {
 	{"read", "short", true, NULL},
 	{"pread", "EIO", true, NULL},
 	{"pread", "short", true, NULL},
-	{"write", "EIO", true, NULL},
-	{"write", "ENOSPC", true, NULL},
-	{"write", "EINTR", false, NULL},
+	{"write", "EIO", true, "/"}, /* nor this one */
+	{"write", "ENOSPC", true, "/"},
+	{"write", "EINTR", false, "/"},
 	{"write", "short", true, NULL},
 	{"pwrite", "EIO", true, NULL},
 	{"pwrite", "ENOSPC", true, NULL},
