@@ -2,6 +2,7 @@
  * Every call that can fail, does, at every point of a scene (see scenes.c), and tables say what became of it.
  * Exits 1 if something went wrong. See usage.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,7 +106,7 @@ static long thinned; /* 0: every point; else the distance between points grows b
 static int bad;
 
 struct tally {
-	int tried, went_on, ended[CODES];
+	int tried, went_on, ended[CODES], terminated;
 };
 
 static void
@@ -137,6 +138,7 @@ try_points(struct scene_fault *f, const struct place *p, struct tally *t)
 			return;
 		t->tried++;
 		t->went_on += r.code == 0;
+		t->terminated += r.code == -SIGTERM;
 		if (r.code >= EX__BASE && r.code <= EX__MAX)
 			t->ended[r.code - EX__BASE]++;
 	}
@@ -155,6 +157,8 @@ print_tally(const struct row *row, const char *times, const char *where, const s
 			printf("%s %d: %d", comma, EX__BASE + i, t->ended[i]);
 			comma = ",";
 		}
+	if (t->terminated > 0)
+		printf("%s SIGTERM as it ended: %d", comma, t->terminated);
 	printf(" |\n");
 	fflush(stdout);
 }

@@ -24,6 +24,7 @@ enum {
 	PART = 8,          /* events that are followed at a time */
 	PARTS = 3,
 	PATIENCE = 30,     /* seconds for a step: longer than any that comes to its end on a busy machine */
+	STALL_PATIENCE = 8, /* seconds for events after a message; a file that cannot be read is tried again after 5 */
 	PEER_PATIENCE = 3, /* seconds for an answer after a message */
 	SPAN = 1 << 20,    /* bytes of a file that this program reads */
 	KNOWN = 32,
@@ -120,6 +121,7 @@ struct life {
 	bool ended, hung;
 	int status;      /* as of waitpid, when it has ended */
 	bool unanswered; /* a peer got less than it asked for */
+	bool stalled;    /* it reads no events, and has said something: that it tries again, perhaps */
 };
 
 static void
@@ -205,16 +207,29 @@ end_hung(struct life *l)
 	l->ended = true;
 }
 
-/* Wait until so many followed events are written, or the daemon has ended, on which it is killed if nothing happens. */
+static bool
+has_spoken(void)
+{
+	struct stat st;
+
+	return stat("err", &st) == 0 && st.st_size > 0;
+}
+
+/*
+ * Wait until so many followed events are written, or the daemon has ended. One that neither comes on nor says anything
+ * is killed.
+ */
 static void
 wait_for_events(struct life *l, int n)
 {
-	double end = get_seconds() + PATIENCE;
+	double since = get_seconds();
 
 	snprintf(now, sizeof now, "%d events", n);
-	while (!has_ended(l) && count_followed() < n) {
-		if (get_seconds() > end)
+	while (!l->stalled && !has_ended(l) && count_followed() < n) {
+		if (get_seconds() - since > PATIENCE)
 			end_hung(l);
+		else
+			l->stalled = get_seconds() - since > STALL_PATIENCE && has_spoken();
 		rest();
 	}
 }
@@ -242,12 +257,11 @@ wait_for_end(struct life *l)
 static bool
 has_waited(struct life *l, double since)
 {
-	struct stat st;
 	double seconds = get_seconds() - since;
 
 	if (seconds > PATIENCE)
 		end_hung(l);
-	return l->ended || (seconds > PEER_PATIENCE && stat("err", &st) == 0 && st.st_size > 0);
+	return l->ended || (seconds > PEER_PATIENCE && has_spoken());
 }
 
 /* A connection, or -1 if there will be none. */
@@ -537,6 +551,8 @@ judge(struct scene_result *r, const struct life *l, const char *errors)
 		snprintf(r->why, sizeof r->why, "it hung at: %s", now);
 	else if (r->code == -SIGKILL && r->may_be_killed)
 		return;
+	else if (r->code == -SIGTERM && *errors != '\0')
+		return; /* it was ending by itself, and had said so, when it was told to end: that ends it at once */
 	else if (r->code < 0)
 		snprintf(r->why, sizeof r->why, "signal %d", -r->code);
 	else if (r->code != 0 && (r->code < EX__BASE || r->code > EX__MAX))
@@ -572,7 +588,7 @@ try_fault(const struct scene_fault *f, struct scene_result *r)
 		l = start(f);
 		play_resumed(&l);
 	}
-	if (r->code == 0 && count_followed() < PARTS * PART && r->why[0] == '\0')
+	if (r->code == 0 && !l.stalled && count_followed() < PARTS * PART && r->why[0] == '\0')
 		snprintf(r->why, sizeof r->why, "it ended early with exit code 0");
 	add_events(PARTS * PART); /* those that the daemon did not live to see */
 }

@@ -342,6 +342,9 @@ open_signals(struct daemon *d, struct err *e)
 	for (int i = 0; i < SIGNALS && rc == 0; i++) {
 		if (numbers[i] == SIGHUP && !reloads(d))
 			continue;
+		/* What libevent puts back at the end: a late SIGHUP must not turn a failure into an end by signal. */
+		if (numbers[i] == SIGHUP)
+			signal(SIGHUP, SIG_IGN);
 		d->signals[i] = evsignal_new(d->base, numbers[i], daemon_on_signal, d);
 		if (d->signals[i] == NULL || event_add(d->signals[i], NULL) < 0)
 			rc = err_set(e, EX_OSERR, "cannot wait for signals");
