@@ -24,8 +24,8 @@ enum {
 	PART = 8,          /* events that are followed at a time */
 	PARTS = 3,
 	PATIENCE = 30,     /* seconds for a step: longer than any that comes to its end on a busy machine */
-	STALL_PATIENCE = 8, /* seconds for events after a message; a file that cannot be read is tried again after 5 */
-	PEER_PATIENCE = 3, /* seconds for an answer after a message */
+	STALL_PATIENCE = 7, /* seconds for events after a message; a file that cannot be read is tried again after 5 */
+	PEER_PATIENCE = 2, /* seconds for an answer after a message */
 	SPAN = 1 << 20,    /* bytes of a file that this program reads */
 	KNOWN = 32,
 };
