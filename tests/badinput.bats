@@ -107,6 +107,15 @@ errors()
 	refuses 78 "$BATS_TEST_TMPDIR/conf:1: unknown option 'windw'" --config "$BATS_TEST_TMPDIR/conf"
 }
 
+@test "a file that is both input and output is refused, and left as it is" {
+	cd "$BATS_TEST_TMPDIR"
+	echo '{"text":"hello"}' >loop
+	cp loop before
+	refuses 64 "loop is an input and the output too" "${tiny[@]}" --output loop loop
+	refuses 64 "./loop is an input and the output too" "${tiny[@]}" --output loop --follow ./loop --from start
+	cmp loop before
+}
+
 @test "without the default model the command that fetches it is named" {
 	export HOME=$BATS_TEST_TMPDIR XDG_DATA_HOME=
 	[ ! -e /usr/local/share/sinkd ] && [ ! -e /usr/share/sinkd ] || skip "a model is installed for all users"

@@ -195,7 +195,8 @@ refuse_state(const struct settings *s, struct err *e)
 	struct err why = *e;
 
 	return err_set(e, EX_CONFIG, "%s; take the options back, or give --state-mismatch=fresh to begin a new context where "
-	    "the inputs were, or move the folder %s away to begin anew", why.text, s->state);
+	    "the inputs were, or move the folder %s away to begin anew: then --from says where, and lines that came "
+	    "meanwhile may not be read", why.text, s->state);
 }
 
 static int
@@ -516,6 +517,28 @@ wants_progress(const struct daemon *d)
 	return s->output == NULL && fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
 }
 
+static bool
+is_output(const struct daemon *d, const char *name)
+{
+	struct stat input, output;
+	int fd = output_get_file(d->output);
+
+	return name != NULL && fd >= 0 && fstat(fd, &output) == 0 && stat(name, &input) == 0 &&
+	    input.st_dev == output.st_dev && input.st_ino == output.st_ino;
+}
+
+/* What is written would be read again, and grow for ever. */
+static int
+check_loop(const struct daemon *d, char *const *names, int n, struct err *e)
+{
+	const char *name = is_output(d, d->settings->follow) ? d->settings->follow : NULL;
+
+	for (int i = 0; i < n && name == NULL; i++)
+		if (is_output(d, names[i]))
+			name = names[i];
+	return name == NULL ? 0 : err_set(e, EX_USAGE, "%s is an input and the output too: name another --output", name);
+}
+
 static int
 open_rest(struct daemon *d, char *const *names, int n, const struct restored *r, struct err *e)
 {
@@ -524,6 +547,7 @@ open_rest(struct daemon *d, char *const *names, int n, const struct restored *r,
 	if ((d->folder != NULL && r->blob == NULL ? begin_inputs(d, names, n, e) :
 	    open_inputs(d, names, n, r->blob, e)) < 0 ||
 	    (d->output = output_new(d->base, s->output, STDOUT_FILENO, &daemon_output_callbacks, d, e)) == NULL ||
+	    check_loop(d, names, n, e) < 0 ||
 	    restore_output(d, r, e) < 0 ||
 	    open_worker(d, r, e) < 0 ||
 	    open_control(d, e) < 0 ||
