@@ -186,8 +186,13 @@ has_written()
 	inside env HOME=/root timeout 20 /root/example/journal 100 --model /usr/local/share/sinkd/tiny.gguf --threads 1 \
 		--journal-match SYSLOG_IDENTIFIER=odd >out 2>err &
 	until_true inside test -f /root/.local/state/sinkd/journal/checkpoint
-	printf 'something odd\n' | inside systemd-cat -t odd
-	until_true grep -qP '^ +1 +[0-9.]+  odd: something odd$' out
+	# Who only listens from now on may come later than the checkpoint.
+	says_odd()
+	{
+		printf 'something odd\n' | inside systemd-cat -t odd
+		grep -qP '^ +1 +[0-9.]+  odd: something odd$' out
+	}
+	until_true says_odd
 }
 
 # refuses STATUS SENTENCE OPTION...: an instance with these lines of configuration does not start, says why, and is not
