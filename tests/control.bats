@@ -501,7 +501,7 @@ stuffed()
 	grep -q 'the configuration stays as it was: .*patience must be' err
 	event e f | talk sock | jq -e '.sinkd.seq == 3'
 	stop
-	grep -q STOPPING=1 notified
+	until_true grep -q STOPPING=1 notified
 }
 
 @test "the watchdog is fed while idle and while at work, not while the engine hangs" {
