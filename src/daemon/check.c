@@ -10,8 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon/journal.h"
-#include "daemon/metrics.h"
+#include "daemon/http/metrics.h"
+#include "daemon/input/journal.h"
 #include "daemon/service.h"
 #include "daemon/signals.h"
 #include "stream/state.h"

@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "daemon/beginning.h"
+#include "daemon/input/beginning.h"
+#include "daemon/output/resume.h"
 #include "daemon/parts.h"
-#include "daemon/resume.h"
 #include "daemon/signals.h"
 
 enum { DRAIN_TRIES = 20, DRAIN_WAIT = 50000 }; /* 1 s at the end for connections to take what waits for them */

@@ -5,10 +5,10 @@
 #include <event2/event.h>
 
 #include "daemon/checkpoint.h"
-#include "daemon/delivery.h"
-#include "daemon/listener.h"
-#include "daemon/messages.h"
-#include "daemon/metrics.h"
+#include "daemon/http/metrics.h"
+#include "daemon/output/delivery.h"
+#include "daemon/output/messages.h"
+#include "daemon/peers/listener.h"
 #include "daemon/progress.h"
 #include "daemon/service.h"
 #include "daemon/settings.h"

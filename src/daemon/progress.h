@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "daemon/output.h"
+#include "daemon/output/output.h"
 
 struct progress;
 

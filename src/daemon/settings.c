@@ -8,7 +8,7 @@
 
 #include "base/model_path.h"
 #include "base/utf8.h"
-#include "daemon/pool.h"
+#include "daemon/input/pool.h"
 #include "daemon/sandbox.h"
 #include "daemon/service.h"
 

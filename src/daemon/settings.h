@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 #include "base/options.h"
-#include "daemon/control.h"
-#include "daemon/intake.h"
-#include "daemon/producers.h"
+#include "daemon/control/control.h"
+#include "daemon/input/intake.h"
+#include "daemon/input/producers.h"
 #include "daemon/worker.h"
 #include "stream/reader.h"
 

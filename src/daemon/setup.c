@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "daemon/beginning.h"
-#include "daemon/files.h"
-#include "daemon/follow.h"
-#include "daemon/journal.h"
+#include "daemon/input/beginning.h"
+#include "daemon/input/files.h"
+#include "daemon/input/follow.h"
+#include "daemon/input/journal.h"
+#include "daemon/output/resume.h"
 #include "daemon/parts.h"
-#include "daemon/resume.h"
 #include "daemon/sandbox.h"
 #include "daemon/signals.h"
 #include "stream/text.h"

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "base/utf8.h"
-#include "daemon/command.h"
-#include "daemon/watch.h"
+#include "daemon/control/command.h"
+#include "daemon/control/watch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

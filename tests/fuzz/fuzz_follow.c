@@ -19,8 +19,8 @@
 
 #include "base/log.h"
 #include "base/utf8.h"
-#include "daemon/files.h"
-#include "daemon/follow.h"
+#include "daemon/input/files.h"
+#include "daemon/input/follow.h"
 
 enum { MAX_LINE = 64, LINES = 2048, TURNS = 64, HEAD = 256 };
 

@@ -16,7 +16,7 @@
 
 #include "base/log.h"
 #include "base/utf8.h"
-#include "daemon/journal.h"
+#include "daemon/input/journal.h"
 #include "stream/annotate.h"
 
 enum { MAX_LINE = 2048, FIELDS = 512, ENTRIES = 64 };

@@ -1,5 +1,5 @@
 /* Records in flight: bounded, kept intact, released in order; and the queue that carries them. */
-#include "daemon/pool.h"
+#include "daemon/input/pool.h"
 #include "daemon/queue.h"
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
 /* Whose request is served next, and how many may wait. */
-#include "daemon/turns.h"
+#include "daemon/control/turns.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

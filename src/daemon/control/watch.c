@@ -1,0 +1,114 @@
+/* Standing questions; see watch.h. Loop thread. */
+#include "daemon/control/watch.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stream/text.h"
+
+static int
+take_string(const json_t *request, const char *name, char **to, struct err *e)
+{
+	const json_t *j = json_object_get(request, name);
+
+	if (j == NULL)
+		return 0;
+	if (!json_is_string(j) || json_string_length(j) == 0 || strlen(json_string_value(j)) != json_string_length(j))
+		return err_set(e, EX_DATAERR, "%s must be a string with text in it", name);
+	return (*to = strdup(json_string_value(j))) != NULL ? 0 : err_set(e, EX_OSERR, "out of memory for a watch");
+}
+
+static int
+take_number(const json_t *request, const char *name, bool *has, double *to, struct err *e)
+{
+	const json_t *j = json_object_get(request, name);
+
+	*has = j != NULL;
+	if (j == NULL)
+		return 0;
+	*to = json_number_value(j);
+	return json_is_number(j) && *to >= 0 ? 0 : err_set(e, EX_DATAERR, "%s must be a number of at least 0", name);
+}
+
+int
+watch_init(struct watch *w, const json_t *request, double now, struct err *e)
+{
+	bool has_silent;
+
+	*w = (struct watch){.last = now};
+	if (take_number(request, "surprise", &w->has_surprise, &w->surprise, e) < 0 ||
+	    take_number(request, "silent", &has_silent, &w->silent, e) < 0 ||
+	    take_string(request, "source", &w->source, e) < 0 ||
+	    take_string(request, "text", &w->text, e) < 0)
+		return -1;
+	if (!w->has_surprise && w->silent == 0 && w->source == NULL && w->text == NULL)
+		return err_set(e, EX_DATAERR, "a watch needs surprise, source, text or silent");
+	return 0;
+}
+
+void
+watch_fini(struct watch *w)
+{
+	free(w->id);
+	free(w->source);
+	free(w->text);
+	*w = (struct watch){0};
+}
+
+static bool
+fits(const struct watch *w, const struct record *r)
+{
+	if (r->type != RECORD_EVENT)
+		return false;
+	if (w->has_surprise && (r->score.scored == 0 || r->score.nll / (double)r->score.scored < w->surprise))
+		return false;
+	if (w->source != NULL && (strlen(w->source) != r->source_len || memcmp(w->source, r->text, r->source_len) != 0))
+		return false;
+	return w->text == NULL || (r->text_len > 0 && memmem(r->text, r->text_len, w->text, strlen(w->text)) != NULL);
+}
+
+static void
+begin(const struct watch *w, struct buf *out, const char *key, const char *why)
+{
+	buf_printf(out, "{%s:{\"type\":\"alert\"", key);
+	if (w->id != NULL)
+		buf_printf(out, ",\"id\":%s", w->id);
+	buf_printf(out, ",\"watch\":%" PRId64 ",\"why\":\"%s\"", w->number, why);
+}
+
+void
+watch_take_record(struct watch *w, const struct record *r, double now, struct buf *out, const char *key)
+{
+	size_t len = r->text_len;
+
+	if (!fits(w, r))
+		return;
+	w->last = now;
+	w->told = false;
+	if (w->silent > 0)
+		return;
+	begin(w, out, key, "event");
+	buf_printf(out, ",\"seq\":%" PRId64, r->seq);
+	if (r->score.scored > 0)
+		buf_printf(out, ",\"surprise\":%.6g", r->score.nll / (double)r->score.scored);
+	while (len > 0 && r->text[len - 1] == '\n')
+		len--;
+	buf_add_text(out, ",\"text\":");
+	text_add_json(out, r->text, len);
+	buf_add_text(out, "}}\n");
+}
+
+void
+watch_look(struct watch *w, double now, struct buf *out, const char *key)
+{
+	if (w->silent == 0 || w->told || now - w->last < w->silent)
+		return;
+	w->told = true;
+	begin(w, out, key, "silent");
+	if (w->source != NULL) {
+		buf_add_text(out, ",\"source\":");
+		text_add_json(out, w->source, strlen(w->source));
+	}
+	buf_printf(out, ",\"seconds\":%.0f}}\n", now - w->last);
+}

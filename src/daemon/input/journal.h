@@ -1,0 +1,39 @@
+/*
+ * A feed: the systemd journal, read as journalctl -f -o json writes it, and
+ * gone on with where a cursor says.
+ */
+#ifndef SINKD_DAEMON_JOURNAL_H
+#define SINKD_DAEMON_JOURNAL_H
+
+#include <event2/event.h>
+
+#include "daemon/input/feed.h"
+
+struct journal;
+
+struct journal_options {
+	const char *matches;   /* words FIELD=VALUE, and + for or; NULL: everything */
+	const char *directory; /* NULL: this system's own journal */
+	size_t max_line;
+	bool from_end;         /* where there is no state: begin with what is logged from now on */
+	const json_t *state;   /* what save added to an object, or NULL */
+};
+
+extern const struct feed_ops journal_ops;
+
+/*
+ * Borrows callbacks. Reading begins with resume. Returns NULL with *e set:
+ * EX_USAGE (a match that is none), EX_CONFIG (the state cannot be right),
+ * EX_NOINPUT, EX_OSERR.
+ */
+struct journal *journal_new(struct event_base *base, const struct journal_options *o,
+    const struct feed_callbacks *callbacks, void *arg, struct err *e);
+
+/*
+ * May this user read the journal, or the one in a folder, if that is not NULL?
+ * A part of it, or one that is yet to come, is a warning in the log. Returns 0,
+ * or -1 with *e set (EX_NOINPUT).
+ */
+int journal_check(const char *folder, struct err *e);
+
+#endif
