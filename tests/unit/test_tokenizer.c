@@ -17,21 +17,30 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-
-
 struct fixture {
 	struct gguf *gguf;
 	struct tokenizer *tokenizer;
 };
 
-/* A file of the reference data. */
+/* A file of the reference data in the tree. */
 static const char *
 golden(const char *file)
 {
 	static char path[4096];
+	const char *src = getenv("SRC");
+
+	snprintf(path, sizeof path, "%s/tests/golden/%s", src != NULL ? src : ".", file);
+	return path;
+}
+
+/* A file of the reference data beside the tree, with more texts. */
+static const char *
+shared_golden(const char *file)
+{
+	static char path[4096];
 	const char *shared = getenv("SHARED");
 
-	snprintf(path, sizeof path, "%s/golden%s", shared != NULL ? shared : "../shared", file);
+	snprintf(path, sizeof path, "%s/golden/%s", shared != NULL ? shared : "../shared", file);
 	return path;
 }
 
@@ -190,16 +199,24 @@ check_vectors(struct tokenizer *t, const char *path, unsigned flags, expect_fn *
 	fclose(f);
 }
 
+/* The same for a file beside the tree, where there is one. */
+static void
+check_shared_vectors(struct tokenizer *t, const char *file, unsigned flags, expect_fn *expect)
+{
+	if (access(shared_golden(file), R_OK) == 0)
+		check_vectors(t, shared_golden(file), flags, expect);
+}
+
 static void
 smollm_vectors(void **state)
 {
 	struct fixture f;
 
 	(void)state;
-	need(golden("/tokenizer_smollm2.jsonl"));
 	open_smollm(&f);
-	check_vectors(f.tokenizer, golden("/tokenizer_smollm2.jsonl"), 0, expect_without_missing);
-	check_vectors(f.tokenizer, golden("/tokenizer_smollm2_edge.jsonl"), 0, expect_without_missing);
+	check_vectors(f.tokenizer, golden("tokenizer/smollm2.jsonl"), 0, expect_without_missing);
+	check_shared_vectors(f.tokenizer, "tokenizer_smollm2.jsonl", 0, expect_without_missing);
+	check_shared_vectors(f.tokenizer, "tokenizer_smollm2_edge.jsonl", 0, expect_without_missing);
 	close_fixture(&f);
 }
 
@@ -209,10 +226,8 @@ smollm_vectors_with_special_tokens(void **state)
 	struct fixture f;
 
 	(void)state;
-	need(golden("/tokenizer_smollm2.jsonl"));
 	open_smollm(&f);
-	check_vectors(f.tokenizer, golden("/tokenizer_smollm2_parse_special.jsonl"), TOKENIZER_PARSE_SPECIAL,
-	    expect_same);
+	check_vectors(f.tokenizer, golden("tokenizer/smollm2_parse_special.jsonl"), TOKENIZER_PARSE_SPECIAL, expect_same);
 	close_fixture(&f);
 }
 
@@ -222,8 +237,9 @@ spm_vectors(void **state)
 	struct fixture f;
 
 	(void)state;
-	open_fixture(&f, golden("/spm-bpe/model.gguf"));
-	check_vectors(f.tokenizer, golden("/spm-bpe/vectors.jsonl"), 0, expect_spaces);
+	open_fixture(&f, golden("spm-bpe/model.gguf"));
+	check_vectors(f.tokenizer, golden("spm-bpe/vectors.jsonl"), 0, expect_spaces);
+	check_shared_vectors(f.tokenizer, "spm-bpe/vectors.jsonl", 0, expect_spaces);
 	close_fixture(&f);
 }
 
@@ -233,8 +249,9 @@ spm_vectors_without_prefix(void **state)
 	struct fixture f;
 
 	(void)state;
-	open_fixture(&f, golden("/spm-bpe-noprefix/model.gguf"));
-	check_vectors(f.tokenizer, golden("/spm-bpe-noprefix/vectors.jsonl"), 0, expect_spaces);
+	open_fixture(&f, golden("spm-bpe-noprefix/model.gguf"));
+	check_vectors(f.tokenizer, golden("spm-bpe-noprefix/vectors.jsonl"), 0, expect_spaces);
+	check_shared_vectors(f.tokenizer, "spm-bpe-noprefix/vectors.jsonl", 0, expect_spaces);
 	close_fixture(&f);
 }
 
@@ -381,7 +398,7 @@ long_texts_of_any_kind_are_encoded_by_scores(void **state)
 	struct fixture f;
 
 	(void)state;
-	open_fixture(&f, golden("/spm-bpe/model.gguf"));
+	open_fixture(&f, golden("spm-bpe/model.gguf"));
 	for (size_t i = 0; i < sizeof fills / sizeof fills[0]; i++)
 		check_long(f.tokenizer, fills[i], expect_spaces);
 	close_fixture(&f);
