@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
 
 struct model;
@@ -236,24 +237,20 @@ bool context_keep(struct context *c);
 int context_pin(struct context *c, const int32_t *ids, size_t n, struct err *e);
 
 /*
- * The whole state as a sequence of bytes: write is called with each next
- * piece. The same state gives the same bytes, wherever in the ring it lies and
+ * The whole state as a sequence of bytes. The same state gives the same bytes, wherever in the ring it lies and
  * whatever was asked in between. Returns 0, or -1 with *e set (EX_SOFTWARE:
- * forked; what write set; EX_OSERR; EX_TEMPFAIL).
+ * forked; what `to` set; EX_OSERR; EX_TEMPFAIL).
  */
-int context_save(struct context *c, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
-    struct err *e);
+int context_save(struct context *c, const struct bytes_out *to, struct err *e);
 
 /*
- * The state that context_save wrote: read fills each next piece. Bytes of
- * another model, other options or a damaged head are refused, but what is
+ * The state that context_save wrote. Bytes of another model, other options or a damaged head are refused, but what is
  * damaged further on is not noticed: check a sum first. With the same options
  * and code path all that follows is the same bits as without the interruption.
  * Returns 0, or -1 with *e set (EX_CONFIG: it was saved with other options;
- * EX_DATAERR, or what read set); the context is then as after context_reset.
+ * EX_DATAERR, or what `from` set); the context is then as after context_reset.
  */
-int context_load(struct context *c, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg,
-    struct err *e);
+int context_load(struct context *c, const struct bytes_in *from, struct err *e);
 
 /*
  * Did a function fail in a way that leaves the context without use? Either a logit, a score or a hidden row was not

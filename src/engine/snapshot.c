@@ -55,16 +55,15 @@ find_seen(const struct context *c)
 /* Where the bytes go to or come from. */
 struct copy {
 	struct context *c;
-	int (*write)(void *arg, const void *bytes, size_t n, struct err *e);
-	int (*read)(void *arg, void *bytes, size_t n, struct err *e);
-	void *arg;
+	const struct bytes_out *to;
+	const struct bytes_in *from; /* one of the two is NULL */
 	char *buf; /* PART tokens of a layer, or a hidden row */
 };
 
 static int
 pass(struct copy *s, void *bytes, size_t n, struct err *e)
 {
-	return s->write != NULL ? s->write(s->arg, bytes, n, e) : s->read(s->arg, bytes, n, e);
+	return s->to != NULL ? bytes_write(s->to, bytes, n, e) : bytes_read(s->from, bytes, n, e);
 }
 
 static int
@@ -76,11 +75,11 @@ pass_tokens(struct copy *s, int layer, int64_t first, int64_t end, struct err *e
 
 	for (int64_t n; first < end; first += n) {
 		n = end - first < PART ? end - first : PART;
-		if (s->write != NULL && ops->cache_save(c->b, c->cache, layer, first, n, s->buf, e) < 0)
+		if (s->to != NULL && ops->cache_save(c->b, c->cache, layer, first, n, s->buf, e) < 0)
 			return -1;
 		if (pass(s, s->buf, (size_t)n * size, e) < 0)
 			return -1;
-		if (s->read != NULL && ops->cache_load(c->b, c->cache, layer, first, n, s->buf, e) < 0)
+		if (s->from != NULL && ops->cache_load(c->b, c->cache, layer, first, n, s->buf, e) < 0)
 			return -1;
 	}
 	return 0;
@@ -91,16 +90,16 @@ pass_hidden(struct copy *s, struct err *e)
 {
 	float *row = (float *)s->buf;
 
-	if (s->write != NULL && forward_get_hidden(s->c->f, row, e) < 0)
+	if (s->to != NULL && forward_get_hidden(s->c->f, row, e) < 0)
 		return -1;
 	/* No pass looks at the last row of a device before it has a successor. */
-	if (s->write != NULL && !floats_are_finite(row, s->c->m->h.n_embd))
+	if (s->to != NULL && !floats_are_finite(row, s->c->m->h.n_embd))
 		return context_break(s->c, e);
 	if (pass(s, row, (size_t)s->c->m->h.n_embd * sizeof *row, e) < 0)
 		return -1;
-	if (s->read != NULL && !floats_are_finite(row, s->c->m->h.n_embd))
+	if (s->from != NULL && !floats_are_finite(row, s->c->m->h.n_embd))
 		return err_set(e, EX_DATAERR, "the saved state holds a number that is not finite");
-	return s->read != NULL ? forward_set_hidden(s->c->f, row, e) : 0;
+	return s->from != NULL ? forward_set_hidden(s->c->f, row, e) : 0;
 }
 
 /* The policy recompute's tokens; those that are read are checked, since they lead into the embeddings. */
@@ -113,7 +112,7 @@ pass_history(struct copy *s, struct err *e)
 		return 0;
 	if (pass(s, c->history, (size_t)c->n_history * sizeof *c->history, e) < 0)
 		return -1;
-	for (int64_t i = 0; s->read != NULL && i < c->n_history; i++)
+	for (int64_t i = 0; s->from != NULL && i < c->n_history; i++)
 		if (c->history[i] < 0 || c->history[i] >= c->m->info.n_vocab)
 			return err_set(e, EX_DATAERR, "the saved state is damaged");
 	return 0;
@@ -144,10 +143,9 @@ out:
 }
 
 int
-context_save(struct context *c, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
-    struct err *e)
+context_save(struct context *c, const struct bytes_out *to, struct err *e)
 {
-	struct copy s = { .c = c, .write = write, .arg = arg };
+	struct copy s = { .c = c, .to = to };
 	struct head h = { .tokens = c->tokens, .pinned = c->pinned, .n_history = c->n_history };
 
 	if (c->forked)
@@ -196,14 +194,13 @@ check_head(const struct context *c, const struct head *h, struct err *e)
 }
 
 int
-context_load(struct context *c, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg,
-    struct err *e)
+context_load(struct context *c, const struct bytes_in *from, struct err *e)
 {
-	struct copy s = { .c = c, .read = read, .arg = arg };
+	struct copy s = { .c = c, .from = from };
 	struct head h;
 
 	context_reset(c);
-	if (read(arg, &h, sizeof h, e) < 0 || check_head(c, &h, e) < 0 || context_grow(c, h.tokens, e) < 0)
+	if (bytes_read(from, &h, sizeof h, e) < 0 || check_head(c, &h, e) < 0 || context_grow(c, h.tokens, e) < 0)
 		return -1;
 	context_set_pinned(c, h.pinned);
 	c->tokens = h.tokens;

@@ -109,15 +109,14 @@ memory_get_surprise(const struct memory_event *e)
 }
 
 int
-memory_save(const struct memory *m, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
-    struct err *e)
+memory_save(const struct memory *m, const struct bytes_out *to, struct err *e)
 {
 	const int64_t head[3] = {m->count, m->digested, m->digests};
 
-	if (write(arg, head, sizeof head, e) < 0)
+	if (bytes_write(to, head, sizeof head, e) < 0)
 		return -1;
 	for (int64_t i = memory_get_first(m); i < m->count; i++)
-		if (write(arg, memory_get(m, i), sizeof *m->events, e) < 0)
+		if (bytes_write(to, memory_get(m, i), sizeof *m->events, e) < 0)
 			return -1;
 	return 0;
 }
@@ -131,11 +130,11 @@ is_possible(const struct memory_event *v)
 }
 
 int
-memory_load(struct memory *m, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg, struct err *e)
+memory_load(struct memory *m, const struct bytes_in *from, struct err *e)
 {
 	int64_t head[3];
 
-	if (read(arg, head, sizeof head, e) < 0)
+	if (bytes_read(from, head, sizeof head, e) < 0)
 		return -1;
 	if (head[0] < 0 || head[0] > COUNT_MAX || head[1] < 0 || head[1] > head[0] || head[2] < 0 || head[2] > COUNT_MAX)
 		return err_set(e, EX_DATAERR, "the saved state is damaged");
@@ -145,7 +144,7 @@ memory_load(struct memory *m, int (*read)(void *arg, void *bytes, size_t n, stru
 	for (int64_t i = memory_get_first(m); i < m->count; i++) {
 		struct memory_event *v = &m->events[i % MEMORY_EVENTS];
 
-		if (read(arg, v, sizeof *v, e) < 0)
+		if (bytes_read(from, v, sizeof *v, e) < 0)
 			return -1;
 		if (!is_possible(v))
 			return err_set(e, EX_DATAERR, "the saved state is damaged");

@@ -5,6 +5,7 @@
 #ifndef SINKD_STREAM_MEMORY_H
 #define SINKD_STREAM_MEMORY_H
 
+#include "base/bytes.h"
 #include "stream/record.h"
 
 enum {
@@ -49,9 +50,7 @@ const struct memory_event *memory_get(const struct memory *m, int64_t number);
 double memory_get_surprise(const struct memory_event *e);
 
 /* As bytes; see context_save and context_load. */
-int memory_save(const struct memory *m, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
-    struct err *e);
-int memory_load(struct memory *m, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg,
-    struct err *e);
+int memory_save(const struct memory *m, const struct bytes_out *to, struct err *e);
+int memory_load(struct memory *m, const struct bytes_in *from, struct err *e);
 
 #endif

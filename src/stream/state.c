@@ -1,7 +1,4 @@
-/*
- * Checkpoints; see state.h. A file is: head, blob, the stream's state, the sum
- * of all these bytes; places, foot. Numbers are the machine's own.
- */
+/* Checkpoints: which file, of which model, and who loads which section; see state.h. */
 #include "stream/state.h"
 
 #include <assert.h>
@@ -12,52 +9,24 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "stream/identity.h"
+#include "stream/section_file.h"
+#include "stream/state_old.h"
 
-/* Format 1 had the size of the output's file where format 2 has the length of the places, and no places. */
-enum { FORMAT_SIZE = 1, FORMAT = 2 };
-enum { WRITE_BYTES = 1 << 16 };
-
-static const char head_magic[8] = "sinkdchk", foot_magic[8] = "sinkdend";
-
-struct head {
-	char magic[8];
-	uint64_t version;
-	uint64_t model;   /* see identity.h */
-	uint64_t blob_len;
-};
-
-struct foot {
-	char magic[8];
-	uint64_t body_sum; /* the sum that stands before the places, once more: so that they belong to this body */
-	int64_t places_len; /* FORMAT_SIZE: the size of the output's file */
-	uint64_t sum;      /* of the places and the members above */
-};
+/* The sections that belong to no part of the stream. */
+static const char model_name[] = "model", progress_name[] = "progress", places_name[] = "places";
 
 struct state {
 	char *data;       /* the mapped file */
-	size_t size, end; /* end: of the stream's state */
-	struct head head;
-	struct foot foot;
+	size_t size;
+	struct section_file sections;
 	uint64_t model;   /* number of the model's file */
 	int file;         /* that file, while it is looked at */
 	struct err warning;
 	bool foreign;     /* it is of another model, and that was allowed */
 	enum state_file which;
 };
-
-static uint64_t
-sum_foot(const char *places, const struct foot *f)
-{
-	uint64_t sums[2] = {0, XXH3_64bits(f, offsetof(struct foot, sum))};
-
-	if (f->places_len == 0 || places == NULL)
-		return sums[1];
-	sums[0] = XXH3_64bits(places, (size_t)f->places_len);
-	return XXH3_64bits(sums, sizeof sums);
-}
 
 /* ---- which model ---------------------------------------------------- */
 
@@ -70,147 +39,48 @@ identify(int fd, const char *path, const struct state_folder *f, bool keep, uint
 
 /* ---- writing -------------------------------------------------------- */
 
-/* Bytes on their way into a sum, and into a file unless that is -1. */
-struct writer {
-	int fd;
-	const char *path;
-	XXH3_state_t *sum;
-	int64_t bytes;
-	size_t held;
-	char buf[WRITE_BYTES];
-};
-
 static int
-write_all(int fd, const char *path, const char *bytes, size_t n, struct err *e)
+write_sections(struct section_writer *w, struct stream *s, const char *blob, size_t len, struct err *e)
 {
-	while (n > 0) {
-		ssize_t some = write(fd, bytes, n);
-
-		if (some < 0 && errno == EINTR)
-			continue;
-		if (some <= 0)
-			return err_set(e, EX_IOERR, "cannot write %s: %s", path, strerror(some == 0 ? ENOSPC : errno));
-		bytes += some;
-		n -= (size_t)some;
-	}
-	return 0;
-}
-
-static int
-flush(struct writer *w, struct err *e)
-{
-	size_t n = w->held;
-
-	w->held = 0;
-	return w->fd < 0 ? 0 : write_all(w->fd, w->path, w->buf, n, e);
-}
-
-static int
-put(void *arg, const void *bytes, size_t n, struct err *e)
-{
-	struct writer *w = arg;
-
-	XXH3_64bits_update(w->sum, bytes, n);
-	w->bytes += (int64_t)n;
-	if (w->fd < 0)
-		return 0;
-	if (n > sizeof w->buf - w->held && flush(w, e) < 0)
+	if (section_writer_begin(w, e) < 0 ||
+	    section_writer_add_bytes(w, model_name, &s->identity, sizeof s->identity, e) < 0 ||
+	    section_writer_add_bytes(w, progress_name, blob, len, e) < 0)
 		return -1;
-	if (n >= sizeof w->buf)
-		return write_all(w->fd, w->path, bytes, n, e);
-	if (n > 0)
-		memcpy(w->buf + w->held, bytes, n);
-	w->held += n;
+	for (int i = 0; i < s->n_sections; i++)
+		if (section_writer_add(w, &s->sections[i], e) < 0)
+			return -1;
 	return 0;
-}
-
-/* Takes fd. Returns NULL with *e set. */
-static struct writer *
-new_writer(int fd, const char *path, struct err *e)
-{
-	struct writer *w = malloc(sizeof *w);
-	XXH3_state_t *sum = XXH3_createState();
-
-	if (w == NULL || sum == NULL) {
-		free(w);
-		XXH3_freeState(sum);
-		if (fd >= 0)
-			close(fd);
-		err_set(e, EX_OSERR, "out of memory for a checkpoint");
-		return NULL;
-	}
-	*w = (struct writer){.fd = fd, .path = path, .sum = sum};
-	XXH3_64bits_reset(sum);
-	return w;
-}
-
-static int
-free_writer(struct writer *w, int rc, struct err *e)
-{
-	XXH3_freeState(w->sum);
-	if (w->fd >= 0 && close(w->fd) < 0 && rc == 0)
-		rc = err_set(e, EX_IOERR, "cannot write %s: %s", w->path, strerror(errno));
-	free(w);
-	return rc;
 }
 
 int
 state_write(struct state_folder *f, struct stream *s, const char *blob, size_t len, int64_t *bytes, struct err *e)
 {
-	struct head head = {.version = FORMAT, .blob_len = len};
-	struct writer *w;
-	uint64_t sum;
-	int fd, rc = -1;
+	struct section_writer *w;
+	int fd, rc;
 
-	memcpy(head.magic, head_magic, sizeof head.magic);
 	if (s->identity == 0 &&
 	    identify(model_get_file(s->model), model_get_info(s->model)->path, f, true, &s->identity, e) < 0)
 		return -1;
-	head.model = s->identity;
 	if ((fd = state_folder_create(f, e)) < 0 ||
-	    (w = new_writer(fd, state_folder_get_name(f, STATE_TMP), e)) == NULL)
+	    (w = section_writer_new(fd, state_folder_get_name(f, STATE_TMP), e)) == NULL)
 		return -1;
-	if (put(w, &head, sizeof head, e) < 0 || put(w, blob, len, e) < 0 || stream_save(s, put, w, e) < 0)
-		goto out;
-	sum = XXH3_64bits_digest(w->sum);
-	if (put(w, &sum, sizeof sum, e) < 0 || flush(w, e) < 0)
-		goto out;
-	*bytes = w->bytes;
-	rc = 0;
-out:
-	return free_writer(w, rc, e);
+	rc = write_sections(w, s, blob, len, e);
+	*bytes = section_writer_get_bytes(w);
+	return section_writer_close(w, rc, e);
 }
 
 int
 state_hash(struct stream *s, uint64_t *hash, struct err *e)
 {
-	struct writer *w = new_writer(-1, NULL, e);
-	int rc;
+	struct section_writer *w = section_writer_new(-1, NULL, e);
+	int rc = 0;
 
 	if (w == NULL)
 		return -1;
-	if ((rc = stream_save(s, put, w, e)) == 0)
-		*hash = XXH3_64bits_digest(w->sum);
-	return free_writer(w, rc, e);
-}
-
-/* The places and the foot, and the file on the disk. */
-static int
-add_foot(int fd, const char *path, const char *places, size_t len, struct err *e)
-{
-	struct foot foot = {.places_len = (int64_t)len};
-	off_t end = lseek(fd, 0, SEEK_END);
-
-	memcpy(foot.magic, foot_magic, sizeof foot.magic);
-	if (end < (off_t)sizeof foot.body_sum ||
-	    pread(fd, &foot.body_sum, sizeof foot.body_sum, end - (off_t)sizeof foot.body_sum) != sizeof foot.body_sum)
-		return err_set(e, EX_IOERR, "cannot read %s: %s", path, strerror(errno));
-	foot.sum = sum_foot(places, &foot);
-	if (write_all(fd, path, places, len, e) < 0 || write_all(fd, path, (const char *)&foot, sizeof foot, e) < 0)
-		return -1;
-	if (fsync(fd) < 0)
-		return err_set(e, EX_IOERR, "cannot sync %s: %s", path, strerror(errno));
-	return 0;
+	for (int i = 0; i < s->n_sections && rc == 0; i++)
+		rc = section_writer_put(w, &s->sections[i], e);
+	*hash = section_writer_get_sum(w);
+	return section_writer_close(w, rc, e);
 }
 
 int
@@ -221,7 +91,7 @@ state_finish(struct state_folder *f, const char *places, size_t len, struct err 
 
 	if (fd < 0)
 		return err_set(e, EX_IOERR, "cannot open %s: %s", path, strerror(errno));
-	rc = add_foot(fd, path, places, len, e);
+	rc = section_file_finish(fd, path, places_name, places, len, e);
 	if (close(fd) < 0 && rc == 0)
 		rc = err_set(e, EX_IOERR, "cannot write %s: %s", path, strerror(errno));
 	return rc < 0 ? -1 : state_folder_commit(f, e);
@@ -241,7 +111,7 @@ map_file(struct state *s, const struct state_folder *f, enum state_file which, s
 		return 0;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		rc = err_set(e, EX_IOERR, "cannot read %s: %s", path, strerror(errno));
-	else if (!S_ISREG(st.st_mode) || st.st_size < (off_t)(sizeof s->head + sizeof(uint64_t) + sizeof s->foot))
+	else if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(struct section_file_head))
 		rc = err_set(e, EX_DATAERR, "%s is no checkpoint: it is too short", path);
 	else {
 		s->size = (size_t)st.st_size;
@@ -256,53 +126,49 @@ map_file(struct state *s, const struct state_folder *f, enum state_file which, s
 	return rc;
 }
 
-/* Where the sum of the body and the places lie in the file. Returns false where they have no room. */
-static bool
-find_parts(struct state *s)
-{
-	size_t room = s->size - sizeof s->head - sizeof(uint64_t) - sizeof s->foot;
-
-	memcpy(&s->head, s->data, sizeof s->head);
-	memcpy(&s->foot, s->data + s->size - sizeof s->foot, sizeof s->foot);
-	if (s->foot.places_len < 0 || (s->head.version != FORMAT_SIZE && (uint64_t)s->foot.places_len > room))
-		return false;
-	s->end = sizeof s->head + room - (s->head.version == FORMAT_SIZE ? 0 : (size_t)s->foot.places_len);
-	return true;
-}
-
 /* Returns false with *e set. */
 static bool
 is_of_model(const struct state *s, const char *path, struct err *e)
 {
-	if (s->head.model == s->model || identity_was(s->file, s->head.model))
+	const struct section_view *v = section_file_find(&s->sections, model_name);
+	uint64_t model;
+
+	memcpy(&model, v->bytes, sizeof model);
+	if (model == s->model || identity_was(s->file, model))
 		return true;
 	err_set(e, EX_CONFIG, "%s belongs to another model", path);
 	return false;
+}
+
+static int
+read_sections(struct state *s, const char *path, struct err *e)
+{
+	struct section_file_head head;
+
+	assert(s->data != NULL);
+	memcpy(&head, s->data, sizeof head);
+	if (memcmp(head.magic, section_file_begins, sizeof head.magic) != 0)
+		return err_set(e, EX_DATAERR, "%s is no checkpoint", path);
+	if (head.format == STATE_OLD_SIZE || head.format == STATE_OLD_PLACES)
+		return state_old_read(&s->sections, s->data, s->size, path, e);
+	if (head.format != SECTION_FILE_FORMAT)
+		return err_set(e, EX_DATAERR, "%s is damaged, or another version of sinkd wrote it", path);
+	return section_file_read(&s->sections, s->data, s->size, path, e);
 }
 
 /* any: of any model. */
 static int
 check(struct state *s, const char *path, bool any, struct err *e)
 {
-	uint64_t sum;
+	const struct section_view *v;
 
-	assert(s->data != NULL);
-	if (memcmp(s->data, head_magic, sizeof head_magic) != 0)
-		return err_set(e, EX_DATAERR, "%s is no checkpoint", path);
-	if (!find_parts(s) || memcmp(s->foot.magic, foot_magic, sizeof s->foot.magic) != 0)
-		return err_set(e, EX_DATAERR, "%s is damaged: it has no proper end", path);
-	memcpy(&sum, s->data + s->end, sizeof sum);
-	if (s->foot.sum != sum_foot(s->head.version == FORMAT_SIZE ? NULL : s->data + s->end + sizeof sum, &s->foot) ||
-	    s->foot.body_sum != sum || sum != XXH3_64bits(s->data, s->end))
-		return err_set(e, EX_DATAERR, "%s is damaged: its checksum is not right", path);
-	if (s->head.version != FORMAT_SIZE && s->head.version != FORMAT)
-		return err_set(e, EX_DATAERR, "%s was written by another version of sinkd", path);
-	s->foreign = !is_of_model(s, path, any ? NULL : e);
-	if (s->foreign && !any)
+	if (read_sections(s, path, e) < 0)
 		return -1;
-	if (s->head.blob_len > s->end - sizeof s->head)
-		return err_set(e, EX_DATAERR, "%s is damaged", path);
-	return 0;
+	v = section_file_find(&s->sections, model_name);
+	if (v == NULL || v->head.len != sizeof s->model || section_file_find(&s->sections, progress_name) == NULL)
+		return err_set(e, EX_DATAERR, "%s is damaged: it does not say to which model and input it belongs", path);
+	s->foreign = !is_of_model(s, path, any ? NULL : e);
+	return s->foreign && !any ? -1 : 0;
 }
 
 /* Returns 1, 0 if there is no such file, or -1 with *e set. */
@@ -410,26 +276,37 @@ state_close(struct state *s)
 	free(s);
 }
 
+static const char *
+get_bytes(const struct state *s, const char *name, size_t *len)
+{
+	const struct section_view *v = section_file_find(&s->sections, name);
+
+	*len = v == NULL ? 0 : (size_t)v->head.len;
+	return v == NULL ? NULL : v->bytes;
+}
+
 const char *
 state_get_blob(const struct state *s, size_t *len)
 {
-	*len = (size_t)s->head.blob_len;
-	return s->data + sizeof s->head;
+	return get_bytes(s, progress_name, len);
 }
 
 const char *
 state_get_places(const struct state *s, size_t *len)
 {
-	if (s->head.version == FORMAT_SIZE)
-		return NULL;
-	*len = (size_t)s->foot.places_len;
-	return s->data + s->end + sizeof(uint64_t);
+	return get_bytes(s, places_name, len);
 }
 
 int64_t
 state_get_output_size(const struct state *s)
 {
-	return s->head.version == FORMAT_SIZE ? s->foot.places_len : -1;
+	size_t len;
+	const char *bytes = get_bytes(s, STATE_OLD_OUTPUT_SIZE, &len);
+	int64_t size = -1;
+
+	if (len == sizeof size)
+		memcpy(&size, bytes, sizeof size);
+	return size;
 }
 
 const char *
@@ -438,8 +315,11 @@ state_get_warning(const struct state *s)
 	return s->warning.code != 0 ? s->warning.text : NULL;
 }
 
+/* ---- who loads which section ---------------------------------------- */
+
 struct source {
-	const char *next, *end;
+	const struct section_view *section;
+	size_t at;
 };
 
 static int
@@ -447,18 +327,67 @@ take(void *arg, void *bytes, size_t n, struct err *e)
 {
 	struct source *s = arg;
 
-	if ((size_t)(s->end - s->next) < n)
-		return err_set(e, EX_DATAERR, "the checkpoint is shorter than its stream's state");
+	if ((size_t)s->section->head.len - s->at < n)
+		return err_set(e, EX_DATAERR, "the section %s of the checkpoint is too short", s->section->head.name);
 	if (n > 0)
-		memcpy(bytes, s->next, n);
-	s->next += n;
+		memcpy(bytes, s->section->bytes + s->at, n);
+	s->at += n;
+	return 0;
+}
+
+static int
+load_section(const struct section *to, struct source *from, struct err *e)
+{
+	const struct section_head *head = &from->section->head;
+	const struct bytes_in in = {take, from};
+
+	if (head->version > to->version)
+		return err_set(e, EX_CONFIG, "the section %s of the checkpoint was written by a later version of sinkd", head->name);
+	return to->load(to->object, head->version, &in, e);
+}
+
+/* Every section has an owner, or is one that may be ignored. */
+static int
+find_owners(const struct state *s, const struct stream *to, struct err *e)
+{
+	static const char *const ours[] = {model_name, progress_name, places_name, STATE_OLD_RUN, STATE_OLD_OUTPUT_SIZE};
+
+	for (int i = 0; i < s->sections.n; i++) {
+		const struct section_head *h = &s->sections.sections[i].head;
+		bool known = (h->flags & SECTION_OPTIONAL) != 0;
+
+		for (size_t j = 0; j < sizeof ours / sizeof *ours; j++)
+			known |= strcmp(h->name, ours[j]) == 0;
+		for (int j = 0; j < to->n_sections; j++)
+			known |= strcmp(h->name, to->sections[j].name) == 0;
+		if (!known)
+			return err_set(e, EX_CONFIG, "the checkpoint has a section %s, which is unknown to this sinkd or these options",
+			    h->name);
+	}
 	return 0;
 }
 
 int
 state_restore(const struct state *s, struct stream *to, struct err *e)
 {
-	struct source source = {s->data + sizeof s->head + s->head.blob_len, s->data + s->end};
+	struct source run = {.section = section_file_find(&s->sections, STATE_OLD_RUN)};
 
-	return stream_load(to, take, &source, e);
+	if (find_owners(s, to, e) < 0)
+		return -1;
+	for (int i = 0; i < to->n_sections; i++) {
+		const struct section *owner = &to->sections[i];
+		struct source one = {.section = section_file_find(&s->sections, owner->name)}, *from = &one;
+
+		if (run.section != NULL && state_old_has(owner->name))
+			from = &run;
+		if (from->section == NULL && (owner->flags & SECTION_OPTIONAL) != 0)
+			continue;
+		if (from->section == NULL)
+			return err_set(e, EX_CONFIG, "the checkpoint has no section %s: it was saved without it", owner->name);
+		if (load_section(owner, from, e) < 0)
+			return -1;
+		if (from == &one && one.at != one.section->head.len)
+			return err_set(e, EX_DATAERR, "the section %s of the checkpoint is too long", owner->name);
+	}
+	return 0;
 }

@@ -63,8 +63,10 @@ int64_t state_get_output_size(const struct state *s);
 const char *state_get_warning(const struct state *s);
 
 /*
- * Put the stream, made with the same options, into the state. Returns 0, or -1
- * with *e set (EX_CONFIG: it was saved with others; EX_DATAERR: it is damaged).
+ * Put the stream, made with the same options, into the state: each of its
+ * sections is loaded by its owner. Returns 0, or -1 with *e set (EX_CONFIG: it
+ * was saved with others, or has a section that nobody here knows; EX_DATAERR:
+ * it is damaged).
  */
 int state_restore(const struct state *s, struct stream *to, struct err *e);
 

@@ -1,6 +1,7 @@
 /* A stream's beginning, and how its model takes turns; see stream.h. */
 #include "stream/stream.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -281,6 +282,113 @@ open_context(struct stream *s, const struct stream_options *o, struct err *e)
 	return feed_start(s, &c, e);
 }
 
+/* ---- sections of a checkpoint --------------------------------------- */
+
+void
+stream_add_section(struct stream *s, const struct section *section)
+{
+	assert(s->n_sections < STREAM_SECTIONS);
+	s->sections[s->n_sections++] = *section;
+}
+
+static int
+save_context(void *object, const struct bytes_out *to, struct err *e)
+{
+	return context_save(object, to, e);
+}
+
+static int
+load_context(void *object, uint32_t version, const struct bytes_in *from, struct err *e)
+{
+	(void)version;
+	return context_load(object, from, e);
+}
+
+static int
+save_memory(void *object, const struct bytes_out *to, struct err *e)
+{
+	return memory_save(object, to, e);
+}
+
+static int
+load_memory(void *object, uint32_t version, const struct bytes_in *from, struct err *e)
+{
+	(void)version;
+	return memory_load(object, from, e);
+}
+
+/* The pinned block, and the last tokens. */
+static int
+save_tokens(void *object, const struct bytes_out *to, struct err *e)
+{
+	struct stream *s = object;
+	const int64_t head[2] = {s->recent_n, (int64_t)s->block.n};
+	int64_t first = s->recent_n > s->recent_room ? s->recent_n - s->recent_room : 0;
+
+	if (bytes_write(to, head, sizeof head, e) < 0 ||
+	    bytes_write(to, s->block.ids, s->block.n * sizeof *s->block.ids, e) < 0)
+		return -1;
+	for (int64_t i = first; i < s->recent_n; i++)
+		if (bytes_write(to, &s->recent[i % s->recent_room], sizeof *s->recent, e) < 0)
+			return -1;
+	return 0;
+}
+
+/* Tokens were checked when they were saved, but numbers lead into memory. */
+static int
+load_ids(struct stream *s, int32_t *ids, size_t n, const struct bytes_in *from, struct err *e)
+{
+	if (bytes_read(from, ids, n * sizeof *ids, e) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] < 0 || ids[i] >= s->n_vocab)
+			return err_set(e, EX_DATAERR, "the saved state is damaged");
+	return 0;
+}
+
+/* After the context, which says how many tokens there can be. */
+static int
+load_tokens(void *object, uint32_t version, const struct bytes_in *from, struct err *e)
+{
+	const int32_t none = 0;
+	struct stream *s = object;
+	struct context_info info;
+	int64_t head[2], first;
+
+	(void)version;
+	if (bytes_read(from, head, sizeof head, e) < 0)
+		return -1;
+	context_get_info(s->context, &info);
+	if (head[0] < 0 || head[0] > info.tokens || head[1] < 0 || head[1] > s->block_room)
+		return err_set(e, EX_DATAERR, "the saved state is damaged");
+	s->recent_n = head[0];
+	s->block.n = 0;
+	while (s->block.n < (size_t)head[1])
+		if (tokens_add(&s->block, &none, 1, e) < 0)
+			return -1;
+	if (load_ids(s, s->block.ids, s->block.n, from, e) < 0)
+		return -1;
+	first = s->recent_n > s->recent_room ? s->recent_n - s->recent_room : 0;
+	for (int64_t i = first; i < s->recent_n; i++)
+		if (load_ids(s, &s->recent[i % s->recent_room], 1, from, e) < 0)
+			return -1;
+	return 0;
+}
+
+/* The context is the first: it says whether the state is of such a stream at all. */
+static void
+add_sections(struct stream *s)
+{
+	const struct section sections[] = {
+		{"context", 1, 0, save_context, load_context, s->context},
+		{"tokens", 1, 0, save_tokens, load_tokens, s},
+		{"memory", 1, 0, save_memory, load_memory, s->memory},
+	};
+
+	for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
+		stream_add_section(s, &sections[i]);
+}
+
 struct stream *
 stream_open(const struct stream_options *o, struct err *e)
 {
@@ -304,6 +412,7 @@ stream_open(const struct stream_options *o, struct err *e)
 	}
 	if ((s->sampler = sampler_new(s->n_vocab, e)) == NULL || learn_template(s, e) < 0 || open_context(s, o, e) < 0)
 		goto fail;
+	add_sections(s);
 	return s;
 fail:
 	stream_close(s);
@@ -326,60 +435,4 @@ stream_close(struct stream *s)
 	tokens_fini(&s->start);
 	tokens_fini(&s->block);
 	free(s);
-}
-
-int
-stream_save(struct stream *s, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
-    struct err *e)
-{
-	const int64_t head[2] = {s->recent_n, (int64_t)s->block.n};
-	int64_t first = s->recent_n > s->recent_room ? s->recent_n - s->recent_room : 0;
-
-	if (context_save(s->context, write, arg, e) < 0 || write(arg, head, sizeof head, e) < 0 ||
-	    write(arg, s->block.ids, s->block.n * sizeof *s->block.ids, e) < 0)
-		return -1;
-	for (int64_t i = first; i < s->recent_n; i++)
-		if (write(arg, &s->recent[i % s->recent_room], sizeof *s->recent, e) < 0)
-			return -1;
-	return memory_save(s->memory, write, arg, e);
-}
-
-/* Tokens were checked when they were saved, but numbers lead into memory. */
-static int
-load_ids(struct stream *s, int32_t *ids, size_t n, int (*read)(void *arg, void *bytes, size_t n, struct err *e),
-    void *arg, struct err *e)
-{
-	if (read(arg, ids, n * sizeof *ids, e) < 0)
-		return -1;
-	for (size_t i = 0; i < n; i++)
-		if (ids[i] < 0 || ids[i] >= s->n_vocab)
-			return err_set(e, EX_DATAERR, "the saved state is damaged");
-	return 0;
-}
-
-int
-stream_load(struct stream *s, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg, struct err *e)
-{
-	const int32_t none = 0;
-	struct context_info info;
-	int64_t head[2], first;
-
-	/* First what says whether the state is of such a stream at all. */
-	if (context_load(s->context, read, arg, e) < 0 || read(arg, head, sizeof head, e) < 0)
-		return -1;
-	context_get_info(s->context, &info);
-	if (head[0] < 0 || head[0] > info.tokens || head[1] < 0 || head[1] > s->block_room)
-		return err_set(e, EX_DATAERR, "the saved state is damaged");
-	s->recent_n = head[0];
-	s->block.n = 0;
-	while (s->block.n < (size_t)head[1])
-		if (tokens_add(&s->block, &none, 1, e) < 0)
-			return -1;
-	if (load_ids(s, s->block.ids, s->block.n, read, arg, e) < 0)
-		return -1;
-	first = s->recent_n > s->recent_room ? s->recent_n - s->recent_room : 0;
-	for (int64_t i = first; i < s->recent_n; i++)
-		if (load_ids(s, &s->recent[i % s->recent_room], 1, read, arg, e) < 0)
-			return -1;
-	return memory_load(s->memory, read, arg, e);
 }

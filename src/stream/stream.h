@@ -15,6 +15,7 @@
 #include "engine/engine.h"
 #include "stream/memory.h"
 #include "stream/sample.h"
+#include "stream/section.h"
 
 struct stream_options {
 	const char *model;              /* path */
@@ -31,7 +32,10 @@ struct tokens {
 int tokens_add(struct tokens *t, const int32_t *ids, size_t n, struct err *e); /* -1: EX_OSERR */
 void tokens_fini(struct tokens *t);
 
-enum { STREAM_STOPS = CHAT_TEMPLATE_STOPS + 1 };
+enum {
+	STREAM_STOPS = CHAT_TEMPLATE_STOPS + 1,
+	STREAM_SECTIONS = 16,
+};
 
 struct stream {
 	struct model *model;
@@ -53,6 +57,8 @@ struct stream {
 	struct tokens start, block;     /* what the stream began with, and the pinned block */
 	int32_t *recent;                /* [recent_room]: a ring of the stream's last tokens */
 	int64_t recent_room, recent_n;  /* recent_n: ever put into it */
+	struct section sections[STREAM_SECTIONS];
+	int n_sections;
 	uint64_t identity;              /* of the model's file, see identity.h; 0: not known yet */
 };
 
@@ -86,11 +92,13 @@ void stream_note(struct stream *s, const int32_t *ids, size_t n);
  */
 int stream_pin(struct stream *s, const char *text, size_t len, struct err *e);
 
-/* All that the stream is, as bytes; see context_save and context_load. */
-int stream_save(struct stream *s, int (*write)(void *arg, const void *bytes, size_t n, struct err *e), void *arg,
-    struct err *e);
-int stream_load(struct stream *s, int (*read)(void *arg, void *bytes, size_t n, struct err *e), void *arg,
-    struct err *e);
+/*
+ * Add a section to the stream's checkpoints, before the first is written or read. A part that keeps state of its own, a
+ * stage for instance, does so when it is made, and calls its section after itself: stage/NAME. They are saved and
+ * loaded in the order in which they were added, after the stream's own: context, tokens, memory. The section is copied;
+ * name and object are borrowed until stream_close.
+ */
+void stream_add_section(struct stream *s, const struct section *section);
 
 /* How many of the stream's last tokens a question sees. */
 int64_t stream_get_view(const struct stream *s);

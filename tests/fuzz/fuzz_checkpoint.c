@@ -8,16 +8,21 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
-/* Its structs say where the sums are, so that the target does not go blind when they change. */
-#include "../../src/stream/state.c"
+/* Its structs say where the sums of the earlier formats are. */
+#include "../../src/stream/state_old.c"
 #include "base/utf8.h"
 #include "stream/digest.h"
+#include "stream/state.h"
 
-enum { KINDS = 4, EVENTS = 6 };
+/* OLD: a checkpoint of format 2, which state_write makes no more; its stream is as the first one's. */
+enum { KINDS = 5, OLD = 4, EVENTS = 6 };
 
-static const char model[] = FUZZ_MODEL;
+static const char model[] = FUZZ_MODEL, old_file[] = FUZZ_OLD_CHECKPOINT;
 static const char blob[] = "{\"output\":\"events.jsonl\",\"seq\":6,\"follow\":{\"offset\":71,\"line\":6}}";
 
 static const char places[] = "{\"output\":71}";
@@ -44,7 +49,9 @@ fsync(int fd)
 static struct stream *
 open_stream(int kind)
 {
-	static const enum policy policies[KINDS] = {POLICY_SINK, POLICY_SINK, POLICY_WINDOW, POLICY_RECOMPUTE};
+	static const enum policy policies[KINDS] = {
+	    POLICY_SINK, POLICY_SINK, POLICY_WINDOW, POLICY_RECOMPUTE, POLICY_SINK,
+	};
 	struct stream_options o = {.model = model};
 	struct stream *s;
 
@@ -80,14 +87,12 @@ feed(struct stream *s)
 }
 
 static char *
-read_file(const char *name, size_t *size)
+read_file(const char *path, size_t *size)
 {
-	char path[64], *bytes;
-	FILE *f;
+	char *bytes;
+	FILE *f = fopen(path, "re");
 	long n;
 
-	snprintf(path, sizeof path, "%s/%s", dir, name);
-	f = fopen(path, "re");
 	assert(f != NULL && fseek(f, 0, SEEK_END) == 0 && (n = ftell(f)) > 0);
 	rewind(f);
 	*size = (size_t)n;
@@ -118,6 +123,7 @@ clean(void)
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	char path[64];
 	int64_t bytes;
 
 	(void)argc;
@@ -125,6 +131,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	assert(mkdtemp(dir) != NULL);
 	folder = state_folder_open(dir, NULL);
 	assert(folder != NULL);
+	snprintf(path, sizeof path, "%s/checkpoint", dir);
 	for (int i = 0; i < KINDS; i++) {
 		streams[i] = open_stream(i);
 		feed(streams[i]);
@@ -132,7 +139,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 			assert(stream_pin(streams[i], "disks fill\n", 11, NULL) == 0);
 		assert(state_write(folder, streams[i], blob, strlen(blob), &bytes, NULL) == 0);
 		assert(state_finish(folder, places, strlen(places), NULL) == 0);
-		files[i] = read_file("checkpoint", &sizes[i]);
+		files[i] = read_file(i == OLD ? old_file : path, &sizes[i]);
 	}
 	atexit(clean);
 	return 0;
@@ -162,18 +169,50 @@ change(char *bytes, size_t size, const uint8_t *data, size_t n)
 	return size;
 }
 
-/* Put the sums right, of the body and of the foot. */
+/* Put the sums of format 1 or 2 right. */
+static void
+sum_old(char *bytes, size_t size)
+{
+	struct head h;
+	struct foot foot;
+	size_t end = size - sizeof foot - sizeof foot.body_sum;
+
+	if (size < sizeof h + sizeof foot.body_sum + sizeof foot)
+		return;
+	memcpy(&h, bytes, sizeof h);
+	memcpy(&foot, bytes + size - sizeof foot, sizeof foot);
+	if (h.file.format != STATE_OLD_SIZE) {
+		if (foot.places_len < 0 || (uint64_t)foot.places_len > end - sizeof h)
+			return;
+		end -= (size_t)foot.places_len;
+	}
+	foot.body_sum = XXH3_64bits(bytes, end);
+	memcpy(bytes + end, &foot.body_sum, sizeof foot.body_sum);
+	foot.sum = sum_foot(h.file.format == STATE_OLD_SIZE ? NULL : bytes + end + sizeof foot.body_sum, &foot);
+	memcpy(bytes + size - sizeof foot, &foot, sizeof foot);
+}
+
+/* Put the sums right, of each section and of the foot. */
 static void
 sum(char *bytes, size_t size)
 {
-	struct state s = {.data = bytes, .size = size};
+	struct section_file f;
+	struct section_file_head head;
+	struct section_file_foot foot;
 
-	if (size < sizeof s.head + sizeof s.foot.body_sum + sizeof s.foot || !find_parts(&s))
+	if (!section_file_walk(&f, bytes, size))
 		return;
-	s.foot.body_sum = XXH3_64bits(bytes, s.end);
-	memcpy(bytes + s.end, &s.foot.body_sum, sizeof s.foot.body_sum);
-	s.foot.sum = sum_foot(s.head.version == FORMAT_SIZE ? NULL : bytes + s.end + sizeof s.foot.body_sum, &s.foot);
-	memcpy(bytes + size - sizeof s.foot, &s.foot, sizeof s.foot);
+	for (int i = 0; i < f.n; i++) {
+		struct section_view *v = &f.sections[i];
+		char *at = bytes + (v->bytes - bytes) - sizeof v->head;
+
+		v->head.sum = XXH3_64bits(v->bytes, (size_t)v->head.len);
+		memcpy(at, &v->head, sizeof v->head);
+	}
+	memcpy(&head, bytes, sizeof head);
+	memcpy(&foot, bytes + size - sizeof foot, sizeof foot);
+	foot.sum = section_file_sum(&head, f.sections, f.n, &foot);
+	memcpy(bytes + size - sizeof foot, &foot, sizeof foot);
 }
 
 static void
@@ -262,7 +301,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(bytes != NULL);
 	memcpy(bytes, files[kind], sizes[kind]);
 	n = size == 0 ? sizes[kind] : change(bytes, sizes[kind], data + 1, size - 1);
-	sum(bytes, n);
+	if (kind == OLD)
+		sum_old(bytes, n);
+	else
+		sum(bytes, n);
 	write_checkpoint(bytes, n);
 	free(bytes);
 	if (state_open(folder, model, &state, &e) == 0) {

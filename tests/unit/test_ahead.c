@@ -235,7 +235,7 @@ run(enum policy policy, bool can, void (*event)(struct context *), struct end *e
 	assert_int_equal(context_get_logits(c, end->logits, &e), 0);
 	generate(c, LENGTH / 2, end->generated + LENGTH / 2);
 	(void)likeliest(c);
-	assert_int_equal(context_save(c, sum_bytes, &end->saved, &e), 0);
+	assert_int_equal(context_save(c, &(struct bytes_out){ sum_bytes, &end->saved }, &e), 0);
 	context_get_info(c, &info);
 	end->tokens = info.tokens;
 	context_free(c);

@@ -86,7 +86,7 @@ answer(enum policy policy, int pause, int step)
 	assert_int_equal(context_get_logits(c, r->logits, &e), 0);
 	context_rewind(c);
 	go_on(c, policy, at, N, r);
-	assert_int_equal(context_save(c, add_bytes, &r->state, &e), 0);
+	assert_int_equal(context_save(c, &(struct bytes_out){ add_bytes, &r->state }, &e), 0);
 	context_free(c);
 	return r;
 }
@@ -142,7 +142,7 @@ test_dropped_while_it_waits(void **state)
 			assert_int_equal(context_resume(c, &e), -1);
 			assert_int_equal(context_suspend(c, &e), -1);
 		}
-		assert_int_equal(context_save(c, add_bytes, &r->state, &e), 0);
+		assert_int_equal(context_save(c, &(struct bytes_out){ add_bytes, &r->state }, &e), 0);
 		assert_memory_equal(want->nll + 1, r->nll + 1, sizeof want->nll - sizeof *want->nll);
 		assert_memory_equal(want->state.data, r->state.data, want->state.len);
 		/* A stream that begins anew has no fork. */

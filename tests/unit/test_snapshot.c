@@ -56,7 +56,7 @@ save(struct context *c)
 	struct buf b = { 0 };
 	struct err e = { 0 };
 
-	if (context_save(c, write_buf, &b, &e) < 0)
+	if (context_save(c, &(struct bytes_out){ write_buf, &b }, &e) < 0)
 		fail_msg("%s", e.text);
 	assert_false(b.failed);
 	return b;
@@ -83,7 +83,7 @@ static int
 load(struct context *c, const struct buf *b, struct err *e)
 {
 	struct source s = { b, 0, b->len };
-	int rc = context_load(c, read_buf, &s, e);
+	int rc = context_load(c, &(struct bytes_in){ read_buf, &s }, e);
 
 	if (rc == 0)
 		assert_int_equal(s.at, b->len);

@@ -302,29 +302,6 @@ test_an_unchanged_model_is_read_once(void **state)
 	state_close(s);
 }
 
-/* What earlier versions wrote of the model's file. */
-static uint64_t
-number_of_earlier_versions(void)
-{
-	XXH3_state_t *x = XXH3_createState();
-	char bytes[4096];
-	struct stat st;
-	uint64_t id;
-	FILE *f;
-
-	assert_non_null(f = fopen(model, "r"));
-	assert_int_equal(fstat(fileno(f), &st), 0);
-	assert_true(st.st_size < 1 << 20);
-	assert_int_equal(fread(bytes, 1, sizeof bytes, f), sizeof bytes);
-	fclose(f);
-	XXH3_64bits_reset(x);
-	XXH3_64bits_update(x, &st.st_size, sizeof st.st_size);
-	XXH3_64bits_update(x, bytes, sizeof bytes);
-	id = XXH3_64bits_digest(x);
-	XXH3_freeState(x);
-	return id;
-}
-
 static void
 test_unfinished_ones_do_not_count(void **state)
 {
@@ -434,27 +411,111 @@ test_folders_of_others_are_refused(void **state)
 	}
 }
 
-/* Format 1 ended with the size of the output's file. */
-static void
-test_an_earlier_version_s_is_read(void **state)
+/* What earlier versions wrote of the model's file. */
+static uint64_t
+number_of_earlier_versions(void)
 {
-	uint64_t tail[4], model_number;
-	struct state *s;
-	struct stream *again;
-	size_t len, size;
-	char *bytes;
+	XXH3_state_t *x = XXH3_createState();
+	char bytes[4096];
+	struct stat st;
+	uint64_t id;
 	FILE *f;
 
-	(void)state;
-	save("the blob", "");
-	assert_non_null(f = fopen(checkpoint, "r+"));
+	assert_non_null(f = fopen(model, "r"));
+	assert_int_equal(fstat(fileno(f), &st), 0);
+	assert_true(st.st_size < 1 << 20);
+	assert_int_equal(fread(bytes, 1, sizeof bytes, f), sizeof bytes);
+	fclose(f);
+	XXH3_64bits_reset(x);
+	XXH3_64bits_update(x, &st.st_size, sizeof st.st_size);
+	XXH3_64bits_update(x, bytes, sizeof bytes);
+	id = XXH3_64bits_digest(x);
+	XXH3_freeState(x);
+	return id;
+}
+
+/* The fixture is a checkpoint of format 2, after three events. Its stream's bytes begin behind its progress. */
+static char *
+read_old(size_t *size)
+{
+	char path[4200], *bytes;
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/tests/unit/checkpoint.format2", getenv("SRC"));
+	assert_non_null(f = fopen(path, "r"));
 	assert_int_equal(fseek(f, 0, SEEK_END), 0);
-	size = (size_t)ftell(f);
-	assert_non_null(bytes = malloc(size));
+	*size = (size_t)ftell(f);
 	rewind(f);
-	assert_int_equal(fread(bytes, 1, size, f), size);
+	assert_non_null(bytes = malloc(*size));
+	assert_int_equal(fread(bytes, 1, *size, f), *size);
+	fclose(f);
+	return bytes;
+}
+
+/* All that was saved is loaded: the stream's number is the sum of the old file's bytes. */
+static void
+assert_old_is_restored(const char *bytes, size_t size, size_t places_len)
+{
+	struct stream *again = make_stream();
+	struct state *s;
+	uint64_t progress_len;
+	size_t begin;
+	FILE *f;
+
+	memcpy(&progress_len, bytes + 24, sizeof progress_len);
+	begin = 32 + (size_t)progress_len;
+	assert_non_null(f = fopen(checkpoint, "w"));
+	assert_int_equal(fwrite(bytes, 1, size, f), size);
+	fclose(f);
+	if (state_open(folder, model, &s, &err) < 0 || state_restore(s, again, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_true(hash(again) == XXH3_64bits(bytes + begin, size - begin - 8 - places_len - 32));
+	assert_int_equal(again->memory->count, 3);
+	stream_close(again);
+	state_close(s);
+}
+
+static void
+test_format_2_is_read(void **state)
+{
+	size_t size, len;
+	char *bytes = read_old(&size);
+	uint64_t places_len;
+	struct state *s;
+
+	(void)state;
+	memcpy(&places_len, bytes + size - 16, sizeof places_len);
+	assert_old_is_restored(bytes, size, (size_t)places_len);
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
+	assert_non_null(state_get_places(s, &len));
+	assert_int_equal(len, places_len);
+	assert_int_equal(state_get_output_size(s), -1);
+	state_close(s);
+	for (size_t i = 0; i < size; i++) { /* and its damage is noticed as before */
+		FILE *f = fopen(checkpoint, "r+");
+
+		assert_non_null(f);
+		flip(fileno(f), (off_t)i, (char)(1 << i % 8));
+		assert_false(is_accepted());
+		flip(fileno(f), (off_t)i, (char)(1 << i % 8));
+		fclose(f);
+	}
+	free(bytes);
+}
+
+/* Format 1 had no places, the number of 4 KiB of every MiB of the model, and the size of the output's file. */
+static void
+test_format_1_is_read(void **state)
+{
+	size_t size, len;
+	char *bytes = read_old(&size);
+	uint64_t tail[4], places_len, model_number = number_of_earlier_versions();
+	struct state *s;
+
+	(void)state;
+	memcpy(&places_len, bytes + size - 16, sizeof places_len);
+	size -= (size_t)places_len;
 	bytes[8] = 1;
-	model_number = number_of_earlier_versions();
 	memcpy(bytes + 16, &model_number, sizeof model_number);
 	tail[1] = XXH3_64bits(bytes, size - 40);
 	memcpy(bytes + size - 40, &tail[1], 8);
@@ -462,19 +523,89 @@ test_an_earlier_version_s_is_read(void **state)
 	tail[2] = 4711;
 	tail[3] = XXH3_64bits(tail, 24);
 	memcpy(bytes + size - 32, tail, 32);
-	rewind(f);
-	assert_int_equal(fwrite(bytes, 1, size, f), size);
-	fclose(f);
-	free(bytes);
-	if (state_open(folder, model, &s, &err) < 0)
-		fail_msg("%s", err.text);
+	assert_old_is_restored(bytes, size, 0);
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
 	assert_null(state_get_places(s, &len));
 	assert_int_equal(state_get_output_size(s), 4711);
-	again = make_stream();
-	assert_int_equal(state_restore(s, again, &err), 0);
-	assert_true(hash(again) == hash(stream));
-	stream_close(again);
 	state_close(s);
+	free(bytes);
+}
+
+/* ---- sections ------------------------------------------------------- */
+
+static int
+save_number(void *object, const struct bytes_out *to, struct err *e)
+{
+	return bytes_write(to, object, sizeof(int64_t), e);
+}
+
+static int
+load_number(void *object, uint32_t version, const struct bytes_in *from, struct err *e)
+{
+	assert_int_equal(version, 2);
+	return bytes_read(from, object, sizeof(int64_t), e);
+}
+
+/* Load what the last checkpoint has into a new stream, to which the section is added unless it is NULL. */
+static int
+restore_with(const struct section *section)
+{
+	struct stream *again = make_stream();
+	struct state *s;
+	int rc;
+
+	if (section != NULL)
+		stream_add_section(again, section);
+	assert_int_equal(state_open(folder, model, &s, &err), 0);
+	assert_non_null(s);
+	rc = state_restore(s, again, &err);
+	state_close(s);
+	stream_close(again);
+	return rc;
+}
+
+static void
+test_a_stage_has_a_section_of_its_own(void **state)
+{
+	int64_t number = 4711;
+	struct section mine = {"stage/counter", 2, 0, save_number, load_number, &number}, other_one;
+
+	(void)state;
+	save("", "");
+	assert_int_equal(restore_with(&mine), -1); /* it was saved without */
+	assert_int_equal(err.code, EX_CONFIG);
+	assert_non_null(strstr(err.text, "no section stage/counter"));
+	mine.flags = SECTION_OPTIONAL;
+	assert_int_equal(restore_with(&mine), 0);
+	assert_int_equal(number, 4711);
+	mine.flags = 0;
+	stream_add_section(stream, &mine);
+	save("", "");
+	number = 0;
+	assert_int_equal(restore_with(&mine), 0);
+	assert_int_equal(number, 4711);
+	other_one = mine;
+	other_one.version = 1;
+	assert_int_equal(restore_with(&other_one), -1);
+	assert_non_null(strstr(err.text, "stage/counter"));
+	assert_non_null(strstr(err.text, "later version"));
+}
+
+static void
+test_an_unknown_section_is_refused_unless_it_is_optional(void **state)
+{
+	int64_t number = 4711;
+	const struct section mine = {"stage/counter", 2, 0, save_number, load_number, &number};
+
+	(void)state;
+	stream_add_section(stream, &mine);
+	save("", "");
+	assert_int_equal(restore_with(NULL), -1);
+	assert_int_equal(err.code, EX_CONFIG);
+	assert_non_null(strstr(err.text, "stage/counter"));
+	stream->sections[stream->n_sections - 1].flags = SECTION_OPTIONAL;
+	save("", "");
+	assert_int_equal(restore_with(NULL), 0);
 }
 
 static void
@@ -513,7 +644,10 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_a_whole_unnamed_one_is_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_links_are_not_followed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_folders_of_others_are_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_an_earlier_version_s_is_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_format_2_is_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_format_1_is_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_stage_has_a_section_of_its_own, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_unknown_section_is_refused_unless_it_is_optional, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_one_process_has_the_folder, setup, teardown),
 	};
 
