@@ -123,7 +123,7 @@ check()
 		jq -s -e '[range(0; length; 2) as $i | .[$i][0:2] == .[$i + 1][0:2] and (.[$i][2] - .[$i + 1][2] | fabs) < 0.05] | all'
 	run "$sinkd" "${tiny[@]}" --path nowhere /dev/null
 	[ "$status" -eq 64 ]
-	[[ $output == *"--path must be auto, plain, "*" or onednn, not 'nowhere'" ]]
+	[[ $output == *"--path must be auto, plain, "*" or avx512bf16, not 'nowhere'" ]]
 }
 
 @test "one by one and all at once give the same bytes, each answered at once" {

@@ -27,7 +27,6 @@ static const struct backend_choice backends[] = {
 	{ .device = "cpu", .path = "avx512" },
 	{ .device = "cpu", .path = "avx512vnni" },
 	{ .device = "cpu", .path = "avx512bf16" },
-	{ .device = "cpu", .path = "onednn" },
 	{ .device = "cuda", .path = "cuda" },
 };
 
@@ -187,13 +186,6 @@ ops_end(struct ops *o)
 	fflush(stdout);
 }
 
-/* Weights are rounded to half precision or bfloat16, and activations no further. */
-static bool
-rounds_weights(const struct ops *o)
-{
-	return o->tested->device || strcmp(o->tested->path, "onednn") == 0;
-}
-
 /* Products in half precision, bfloat16 or 8-bit integers are as good as the weights deserve, and no better. */
 double
 ops_tolerance(const struct ops *o, uint32_t type)
@@ -206,14 +198,14 @@ ops_tolerance(const struct ops *o, uint32_t type)
 	case QUANT_BF16:
 		return 8e-3;
 	default: /* a CPU may round activations to 8 bits */
-		return rounds_weights(o) ? 8e-3 : 3e-2;
+		return o->tested->device ? 8e-3 : 3e-2;
 	}
 }
 
 double
 ops_exact_tolerance(const struct ops *o, uint32_t type)
 {
-	return o->tested->device || (rounds_weights(o) && quant_get_info(type)->block > 1) ? ops_tolerance(o, type) : 2e-5;
+	return o->tested->device ? ops_tolerance(o, type) : 2e-5;
 }
 
 double

@@ -76,13 +76,6 @@ tries()
 	END
 }
 
-@test "--sandbox is refused with the code path that makes machine code" {
-	"$sinkd" --help | grep -q onednn
-	run "$sinkd" "${tiny[@]}" --sandbox --path onednn </dev/null
-	[ "$status" -eq 64 ]
-	[ "$output" = "sinkd: --sandbox forbids the machine code that --path onednn makes as it runs: give up one of them" ]
-}
-
 @test "scores are the same to the bit, and a file is read on where it was" {
 	head -n 400 "$samples/rhel91_boot.jsonl" >in.jsonl
 	"$sinkd" "${tiny[@]}" in.jsonl >plain

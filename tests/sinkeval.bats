@@ -124,22 +124,6 @@ ppl()
 	done
 }
 
-@test "oneDNN's products are refused where their bits could depend on the number of rows" {
-	call logits --path onednn || skip "not built, or no processor for it"
-	DNNL_MAX_CPU_ISA=avx512_core refuses 69 "bfloat16 kernel" call logits --path onednn
-}
-
-@test "oneDNN is loaded by who names its path, and if it is not there a sentence says so" {
-	call logits --path onednn || skip "not built, or no processor for it"
-	[ -z "$(ldd "$sinkeval" | grep -E 'libdnnl|libgomp')" ]
-	# Found before the library, and none itself.
-	mkdir "$tmp/lib"
-	echo >"$tmp/lib/libdnnl.so.2"
-	export LD_LIBRARY_PATH=$tmp/lib
-	refuses 69 "oneDNN cannot be loaded: .*libdnnl" call logits --path onednn
-	call logits
-}
-
 @test "a context that cannot be is a usage error with its reason" {
 	for name in $computing; do
 		refuses 64 "policy" call "$name" --policy bogus

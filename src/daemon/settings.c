@@ -71,9 +71,7 @@ static const struct option_row rows[] = {
 	},
 	{
 		.name = "path", .type = OPTION_CHOICE, .offset = AT(path), .fallback = "auto", .choices = context_paths,
-		.help = "Code path of the CPU. auto: the fastest one that the processor runs, except onednn. onednn "
-		    "computes bfloat16 products with the library oneDNN, which uses AMX; it generates machine code at "
-		    "run time, which MemoryDenyWriteExecute= in the unit forbids.",
+		.help = "Code path of the CPU. auto: the fastest one that the processor runs.",
 	},
 	{
 		.name = "gpu", .type = OPTION_INT, .argument = "number", .offset = AT(gpu), .fallback = "0", .max = 1024,
@@ -461,9 +459,6 @@ settings_complete(struct settings *s, struct err *e)
 		return -1;
 	if (s->sandbox && sandbox_check(e) < 0)
 		return -1;
-	if (s->sandbox && strcmp(context_paths[s->path], "onednn") == 0)
-		return err_set(e, EX_USAGE, "--sandbox forbids the machine code that --path onednn makes as it runs: give up one "
-		    "of them");
 	if (s->pin != NULL && s->system != NULL)
 		return err_set(e, EX_USAGE, "--pin and --system cannot both begin the stream");
 	if (s->digest_schema != NULL && (enum digest_style)s->digest_style == DIGEST_EXTRACT)

@@ -132,11 +132,7 @@ struct context_options {
 	void *loading_arg;
 };
 
-/*
- * The names of all code paths that there are, built here or not: "auto", which
- * stands for the best of plain to avx512bf16 that the processor runs, these,
- * and "onednn", which is taken by name only. Ends with NULL.
- */
+/* The names of all code paths, built here or not. The first, "auto", stands for the best one that runs here. Ends with NULL. */
 extern const char *const context_paths[];
 
 /* The names of enum policy, in its order, and of devices. Both end with NULL. */
@@ -150,8 +146,7 @@ void context_options_init(struct context_options *o);
  * needs is allocated here (dense: grows later). One thread at a time.
  * Returns NULL with *e set: EX_USAGE (options that cannot work with this
  * model, or a code path that is not there), EX_UNAVAILABLE (no such GPU, or no
- * module, driver for it; oneDNN is not there, or its sums cannot be used
- * here), EX_OSERR (no memory), EX_TEMPFAIL (`loading` said stop).
+ * module, driver for it), EX_OSERR (no memory), EX_TEMPFAIL (`loading` said stop).
  */
 struct context *context_new(struct model *m, const struct context_options *o, struct err *e);
 void context_free(struct context *c);

@@ -53,8 +53,7 @@ struct eval_context {
 	    "Number format of the cached keys and values. Auto: f32 for models whose weights are F32 or F16, for others " \
 	    "bf16 where the processor multiplies it, else f32; on a GPU f32 for F32 and f16 for all others." }, \
 	{ "path", 0, OPTION_CHOICE, "path", offsetof(struct eval_context, path), "auto", 0, 0, context_paths, 0, \
-	    "Code path of the CPU. Auto: the fastest that the processor runs, but not onednn, bfloat16 products by that " \
-	    "library, which uses AMX." }, \
+	    "Code path of the CPU. Auto: the fastest that the processor runs." }, \
 	{ "device", 0, OPTION_CHOICE, "device", offsetof(struct eval_context, device), "auto", 0, 0, context_devices, 0, \
 	    "What computes. Auto: a GPU where the CUDA module and its driver find one with enough memory, unless --path is " \
 	    "given, else the CPU." }, \

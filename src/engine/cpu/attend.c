@@ -25,15 +25,6 @@ struct task {
 	float *scale;                /* [rows]: what makes the weights of a row sum to 1 */
 };
 
-/* Scores and their scales, two forms of the queries, the result, decoded blocks. */
-size_t
-attend_scratch_size(const struct cache *c)
-{
-	int64_t widest = c->d_k > c->d_v ? c->d_k : c->d_v;
-
-	return (size_t)(TASK_ROWS * (c->columns + 1 + 2 * c->d_k + c->d_v) + LOAD_BLOCKS * CACHE_BLOCK * widest);
-}
-
 static int64_t
 max64(int64_t a, int64_t b)
 {
@@ -296,12 +287,6 @@ values_task(void *arg, int index, int worker)
 	compute_values(&t);
 }
 
-bool
-attend_is_split(int tasks, int threads)
-{
-	return tasks % threads != 0 && tasks < 4 * threads;
-}
-
 void
 cpu_attend(struct backend *b, const struct attend *a)
 {
@@ -314,7 +299,7 @@ cpu_attend(struct backend *b, const struct attend *a)
 	j.tokens = (int)min64(TASK_ROWS / j.heads, a->n);
 	j.tiles = (a->n + j.tokens - 1) / j.tokens;
 	tasks = c->s.n_head_kv * j.parts * j.tiles;
-	if (!attend_is_split(tasks, b->threads) || tasks > c->shared) {
+	if (!cache_splits_tasks(tasks, b->threads) || tasks > c->shared) {
 		team_run(j.cpu->team, attend_task, &j, tasks);
 		return;
 	}

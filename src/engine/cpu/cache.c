@@ -50,6 +50,15 @@ check_size(const struct cache *c, struct err *e)
 	    (long long)(cache_blocks(c) * CACHE_BLOCK), need / 0x1p30, have / 0x1p30);
 }
 
+/* Floats for a worker at attention: scores and scales, two forms of the queries, the result, decoded blocks. */
+static size_t
+count_scratch(const struct cache *c)
+{
+	int64_t widest = c->d_k > c->d_v ? c->d_k : c->d_v;
+
+	return (size_t)(TASK_ROWS * (c->columns + 1 + 2 * c->d_k + c->d_v) + LOAD_BLOCKS * CACHE_BLOCK * widest);
+}
+
 static int
 allocate(struct cache *c, struct err *e)
 {
@@ -66,7 +75,7 @@ allocate(struct cache *c, struct err *e)
 		    (long long)(cache_blocks(c) * CACHE_BLOCK));
 	for (int i = 0; i < c->workers + c->shared; i++) {
 		free(c->scratch[i]);
-		c->scratch[i] = cpu_alloc(attend_scratch_size(c) * sizeof(float));
+		c->scratch[i] = cpu_alloc(count_scratch(c) * sizeof(float));
 		if (c->scratch[i] == NULL)
 			return err_set(e, EX_OSERR, "out of memory for attention");
 	}
@@ -77,7 +86,7 @@ struct cache *
 cpu_cache_new(struct backend *b, const struct cache_shape *shape, struct err *e)
 {
 	struct cache *c = calloc(1, sizeof *c);
-	int shared = attend_is_split(shape->n_head_kv, b->threads) ? shape->n_head_kv : 0;
+	int shared = cache_splits_tasks(shape->n_head_kv, b->threads) ? shape->n_head_kv : 0;
 
 	if (c != NULL)
 		c->scratch = calloc((size_t)(b->threads + shared), sizeof *c->scratch);

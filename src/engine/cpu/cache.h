@@ -73,10 +73,11 @@ cache_find_slot(const struct cache *c, int64_t t, int *lane)
 const float *cache_load_keys(const struct cache *c, const char *blocks, int64_t n, float *buf);
 const float *cache_load_values(const struct cache *c, const char *blocks, int64_t n, float *buf);
 
-/* Floats of scratch that attention needs per worker. */
-size_t attend_scratch_size(const struct cache *c);
-
-/* Are so many tasks cut up further, since they are few and do not suit the number of threads? */
-bool attend_is_split(int tasks, int threads);
+/* Are so many tasks of attention cut up further, since they are few and do not suit the number of threads? */
+static inline bool
+cache_splits_tasks(int tasks, int threads)
+{
+	return tasks % threads != 0 && tasks < 4 * threads;
+}
 
 #endif

@@ -1,16 +1,9 @@
-/*
- * Weights kept in the order in which products read them (words, see transpose
- * in kernels.h, or a library's tiles, see matmul.h), where memory allows; else
- * every product rearranges what it reads from the file. The results are the
- * same bits.
- */
+/* Memory for weights that are kept in another order than in the file; see weights.c. */
 #ifndef SINKD_ENGINE_COPIES_H
 #define SINKD_ENGINE_COPIES_H
 
 #include <stddef.h>
 #include <stdint.h>
-
-#include "engine/backend.h"
 
 struct copies;
 
@@ -18,8 +11,10 @@ struct copies;
 struct copies *copies_new(int64_t bytes);
 void copies_free(struct copies *c);
 
-/* Operations of struct backend_ops. */
-int cpu_load_weight(struct backend *b, struct weight *w, struct err *e);
-void cpu_unload_weight(struct backend *b, struct weight *w);
+/* 64-byte aligned memory for a weight, or NULL: none is left. */
+void *copies_take(struct copies *c, size_t size);
+
+/* One weight is kept no more. With the last one all memory is given back. */
+void copies_drop(struct copies *c);
 
 #endif

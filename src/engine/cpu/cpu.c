@@ -12,8 +12,8 @@
 #include "engine/finite.h"
 #include "engine/rope.h"
 
-/* What "auto" stands for is the last of PLAIN to BEST that is built and can run here. */
-enum { AUTO, PLAIN, GENERIC, AVX2, AVX512, AVX512VNNI, AVX512BF16, ONEDNN, PATHS, BEST = AVX512BF16 };
+/* What "auto" stands for is the last of the others that is built and can run here. */
+enum { AUTO, PLAIN, GENERIC, AVX2, AVX512, AVX512VNNI, AVX512BF16, PATHS };
 
 const char *const context_paths[] = {
 	[AUTO] = "auto",
@@ -23,7 +23,6 @@ const char *const context_paths[] = {
 	[AVX512] = "avx512",
 	[AVX512VNNI] = "avx512vnni",
 	[AVX512BF16] = "avx512bf16",
-	[ONEDNN] = "onednn",
 	[PATHS] = NULL,
 };
 
@@ -76,24 +75,20 @@ has_avx2(void)
 static const struct path {
 	const struct cpu_kernels *kernels; /* NULL: not built */
 	bool (*usable)(void);
-	const struct matmul_ops *library; /* NULL: none */
 } paths[PATHS] = {
-	[PLAIN] = { &kernels_plain, always, NULL },
-	[GENERIC] = { &kernels_generic, always, NULL },
+	[PLAIN] = { &kernels_plain, always },
+	[GENERIC] = { &kernels_generic, always },
 #ifdef HAVE_AVX2
-	[AVX2] = { &kernels_avx2, has_avx2, NULL },
+	[AVX2] = { &kernels_avx2, has_avx2 },
 #endif
 #ifdef HAVE_AVX512
-	[AVX512] = { &kernels_avx512, has_avx512, NULL },
+	[AVX512] = { &kernels_avx512, has_avx512 },
 #endif
 #ifdef HAVE_AVX512VNNI
-	[AVX512VNNI] = { &kernels_avx512vnni, has_avx512vnni, NULL },
+	[AVX512VNNI] = { &kernels_avx512vnni, has_avx512vnni },
 #endif
 #ifdef HAVE_AVX512BF16
-	[AVX512BF16] = { &kernels_avx512bf16, has_avx512bf16, NULL },
-#endif
-#ifdef HAVE_ONEDNN
-	[ONEDNN] = { &kernels_avx512bf16, has_avx512bf16, &matmul_onednn },
+	[AVX512BF16] = { &kernels_avx512bf16, has_avx512bf16 },
 #endif
 };
 
@@ -103,7 +98,7 @@ pick_path(const char *name, struct err *e)
 {
 	bool any = strcmp(name, context_paths[AUTO]) == 0;
 
-	for (int i = any ? BEST : PATHS - 1; i > AUTO; i--)
+	for (int i = PATHS - 1; i > AUTO; i--)
 		if ((any || strcmp(name, context_paths[i]) == 0) && paths[i].kernels != NULL && paths[i].usable())
 			return i;
 	return err_set(e, EX_USAGE, "code path '%s' is not available on this processor", name);
@@ -319,8 +314,6 @@ close_cpu(struct backend *b)
 	struct cpu *c = (struct cpu *)b;
 
 	team_free(c->team);
-	if (c->library != NULL)
-		c->library->close(c->matmul);
 	copies_free(c->copies);
 	for (int i = 0; c->scratch != NULL && i < b->threads; i++) {
 		free(c->scratch[i].panels);
@@ -374,11 +367,9 @@ allocate_scratch(struct cpu *c)
 {
 	size_t chunk = (size_t)c->limits.chunk, panels = (size_t)TILE * BLOCK_K * sizeof(float);
 
-	if (c->library != NULL && c->library->tile_size(c->limits.widest) > panels)
-		panels = c->library->tile_size(c->limits.widest);
 	c->copies = copies_new(c->limits.copies);
 	c->scratch = calloc((size_t)c->base.threads, sizeof *c->scratch);
-	c->x16 = cpu_alloc(chunk * (size_t)matmul_pad(c->limits.widest) * sizeof *c->x16);
+	c->x16 = cpu_alloc(chunk * (size_t)cpu_pad_bf16(c->limits.widest) * sizeof *c->x16);
 	c->x8 = cpu_alloc(chunk * (size_t)(c->limits.widest / Q8_BLOCK + 1) * sizeof *c->x8);
 	if (c->copies == NULL || c->scratch == NULL || c->x16 == NULL || c->x8 == NULL)
 		return -1;
@@ -420,14 +411,13 @@ backend_open_cpu(const char *path, int threads, const struct backend_limits *lim
 		.chunk = limits->chunk > 0 ? limits->chunk : CHUNK_DEFAULT,
 		.kv = p->kernels->product_bf16 != NULL ? KV_BF16 : KV_F32 };
 	c->k = p->kernels;
-	c->library = p->library;
 	c->limits = *limits;
 	c->limits.chunk = c->base.chunk;
 	if (allocate_scratch(c) < 0) {
 		err_set(e, EX_OSERR, "out of memory for the CPU backend");
 	} else if ((c->team = team_new(c->base.threads)) == NULL) {
 		err_set(e, EX_OSERR, "%d threads cannot be started", c->base.threads);
-	} else if (c->library == NULL || (c->matmul = c->library->open(c->base.threads, e)) != NULL) {
+	} else {
 		return &c->base;
 	}
 	close_cpu(&c->base);

@@ -4,11 +4,10 @@
 
 #include "engine/backend.h"
 #include "engine/cpu/kernels.h"
-#include "engine/cpu/matmul.h"
 #include "engine/cpu/team.h"
 
 struct cpu_scratch {      /* of one worker */
-	void *panels;         /* TILE rows x BLOCK_K columns, of any panel_kind; or a tile of the library's */
+	void *panels;         /* TILE rows x BLOCK_K columns, of any panel_kind */
 	float *rows;          /* [PANEL, BLOCK_K] */
 	float *tile;          /* [chunk, TILE] results on their way out */
 };
@@ -16,29 +15,29 @@ struct cpu_scratch {      /* of one worker */
 struct cpu {
 	struct backend base;
 	const struct cpu_kernels *k;
-	const struct matmul_ops *library; /* computes products with weights of some types; NULL: none */
-	struct matmul *matmul;            /* its state */
 	struct team *team;
 	struct cpu_scratch *scratch;  /* [base.threads] */
 	struct backend_limits limits;
 	struct copies *copies;        /* of weights, see copies.h */
-	uint16_t *x16;                /* [chunk, matmul_pad(widest)]: activations in bfloat16 */
+	uint16_t *x16;                /* [chunk, cpu_pad_bf16(widest)]: activations in bfloat16 */
 	struct q8_block *x8;          /* [chunk, widest / Q8_BLOCK]: activations in 8 bits */
 	float *partial;               /* [chunk, partial_tiles, 2], see cpu_score */
 	int64_t partial_tiles;
 };
 
-/* Are products with weights of a type the library's? */
-static inline bool
-cpu_uses_library(const struct cpu *c, uint32_t type)
+/* Columns that a row of activations in bfloat16 takes: a row begins where a cache line does. */
+static inline int64_t
+cpu_pad_bf16(int64_t cols)
 {
-	return c->library != NULL && c->library->takes(type);
+	return (cols + 31) / 32 * 32;
 }
 
 /* 64-byte aligned zeroed memory; release with free. NULL when there is none. */
 void *cpu_alloc(size_t bytes);
 
 /* The operations of struct backend_ops that have files of their own. */
+int cpu_load_weight(struct backend *b, struct weight *w, struct err *e);
+void cpu_unload_weight(struct backend *b, struct weight *w);
 void cpu_embed(struct backend *b, const struct weight *w, const int32_t *ids, int n, float scale, float *y);
 void cpu_linear(struct backend *b, const struct linear *l);
 int cpu_score(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x, int n,

@@ -43,34 +43,12 @@ convert_row(void *arg, int row, int worker)
 static struct operand
 make_operand(struct cpu *c, const float *x, int n, int64_t cols, unsigned kinds)
 {
-	struct operand o = { .f32 = x, .bf16 = c->x16, .ld16 = matmul_pad(cols), .q8 = c->x8, .ld8 = cols / Q8_BLOCK };
+	struct operand o = { .f32 = x, .bf16 = c->x16, .ld16 = cpu_pad_bf16(cols), .q8 = c->x8, .ld8 = cols / Q8_BLOCK };
 	struct convert_job j = { c, x, cols, o, kinds };
 
 	if (kinds != 1u << PANEL_F32)
 		team_run(c->team, convert_row, &j, n);
 	return o;
-}
-
-/* The number format of a product with weights of a type. */
-static enum panel_kind
-get_kind(const struct cpu *c, uint32_t type)
-{
-	return cpu_uses_library(c, type) ? PANEL_BF16 : c->k->kind(type);
-}
-
-/* A tile as below, by the library. */
-static void
-multiply_by_library(struct cpu *c, const struct weight *w, const struct operand *x, int n, int64_t first, int rows,
-    int worker, float *y, int64_t ldy)
-{
-	const struct matmul_ops *library = c->library;
-	const void *tile = c->scratch[worker].panels;
-
-	if (w->device != NULL)
-		tile = (const char *)w->device + (size_t)(first / TILE) * library->tile_size(w->cols);
-	else
-		library->pack(c->k, w, first, rows, c->scratch[worker].panels, c->scratch[worker].rows);
-	library->product(c->matmul, worker, x->bf16, n, w->cols, tile, (rows + PANEL - 1) / PANEL, y, ldy);
 }
 
 /* Few rows of x times quantised weights: nothing is packed. */
@@ -102,10 +80,6 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
 	int64_t step = n <= FEW_ROWS && kernels_keeps_panels(kind, w) ? w->cols : BLOCK_K;
 	int count = (rows + PANEL - 1) / PANEL;
 
-	if (cpu_uses_library(c, w->type)) {
-		multiply_by_library(c, w, x, n, first, rows, worker, y, ldy);
-		return;
-	}
 	if (kind == PANEL_Q8 && n <= FEW_ROWS && (w->device != NULL || w->cols <= BLOCK_K)) {
 		multiply_few(c, w, x, n, first, rows, s, y, ldy);
 		return;
@@ -247,7 +221,7 @@ cpu_linear(struct backend *b, const struct linear *l)
 	int tasks = 0;
 
 	for (int i = 0; i < l->count; i++) {
-		kinds |= 1u << get_kind(c, l->out[i].w->type);
+		kinds |= 1u << c->k->kind(l->out[i].w->type);
 		tasks += count_tiles(l->out[i].w);
 	}
 	j.x = make_operand(c, l->x, l->n, l->out[0].w->cols, kinds);
@@ -328,7 +302,7 @@ run_output(struct output_job *j, const struct vector *bias, const float *x)
 {
 	j->bias = bias->data;
 	j->tiles = count_tiles(j->w);
-	j->x = make_operand(j->c, x, j->n, j->w->cols, 1u << get_kind(j->c, j->w->type));
+	j->x = make_operand(j->c, x, j->n, j->w->cols, 1u << j->c->k->kind(j->w->type));
 	run_tiles(j->c, output_task, j, j->tiles, j->n);
 }
 
