@@ -1,4 +1,4 @@
-/* The engine thread: its start and end, records, and the way to and from it; see worker.h. */
+/* The engine thread: its start and end, its queues, and when what is done; see worker.h. */
 #include "daemon/worker_inner.h"
 
 #include <assert.h>
@@ -7,31 +7,9 @@
 
 #include "base/clock.h"
 
-enum {
-	GROUP_TOKENS = 8192, /* no further event joins a group that has as many, or as many as are computed at once */
-	SCRATCH = 8192,      /* tokens that scratch memory may keep between groups */
-	REPLY_LINES = 256,   /* pieces of answers that may wait for the loop */
-};
+enum { REPLY_LINES = 256 }; /* pieces of answers that may wait for the loop */
 
-/* ---- start and end -------------------------------------------------- */
-
-static int
-set_capacity(struct group *g, size_t cap)
-{
-	int32_t *ids = realloc(g->ids, cap * sizeof *ids);
-	float *nll;
-
-	if (ids == NULL)
-		return -1;
-	g->ids = ids;
-	if (cap < g->cap)
-		g->cap = cap;
-	if ((nll = realloc(g->nll, cap * sizeof *nll)) == NULL)
-		return -1;
-	g->nll = nll;
-	g->cap = cap;
-	return 0;
-}
+/* ---- the thread: what it hands back --------------------------------- */
 
 void
 worker_publish(struct worker *w)
@@ -41,7 +19,49 @@ worker_publish(struct worker *w)
 	context_get_info(w->stream->context, &info);
 	atomic_store_explicit(&w->position, info.tokens, memory_order_relaxed);
 	atomic_store_explicit(&w->evictions, info.evictions, memory_order_relaxed);
+	atomic_store_explicit(&w->tokens, pipeline_get_tokens(w->pipeline), memory_order_relaxed);
 }
+
+void
+worker_step(struct worker *w)
+{
+	atomic_fetch_add_explicit(&w->steps, 1, memory_order_relaxed);
+}
+
+void
+worker_push(struct worker *w, struct queue *to, struct result *r)
+{
+	if (!queue_push_wait(to, r, &w->stopping))
+		result_drop(r);
+}
+
+/* A record is done: it goes back to the loop. */
+static void
+give_back(void *arg, struct record *r)
+{
+	struct worker *w = arg;
+
+	worker_publish(w);
+	worker_step(w);
+	worker_push(w, w->out, &(struct result){.type = RESULT_RECORD, .record = r});
+}
+
+/* An event of very many tokens is half read: asides may be made, and progress can be seen. */
+static int
+serve_within(void *arg)
+{
+	struct worker *w = arg;
+	int rc;
+
+	worker_publish(w);
+	worker_step(w);
+	w->within = true;
+	rc = worker_serve_next(w, false) < 0 || worker_make_way(w) < 0 ? -1 : 0;
+	w->within = false;
+	return rc;
+}
+
+/* ---- start and end -------------------------------------------------- */
 
 static int
 open_queues(struct worker *w, struct err *e)
@@ -64,18 +84,21 @@ struct worker *
 worker_new(const struct worker_options *o, struct err *e)
 {
 	struct worker *w = calloc(1, sizeof *w);
+	struct pipeline_options pipeline = {.arg = w, .deliver = give_back, .between = serve_within};
 
-	if (w == NULL || set_capacity(&w->group, SCRATCH) < 0) {
+	if (w == NULL) {
 		err_set(e, EX_OSERR, "out of memory for the engine thread");
-		goto fail;
+		return NULL;
 	}
 	w->o = *o;
 	if ((w->stream = stream_open(&o->stream, e)) == NULL || open_queues(w, e) < 0)
 		goto fail;
+	pipeline.digest_every = o->digests.every;
+	if ((w->pipeline = pipeline_new(w->stream, &pipeline, e)) == NULL)
+		goto fail;
 	if (o->state != NULL && state_restore(o->state, w->stream, e) < 0)
 		goto fail;
 	context_get_info(w->stream->context, &w->info);
-	w->group_tokens = w->info.chunk < GROUP_TOKENS ? (size_t)w->info.chunk : GROUP_TOKENS;
 	worker_publish(w);
 	return w;
 fail:
@@ -119,130 +142,26 @@ worker_free(struct worker *w)
 	queue_free(w->requests);
 	drop_results(w->out);
 	drop_results(w->replies);
+	pipeline_free(w->pipeline);
 	stream_close(w->stream);
-	free(w->group.ids);
-	free(w->group.nll);
 	free(w);
 }
 
-/* ---- the thread: what it hands back --------------------------------- */
-
-void
-worker_step(struct worker *w)
-{
-	atomic_fetch_add_explicit(&w->steps, 1, memory_order_relaxed);
-}
-
-void
-worker_push(struct worker *w, struct queue *to, struct result *r)
-{
-	if (!queue_push_wait(to, r, &w->stopping))
-		result_drop(r);
-}
-
 /* ---- the thread: records -------------------------------------------- */
-
-/* Add a record and its tokens to the group. */
-static int
-join(struct worker *w, struct record *r)
-{
-	struct group *g = &w->group;
-	const int32_t *ids;
-	int64_t n = 0;
-
-	g->records[g->n] = r;
-	g->ends[g->n++] = g->tokens;
-	if (r->type == RECORD_EVENT && atomic_load(&r->skip))
-		r->type = RECORD_SKIPPED;
-	if (r->type != RECORD_EVENT || r->text_len == 0)
-		return 0;
-	if ((n = tokenizer_encode(w->stream->tokenizer, r->text, r->text_len, 0, &ids, &w->failure)) < 0)
-		return -1;
-	if (g->tokens + (size_t)n > g->cap && set_capacity(g, g->tokens + (size_t)n) < 0)
-		return err_set(&w->failure, EX_OSERR, "out of memory for an event of %zu bytes", r->text_len);
-	g->events++;
-	memcpy(g->ids + g->tokens, ids, (size_t)n * sizeof *ids);
-	g->tokens += (size_t)n;
-	g->ends[g->n - 1] = g->tokens;
-	return 0;
-}
-
-/* Will a digest be due after n more events with text? */
-static bool
-is_due(const struct worker *w, int64_t n)
-{
-	const struct memory *m = w->stream->memory;
-
-	return w->o.digests.every > 0 && m->count - m->digested + n >= w->o.digests.every;
-}
 
 /* Take a record and all that wait behind it, as far as they fit and nothing has to be done between. */
 static int
 gather(struct worker *w, struct record *first)
 {
-	struct group *g = &w->group;
 	struct work next = {.record = first};
 
-	g->n = g->done = g->tokens = 0;
-	g->events = 0;
 	do {
 		w->held = next.request;
 		if (next.request != NULL)
 			break;
-		if (join(w, next.record) < 0)
+		if (pipeline_add(w->pipeline, next.record, &w->failure) < 0)
 			return -1;
-	} while (g->n < WORKER_GROUP_RECORDS && g->tokens < w->group_tokens && !is_due(w, g->events) &&
-	    queue_pop(w->in, &next));
-	return 0;
-}
-
-/* Hand back the records whose tokens are among the first n of the group, or, if it failed, all. */
-static void
-hand_back(struct worker *w, size_t n, bool failed)
-{
-	struct group *g = &w->group;
-
-	for (; g->done < g->n && (g->ends[g->done] <= n || failed); g->done++) {
-		struct record *r = g->records[g->done];
-		struct result result = {.type = RESULT_RECORD, .record = r};
-		size_t start = g->done == 0 ? 0 : g->ends[g->done - 1];
-
-		if (failed && r->type == RECORD_EVENT)
-			record_fail(r, w->failure.text);
-		else if (r->type == RECORD_EVENT && r->text_len > 0) {
-			score_compute(&r->score, w->stream->tokenizer, r->text, r->text_len, g->ids + start, g->nll + start,
-			    g->ends[g->done] - start);
-			memory_add(w->stream->memory, r);
-		}
-		worker_push(w, w->out, &result);
-	}
-}
-
-/*
- * Mostly one call. An event of very many tokens is fed in pieces, so that those
- * before it and questions need not wait for its end, and progress can be seen.
- */
-static int
-compute(struct worker *w)
-{
-	struct group *g = &w->group;
-
-	for (size_t i = 0; i < g->tokens;) {
-		size_t n = g->tokens - i < 2 * w->group_tokens ? g->tokens - i : w->group_tokens;
-
-		w->within = i > 0;
-		if (i > 0 && (worker_serve_next(w, false) < 0 || worker_make_way(w) < 0))
-			return -1;
-		if (stream_feed(w->stream, g->ids + i, n, g->nll + i, &w->failure) < 0)
-			return -1;
-		i += n;
-		atomic_fetch_add_explicit(&w->tokens, (long long)n, memory_order_relaxed);
-		worker_publish(w);
-		worker_step(w);
-		hand_back(w, i, false);
-	}
-	w->within = false;
-	hand_back(w, g->tokens, false);
+	} while (pipeline_has_room(w->pipeline) && queue_pop(w->in, &next));
 	return 0;
 }
 
@@ -252,7 +171,7 @@ follow(struct worker *w)
 {
 	struct request *q = w->held;
 
-	if (is_due(w, 0) && worker_make_digest(w) < 0)
+	if (pipeline_is_due(w->pipeline) && worker_make_digest(w) < 0)
 		return -1;
 	w->held = NULL;
 	return q != NULL ? worker_serve(w, q, w->out) : 0;
@@ -262,21 +181,17 @@ follow(struct worker *w)
 static int
 work(struct worker *w, struct work first)
 {
-	int rc;
-
-	if (first.record != NULL) {
-		rc = gather(w, first.record) < 0 || worker_make_way(w) < 0 || compute(w) < 0 ? -1 : 0;
-		if (rc < 0) {
-			atomic_store(&w->failed, true);
-			hand_back(w, 0, true);
-		}
-		if (w->group.cap > SCRATCH)
-			set_capacity(&w->group, SCRATCH); /* a failure leaves what was there */
-	} else {
+	if (first.record == NULL) {
 		w->held = first.request;
-		rc = worker_make_way(w);
+		if (worker_make_way(w) < 0)
+			return -1;
+	} else if (gather(w, first.record) < 0 || worker_make_way(w) < 0 ||
+	    pipeline_run(w->pipeline, &w->failure) < 0) {
+		atomic_store(&w->failed, true);
+		pipeline_fail(w->pipeline, w->failure.text);
+		return -1;
 	}
-	return rc < 0 ? -1 : follow(w);
+	return follow(w);
 }
 
 static void *

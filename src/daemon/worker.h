@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "stream/result.h"
+#include "daemon/result.h"
 #include "stream/state.h"
 
 /* Requests that may be in the worker's hands at once, on either of the two ways. */

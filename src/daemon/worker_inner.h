@@ -1,5 +1,5 @@
 /*
- * The inside of worker.h, for worker.c (records) and worker_requests.c
+ * The inside of worker.h, for worker.c (the thread and its queues) and worker_requests.c
  * (requests). Engine thread, but for what is marked as the loop's.
  */
 #ifndef SINKD_DAEMON_WORKER_INNER_H
@@ -10,24 +10,12 @@
 
 #include "daemon/queue.h"
 #include "daemon/worker.h"
-
-enum { WORKER_GROUP_RECORDS = 1024 };
+#include "stream/pipeline.h"
 
 /* What waits in the order of the stream: one of the two. */
 struct work {
 	struct record *record;
 	struct request *request;
-};
-
-struct group {
-	struct record *records[WORKER_GROUP_RECORDS];
-	size_t ends[WORKER_GROUP_RECORDS]; /* of each record's tokens, in ids */
-	size_t n, done;                 /* records gathered, and of these handed back */
-	size_t tokens;
-	int64_t events;                 /* with text */
-	int32_t *ids; /* [cap] */
-	float *nll;   /* [cap] */
-	size_t cap;
 };
 
 /* A request that is being served, and where its lines go. */
@@ -53,8 +41,7 @@ struct worker {
 	struct context_info info; /* at the start */
 	struct queue *in, *out;           /* of struct work, of struct result: the order of the stream */
 	struct queue *requests, *replies; /* of struct request *, of struct result */
-	struct group group;
-	size_t group_tokens;
+	struct pipeline *pipeline;
 	struct request *held;     /* taken from `in`: to be served after the group */
 	struct request *next;     /* taken from `requests`, not served yet */
 	struct worker_active active;

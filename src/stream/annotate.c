@@ -58,6 +58,8 @@ add_event(struct buf *out, const struct record *r, const char *key)
 		buf_add(out, r->raw, r->raw_len);
 	buf_printf(out, "%s%s:{\"type\":\"event\",\"seq\":%" PRId64, r->bare ? "" : ",", key, r->seq);
 	add_score(out, r);
+	buf_add(out, r->members.data, r->members.len);
+	out->failed |= r->members.failed;
 	buf_add_text(out, "}}\n");
 }
 

@@ -2,10 +2,13 @@
 #include "stream/memory.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/memory.h"
 #include "base/utf8.h"
+#include "stream/stage.h"
 
 #define COUNT_MAX (INT64_C(1) << 62) /* a count beyond this was never reached: it is damage */
 
@@ -108,9 +111,30 @@ memory_get_surprise(const struct memory_event *e)
 	return e->scored > 0 ? e->nll / e->scored : 0;
 }
 
-int
-memory_save(const struct memory *m, const struct bytes_out *to, struct err *e)
+/* ---- the stage ------------------------------------------------------ */
+
+static void *
+new_memory(struct err *e)
 {
+	struct memory *m = calloc(1, sizeof *m);
+
+	if (m == NULL)
+		err_set(e, EX_OSERR, "out of memory for recent events");
+	else
+		memory_touch(m, sizeof *m);
+	return m;
+}
+
+static void
+remember_event(void *state, const struct stage_event *event)
+{
+	memory_add(state, event->record);
+}
+
+static int
+save_memory(void *state, const struct bytes_out *to, struct err *e)
+{
+	const struct memory *m = state;
 	const int64_t head[3] = {m->count, m->digested, m->digests};
 
 	if (bytes_write(to, head, sizeof head, e) < 0)
@@ -129,14 +153,17 @@ is_possible(const struct memory_event *v)
 	    v->tokens >= 0 && v->scored >= 0 && v->scored <= v->tokens;
 }
 
-int
-memory_load(struct memory *m, const struct bytes_in *from, struct err *e)
+static int
+load_memory(void *state, uint32_t version, const struct bytes_in *from, struct err *e)
 {
+	struct memory *m = state;
 	int64_t head[3];
 
+	(void)version;
 	if (bytes_read(from, head, sizeof head, e) < 0)
 		return -1;
-	if (head[0] < 0 || head[0] > COUNT_MAX || head[1] < 0 || head[1] > head[0] || head[2] < 0 || head[2] > COUNT_MAX)
+	if (head[0] < 0 || head[0] > COUNT_MAX || head[1] < 0 || head[1] > head[0] || head[2] < 0 ||
+	    head[2] > COUNT_MAX)
 		return err_set(e, EX_DATAERR, "the saved state is damaged");
 	m->count = head[0];
 	m->digested = head[1];
@@ -151,3 +178,10 @@ memory_load(struct memory *m, const struct bytes_in *from, struct err *e)
 	}
 	return 0;
 }
+
+const struct stage memory_stage = {
+	.new = new_memory,
+	.free = free,
+	.after = remember_event,
+	.section = {.name = "memory", .version = 1, .save = save_memory, .load = load_memory},
+};

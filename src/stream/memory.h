@@ -1,11 +1,11 @@
 /*
  * What is remembered of the most recent events, for digests: number, time,
- * scores, the start of the text, and its shape. Fixed memory. Engine thread.
+ * scores, the start of the text, and its shape. Fixed memory. A stage (stage.h)
+ * of every stream. Engine thread.
  */
 #ifndef SINKD_STREAM_MEMORY_H
 #define SINKD_STREAM_MEMORY_H
 
-#include "base/bytes.h"
 #include "stream/record.h"
 
 enum {
@@ -48,9 +48,5 @@ const struct memory_event *memory_get(const struct memory *m, int64_t number);
 
 /* Surprise, nats per token. */
 double memory_get_surprise(const struct memory_event *e);
-
-/* As bytes; see context_save and context_load. */
-int memory_save(const struct memory *m, const struct bytes_out *to, struct err *e);
-int memory_load(struct memory *m, const struct bytes_in *from, struct err *e);
 
 #endif

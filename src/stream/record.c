@@ -4,7 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "stream/stage.h"
 #include "stream/text.h"
+
+void
+record_fini(struct record *r)
+{
+	buf_fini(&r->members);
+}
 
 size_t
 record_get_size(const struct record *r)
@@ -32,3 +39,17 @@ record_fail(struct record *r, const char *reason)
 		for (r->raw_len = RECORD_START; (r->raw[r->raw_len] & 0xc0) == 0x80; r->raw_len--)
 			;
 }
+
+/* ---- the stage: events that the loop no longer wants to have computed - */
+
+static void
+skip_marked(void *state, struct record *r)
+{
+	(void)state;
+	if (atomic_load(&r->skip))
+		r->type = RECORD_SKIPPED;
+}
+
+const struct stage skip_stage = {
+	.before = skip_marked,
+};

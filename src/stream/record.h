@@ -1,8 +1,8 @@
 /*
  * A record is one input event (libevent owns the word "event") on its way
  * through the program: made by the reader from a line, scored by the engine
- * thread, written by annotate. It owns no memory: where its bytes lie is said
- * by whoever holds it.
+ * thread, written by annotate. It owns its `members` only: whoever holds it knows
+ * where its other bytes lie.
  */
 #ifndef SINKD_STREAM_RECORD_H
 #define SINKD_STREAM_RECORD_H
@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "stream/score.h"
 
 enum { RECORD_START = 64 }; /* bytes of a bad line that its error shows */
@@ -39,8 +40,12 @@ struct record {
 	uint64_t peer;       /* the loop's own number of who waits for the annotation, 0: nobody */
 	char reason[256];    /* of an error, or of an event without text; valid UTF-8; "": none */
 	struct score score;
+	struct buf members;  /* that stages add to the annotation, each with a comma before it; see record_fini */
 	atomic_bool skip;    /* set by the loop while the record waits: it is not to be computed */
 };
+
+/* Release the members. */
+void record_fini(struct record *r);
 
 /* Bytes that record_keep needs. */
 size_t record_get_size(const struct record *r);

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "stream/stage.h"
+
 enum { SKIP_MAX = 4096 }; /* bytes looked through for one token: keeps the search linear */
 
 /* Bytes of the text [start, end) that a token stands for. */
@@ -108,3 +110,18 @@ score_compute(struct score *s, struct tokenizer *t, const char *text, size_t len
 	assert(s->peak_len <= sizeof s->peak);
 	memcpy(s->peak, text + peak.start, s->peak_len);
 }
+
+/* ---- the stage ------------------------------------------------------ */
+
+static void
+score_event(void *state, const struct stage_event *event)
+{
+	struct record *r = event->record;
+
+	(void)state;
+	score_compute(&r->score, event->tokenizer, r->text, r->text_len, event->ids, event->nll, event->n);
+}
+
+const struct stage score_stage = {
+	.after = score_event,
+};

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "stream/stage.h"
 #include "stream/words.h"
 
 enum {
@@ -304,19 +305,6 @@ load_context(void *object, uint32_t version, const struct bytes_in *from, struct
 	return context_load(object, from, e);
 }
 
-static int
-save_memory(void *object, const struct bytes_out *to, struct err *e)
-{
-	return memory_save(object, to, e);
-}
-
-static int
-load_memory(void *object, uint32_t version, const struct bytes_in *from, struct err *e)
-{
-	(void)version;
-	return memory_load(object, from, e);
-}
-
 /* The pinned block, and the last tokens. */
 static int
 save_tokens(void *object, const struct bytes_out *to, struct err *e)
@@ -382,7 +370,6 @@ add_sections(struct stream *s)
 	const struct section sections[] = {
 		{"context", 1, 0, save_context, load_context, s->context},
 		{"tokens", 1, 0, save_tokens, load_tokens, s},
-		{"memory", 1, 0, save_memory, load_memory, s->memory},
 	};
 
 	for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
@@ -401,11 +388,6 @@ stream_open(const struct stream_options *o, struct err *e)
 	if ((s->model = model_open(o->model, 0, e)) == NULL || (s->tokenizer = tokenizer_new(s->model, e)) == NULL)
 		goto fail;
 	s->n_vocab = model_get_info(s->model)->n_vocab;
-	if ((s->memory = calloc(1, sizeof *s->memory)) == NULL) {
-		err_set(e, EX_OSERR, "out of memory for recent events");
-		goto fail;
-	}
-	memory_touch(s->memory, sizeof *s->memory);
 	if ((s->logits = malloc((size_t)s->n_vocab * sizeof *s->logits)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for logits");
 		goto fail;
@@ -413,6 +395,9 @@ stream_open(const struct stream_options *o, struct err *e)
 	if ((s->sampler = sampler_new(s->n_vocab, e)) == NULL || learn_template(s, e) < 0 || open_context(s, o, e) < 0)
 		goto fail;
 	add_sections(s);
+	if ((s->stages = stages_new(s, e)) == NULL)
+		goto fail;
+	s->memory = stages_get(s->stages, &memory_stage);
 	return s;
 fail:
 	stream_close(s);
@@ -429,7 +414,7 @@ stream_close(struct stream *s)
 	tokenizer_free(s->tokenizer);
 	model_close(s->model);
 	free(s->logits);
-	free(s->memory);
+	stages_free(s->stages);
 	words_free(s->ordinary);
 	free(s->recent);
 	tokens_fini(&s->start);

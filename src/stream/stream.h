@@ -20,7 +20,7 @@
 struct stream_options {
 	const char *model;              /* path */
 	const char *pin;                /* file whose text begins the stream and is kept for ever, or NULL */
-	const char *system;             /* or: what the system turn says; it is kept for ever, and a user's turn is opened */
+	const char *system;             /* or: what the system turn says; it is kept for ever and opens a user's turn */
 	struct context_options context; /* sinks: at least these; fork_tokens: room for a question and its answer */
 };
 
@@ -52,7 +52,8 @@ struct stream {
 	int32_t block_room;             /* and the pinned block */
 	int32_t sinks;
 	float *logits;                  /* [n_vocab] */
-	struct memory *memory;
+	struct stages *stages;          /* what the stages of events remember */
+	struct memory *memory;          /* theirs */
 	struct words *ordinary;         /* see faithful.c; NULL: not needed yet */
 	struct tokens start, block;     /* what the stream began with, and the pinned block */
 	int32_t *recent;                /* [recent_room]: a ring of the stream's last tokens */
@@ -93,10 +94,9 @@ void stream_note(struct stream *s, const int32_t *ids, size_t n);
 int stream_pin(struct stream *s, const char *text, size_t len, struct err *e);
 
 /*
- * Add a section to the stream's checkpoints, before the first is written or read. A part that keeps state of its own, a
- * stage for instance, does so when it is made, and calls its section after itself: stage/NAME. They are saved and
- * loaded in the order in which they were added, after the stream's own: context, tokens, memory. The section is copied;
- * name and object are borrowed until stream_close.
+ * Add a section to the stream's checkpoints, before the first is written or read. They are saved and loaded in the
+ * order in which they were added: context, tokens, and those of the stages. The section is copied; name and object are
+ * borrowed until stream_close.
  */
 void stream_add_section(struct stream *s, const struct section *section);
 

@@ -69,6 +69,19 @@ test_sums_and_peak(void **state)
 }
 
 static void
+test_members_that_stages_add(void **state)
+{
+	(void)state;
+	start("{\"text\":\"error\"");
+	score("error", (int32_t[]){0, 1}, (float[]){1, 2}, 2);
+	buf_add_text(&rec.members, ",\"template\":3");
+	buf_add_text(&rec.members, ",\"count\":12");
+	assert_string_equal(written(), "{\"text\":\"error\",\"sinkd\":{\"type\":\"event\",\"seq\":17,\"tokens\":2,"
+	    "\"nll\":3,\"surprise\":1.5,\"peak\":{\"text\":\"error\",\"nll\":2},\"template\":3,\"count\":12}}\n");
+	record_fini(&rec);
+}
+
+static void
 test_first_token_of_a_stream_is_left_out(void **state)
 {
 	(void)state;
@@ -172,6 +185,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sums_and_peak),
+		cmocka_unit_test(test_members_that_stages_add),
 		cmocka_unit_test(test_first_token_of_a_stream_is_left_out),
 		cmocka_unit_test(test_no_text_and_no_tokens),
 		cmocka_unit_test(test_peak_at_odd_tokens),

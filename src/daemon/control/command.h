@@ -5,7 +5,7 @@
 #include <jansson.h>
 
 #include "stream/reader.h"
-#include "stream/request.h"
+#include "daemon/request.h"
 
 enum command_op {
 	COMMAND_ASK,

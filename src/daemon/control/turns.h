@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
-#include "stream/request.h"
+#include "daemon/request.h"
 
 struct turns;
 

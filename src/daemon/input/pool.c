@@ -49,6 +49,8 @@ pool_free(struct pool *p)
 {
 	if (p == NULL)
 		return;
+	for (size_t i = 0; i < p->count; i++)
+		record_fini(&p->slots[(p->oldest + i) % POOL_RECORDS].record);
 	free(p->bytes);
 	free(p);
 }
@@ -99,6 +101,7 @@ void
 pool_release(struct pool *p, struct record *r)
 {
 	assert(p->count > 0 && r == &p->slots[p->oldest].record);
+	record_fini(r);
 	p->oldest = (p->oldest + 1) % POOL_RECORDS;
 	p->count--;
 	p->marked -= p->marked > 0;

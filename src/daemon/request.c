@@ -1,5 +1,5 @@
 /* Requests; see request.h. */
-#include "stream/request.h"
+#include "daemon/request.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* Results and the lines of requests; see result.h. */
-#include "stream/result.h"
+#include "daemon/result.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

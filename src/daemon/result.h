@@ -1,11 +1,11 @@
 /* What the engine thread hands back, and the lines that requests get; sinkd-protocol(7) is the contract. */
-#ifndef SINKD_STREAM_RESULT_H
-#define SINKD_STREAM_RESULT_H
+#ifndef SINKD_DAEMON_RESULT_H
+#define SINKD_DAEMON_RESULT_H
 
 #include <stddef.h>
 
 #include "stream/record.h"
-#include "stream/request.h"
+#include "daemon/request.h"
 
 enum result_type {
 	RESULT_RECORD, /* a record, scored */

@@ -2,8 +2,8 @@
  * What the control plane asks of the engine thread. The loop makes a request
  * and hands it over; it comes back with a result RESULT_DONE, to be freed.
  */
-#ifndef SINKD_STREAM_REQUEST_H
-#define SINKD_STREAM_REQUEST_H
+#ifndef SINKD_DAEMON_REQUEST_H
+#define SINKD_DAEMON_REQUEST_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
