@@ -506,19 +506,20 @@ stuffed()
 
 @test "the watchdog is fed while idle and while at work, not while the engine hangs" {
 	export WATCHDOG_USEC=400000
-	daemon --socket sock --control ctl --test-stall
+	stalling daemon --socket sock --control ctl
 	for ((i = 0; i < 3; i++)); do
 		: >notified
 		until_true grep -q WATCHDOG=1 notified
 	done
-	mkfifo asked
-	socat - UNIX:ctl <asked 3>&- &
-	pids+=($!)
-	exec 7>asked
-	echo '{"op":"stall"}' >&7
+	sinkctl status --hash >status 3>&- &
+	asked=$!
+	until_true [ -s hash.held ]
 	sleep 0.5
 	: >notified
 	sleep 1
 	no grep -q WATCHDOG=1 notified
-	exec 7>&-
+	let_go hash
+	wait "$asked"
+	[ -s status ]
+	until_true grep -q WATCHDOG=1 notified
 }

@@ -1,12 +1,11 @@
 /*
- * To be loaded before the C library: the first call of the function that HOLD_CALL names makes the file HOLD_FILE.held
- * and waits until there is a file HOLD_FILE.go. So a test decides what happens meanwhile.
+ * To be loaded before the C library: calls of the function that HOLD_CALL names write into the file HOLD_FILE.held and
+ * wait while there is no file HOLD_FILE.go. So a test decides what happens meanwhile. The program makes HOLD_FILE.held
+ * when it starts, since a sandbox may forbid that later.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,18 +13,31 @@
 #include <time.h>
 #include <unistd.h>
 
+static int held = -1;
+
+static __attribute__((constructor)) void
+open_held(void)
+{
+	const char *file = getenv("HOLD_FILE");
+	char path[PATH_MAX];
+
+	if (file == NULL)
+		return;
+	snprintf(path, sizeof path, "%s.held", file);
+	held = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+}
+
 static void
 hold(const char *call)
 {
-	static atomic_bool done;
 	const char *wanted = getenv("HOLD_CALL"), *file = getenv("HOLD_FILE");
 	char path[PATH_MAX];
 
-	if (wanted == NULL || file == NULL || strcmp(call, wanted) != 0 || atomic_exchange(&done, true))
+	if (wanted == NULL || file == NULL || strcmp(call, wanted) != 0)
 		return;
-	snprintf(path, sizeof path, "%s.held", file);
-	close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	snprintf(path, sizeof path, "%s.go", file);
+	if (access(path, F_OK) != 0)
+		(void)!write(held, "held\n", 5);
 	while (access(path, F_OK) != 0)
 		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 }
@@ -64,4 +76,14 @@ aligned_alloc(size_t alignment, size_t size)
 
 	hold("aligned_alloc");
 	return next(alignment, size);
+}
+
+/* The engine's thread calls this for a number of its state. */
+void *
+XXH3_createState(void)
+{
+	void *(*next)(void) = (void *(*)(void))dlsym(RTLD_NEXT, "XXH3_createState");
+
+	hold("XXH3_createState");
+	return next();
 }

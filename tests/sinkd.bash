@@ -78,7 +78,13 @@ held()
 	LD_PRELOAD=$BUILD/tests/hold_call.so HOLD_CALL=$1 HOLD_FILE=$PWD/$1 "${@:2}" </dev/null >"$1.out" 2>"$1.err" 3>&- &
 	pid=$!
 	pids+=("$pid")
-	until_true [ -e "$1.held" ]
+	until_true [ -s "$1.held" ]
+}
+
+# stalling COMMAND...: run it so that the engine's thread of sinkd stalls at `status --hash` until `let_go hash`.
+stalling()
+{
+	LD_PRELOAD=$BUILD/tests/hold_call.so HOLD_CALL=XXH3_createState HOLD_FILE=$PWD/hash "$@"
 }
 
 let_go()

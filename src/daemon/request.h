@@ -17,7 +17,6 @@ enum request_op {
 	REQUEST_DIGEST, /* Line: digest, or error. On schedule its result has no request, and there may be none */
 	REQUEST_CHECKPOINT, /* write state and blob into the worker's folder, for state_finish; see failure */
 	REQUEST_HASH,  /* a number of the stream's state, into hash */
-	REQUEST_STALL, /* do nothing and make no progress until cancelled: for the test of the watchdog */
 };
 
 struct request {

@@ -278,10 +278,6 @@ static const struct option_row rows[] = {
 		.help = "When the start is complete, give up all system calls that are not needed after it. See SECURITY "
 		    "CONSIDERATIONS.",
 	},
-	{
-		.name = "test-stall", .type = OPTION_FLAG, .offset = AT(test_stall),
-		.help = "Allow the request stall, which makes the engine hang. It tests the watchdog.",
-	},
 	{.name = NULL},
 };
 
@@ -375,7 +371,6 @@ fill_inputs(struct settings *s)
 	s->control_options = (struct control_options){
 		.peers = s->producers.peers,
 		.time_limit = (int32_t)s->time_limit * 1000,
-		.stall = s->test_stall,
 	};
 	s->control_options.peers.idle = 0; /* a client loses nothing, it can connect again */
 }

@@ -34,7 +34,7 @@ struct settings {
 	int64_t sinks, window, threads, gpu, max_line;
 	int64_t max_peers, backlog, patience, checkpoint_interval, digest_every, digest_interval, digest_lines;
 	int64_t rolling_tokens, time_limit;
-	bool strict, quiet, progress, check_config, journal, rolling, faithful, sandbox, test_stall;
+	bool strict, quiet, progress, check_config, journal, rolling, faithful, sandbox;
 	/* made of these by settings_complete; they borrow from the above */
 	struct worker_options worker;
 	struct intake_options intake;

@@ -4,7 +4,6 @@
  * computed, and the fork on which it is made waits meanwhile.
  */
 #include <assert.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "daemon/worker_inner.h"
@@ -186,15 +185,6 @@ worker_make_digest(struct worker *w)
 	return digest(&v, &o);
 }
 
-/* The work stands still, as it would if a device did not come back. */
-static int
-stall(struct worker_service *v)
-{
-	while (!is_cancelled(v))
-		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-	return 0;
-}
-
 int
 worker_serve(struct worker *w, struct request *q, struct queue *to)
 {
@@ -215,9 +205,6 @@ worker_serve(struct worker *w, struct request *q, struct queue *to)
 		break;
 	case REQUEST_HASH:
 		state_hash(w->stream, &q->hash, &q->failure);
-		break;
-	case REQUEST_STALL:
-		rc = stall(&v);
 		break;
 	}
 	if (q->failure.code != 0 && context_is_broken(w->stream->context)) {

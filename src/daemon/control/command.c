@@ -12,8 +12,8 @@
 
 enum { ID_MAX = 256, TOKENS_MAX = 1 << 20, TIME_MAX = 24 * 3600 };
 
-static const char *const op_names[] = {"ask", "checkpoint", "digest", "stall", "status", "subscribe", "unsubscribe",
-    "unwatch", "watch", NULL};
+static const char *const op_names[] = {"ask", "checkpoint", "digest", "status", "subscribe", "unsubscribe", "unwatch",
+    "watch", NULL};
 
 /* ---- members -------------------------------------------------------- */
 
@@ -197,11 +197,10 @@ make_request(struct command *c, struct err *e)
 	static const int ops[] = {
 		[COMMAND_ASK] = REQUEST_ASK,
 		[COMMAND_DIGEST] = REQUEST_DIGEST,
-		[COMMAND_STALL] = REQUEST_STALL,
 		[COMMAND_STATUS] = REQUEST_HASH,
 	};
 
-	if (c->op != COMMAND_ASK && c->op != COMMAND_DIGEST && c->op != COMMAND_STALL && c->op != COMMAND_STATUS)
+	if (c->op != COMMAND_ASK && c->op != COMMAND_DIGEST && c->op != COMMAND_STATUS)
 		return 0;
 	if ((c->request = request_new((enum request_op)ops[c->op])) == NULL ||
 	    (c->id != NULL && (c->request->id = strdup(c->id)) == NULL))

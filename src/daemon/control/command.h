@@ -11,7 +11,6 @@ enum command_op {
 	COMMAND_ASK,
 	COMMAND_CHECKPOINT,
 	COMMAND_DIGEST,
-	COMMAND_STALL,
 	COMMAND_STATUS,
 	COMMAND_SUBSCRIBE,
 	COMMAND_UNSUBSCRIBE,
@@ -23,7 +22,7 @@ struct command {
 	enum command_op op;
 	json_t *object;          /* the whole request */
 	char *id;                /* JSON text of its id, or NULL; heap */
-	struct request *request; /* ASK, DIGEST, STALL, and STATUS with a hash: to hand over, which sets it to NULL */
+	struct request *request; /* ASK, DIGEST, and STATUS with a hash: to hand over, which sets it to NULL */
 	double min_surprise;     /* SUBSCRIBE; below 0: everything */
 };
 

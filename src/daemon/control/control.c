@@ -315,10 +315,6 @@ static int
 carry_out(struct control *c, struct client *k, struct command *cmd, struct err *e)
 {
 	switch (cmd->op) {
-	case COMMAND_STALL:
-		if (!c->options->stall)
-			return err_set(e, EX_DATAERR, "unknown op 'stall'");
-		return hand_over(c, k, cmd, e);
 	case COMMAND_ASK:
 	case COMMAND_DIGEST:
 		return hand_over(c, k, cmd, e);

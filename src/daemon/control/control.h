@@ -17,7 +17,6 @@ struct control;
 struct control_options {
 	struct peers_options peers;
 	int32_t time_limit; /* of generating an answer, ms, for requests without a shorter one; 0: none */
-	bool stall; /* the request of the watchdog's test is allowed */
 };
 
 struct control_callbacks {
