@@ -147,7 +147,10 @@ die(void)
 	(void)syscall(SYS_kill, getpid(), SIGKILL);
 }
 
-/* fd: the file, or the folder of path, or -1; path: a name, or NULL. Standard error is left alone, so that messages can be seen. */
+/*
+ * fd: the file, or the folder of path, or -1; path: a name, or NULL. Standard error is left alone, so that messages
+ * can be seen.
+ */
 static enum fate
 decide(const char *call, int fd, const char *path)
 {

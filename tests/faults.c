@@ -115,7 +115,8 @@ tell(const struct scene_fault *f, const struct place *p, const struct scene_resu
 	const char *line = r->errors, *end;
 
 	bad++;
-	printf("# %s %s %s, %s, number %ld: %s\n", f->calls, f->how, f->ever ? "from then on" : "once", p->name, f->from,
+	printf("# %s %s %s, %s, number %ld: %s\n", f->calls, f->how, f->ever ? "from then on" : "once", p->name,
+	    f->from,
 	    r->why);
 	for (int i = 0; i < SHOWN && (end = strchr(line, '\n')) != NULL; i++, line = end + 1)
 		printf("#   %.*s\n", (int)(end - line), line);
@@ -187,7 +188,8 @@ try_row(const struct row *row)
 static int
 try_one(char **argv)
 {
-	struct scene_fault f = {.calls = argv[0], .how = argv[1], .ever = strcmp(argv[2], "ever") == 0, .from = atol(argv[4])};
+	struct scene_fault f = {.calls = argv[0], .how = argv[1], .ever = strcmp(argv[2], "ever") == 0,
+	    .from = atol(argv[4])};
 
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
 		struct scene_result r;
@@ -197,7 +199,8 @@ try_one(char **argv)
 		f.in_loop = places[i].in_loop;
 		f.resumed = places[i].resumed;
 		scene_try(&f, &r);
-		printf("%s, code %d, %s\n%s", r.struck ? "struck" : "not struck", r.code, r.why[0] == '\0' ? "well" : r.why,
+		printf("%s, code %d, %s\n%s", r.struck ? "struck" : "not struck", r.code, r.why[0] == '\0' ? "well"
+		    : r.why,
 		    r.errors);
 		free(r.errors);
 		return r.why[0] != '\0';

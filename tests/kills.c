@@ -30,7 +30,8 @@ static int bad;
 static int
 try_calls(const struct scene *s, const char *path, const char *moment)
 {
-	struct scene_fault f = {.calls = calls, .how = moment, .path = path, .resumed = s->resumed, .rotated = s->rotated,
+	struct scene_fault f = {.calls = calls, .how = moment, .path = path, .resumed = s->resumed,
+	    .rotated = s->rotated,
 	    .again = s->again};
 	struct scene_result r;
 
@@ -52,7 +53,8 @@ main(int argc, char **argv)
 	int kills = 0;
 
 	if (argc != 4 && argc != 5) {
-		fprintf(stderr, "usage: kills SINKD MODEL LIBRARIES [before]\nin an empty folder. before: not after calls.\n");
+		fprintf(stderr,
+		    "usage: kills SINKD MODEL LIBRARIES [before]\nin an empty folder. before: not after calls.\n");
 		return EX_USAGE;
 	}
 	scene_open(argv[1], argv[2], argv[3]);

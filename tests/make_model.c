@@ -139,7 +139,8 @@ put_vocabulary(struct writer *w)
 		if (i < 3)
 			put_string(w, i == 0 ? "<unk>" : i == 1 ? "<s>" : "</s>");
 		else {
-			snprintf(token, sizeof token, i < BYTE_TOKENS ? "<0x%02X>" : "token%d", i < BYTE_TOKENS ? i - 3 : i);
+			snprintf(token, sizeof token, i < BYTE_TOKENS ? "<0x%02X>" : "token%d", i < BYTE_TOKENS ? i - 3
+			    : i);
 			put_string(w, token);
 		}
 	}

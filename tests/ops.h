@@ -16,7 +16,8 @@ struct ops {
 	uint64_t seed;
 	char name[80];
 	double tolerance, worst;
-	double typical;           /* size of a result; smaller ones, by chance, are no reason to expect smaller errors */
+	/* size of a result; smaller ones, by chance, are no reason to expect smaller errors */
+	double typical;
 	char where[120];          /* the shape with the worst error */
 	int shapes, bad;
 };

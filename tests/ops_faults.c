@@ -213,7 +213,8 @@ test_output(struct ops *o, uint32_t type, int n, float softcap)
 		ops_must(b->ops->load_weight(b, &w, &e), &e);
 		ops_must(b->ops->score(b, &w, &none, softcap, in, n, targets, nll, &e), &e);
 		ops_must(b->ops->logits(b, &w, &none, softcap, in, n, logits, &e), &e);
-		expect(o, count_faults(nll, n) == (spoilt != 0 ? n : 1) && !isfinite(nll[n - 1]), "score", NAN, n, spoilt);
+		expect(o, count_faults(nll, n) == (spoilt != 0 ? n : 1) &&
+		    !isfinite(nll[n - 1]), "score", NAN, n, spoilt);
 		expect(o, count_faults(logits, n * rows) == (spoilt != 0 ? n : rows), "logits", NAN, n, spoilt);
 		b->ops->unload_weight(b, &w);
 		b->ops->free(b, in);
@@ -234,7 +235,8 @@ static void
 test_attention(struct ops *o, enum kv_type type, int which, float fault)
 {
 	struct backend *b = o->tested;
-	struct cache_shape shape = { .n_layer = 1, .n_head_kv = HEADS_KV, .d_k = HEAD, .d_v = HEAD, .sinks = 2, .window = 30,
+	struct cache_shape shape = { .n_layer = 1, .n_head_kv = HEADS_KV, .d_k = HEAD, .d_v = HEAD, .sinks = 2,
+	    .window = 30,
 		.type = type, .slots = 64 };
 	float *x[3] = { ops_random(o, TOKENS * HEADS_KV * HEAD), ops_random(o, TOKENS * HEADS_KV * HEAD),
 		ops_random(o, TOKENS * HEADS * HEAD) };
@@ -249,7 +251,8 @@ test_attention(struct ops *o, enum kv_type type, int which, float fault)
 		float *k = ops_upload(b, x[0] + t * HEADS_KV * HEAD, HEADS_KV * HEAD);
 		float *v = ops_upload(b, x[1] + t * HEADS_KV * HEAD, HEADS_KV * HEAD);
 		float *q = ops_upload(b, x[2] + t * HEADS * HEAD, HEADS * HEAD), *y = ops_poisoned(b, HEADS * HEAD);
-		struct attend a = { .cache = c, .first = t, .n = 1, .n_head = HEADS, .q_window = q, .q_sink = q, .out = y,
+		struct attend a = { .cache = c, .first = t, .n = 1, .n_head = HEADS, .q_window = q, .q_sink = q,
+		    .out = y,
 			.scale = 0.1f };
 		bool bad = which == 2 ? t == BAD : t >= BAD;
 

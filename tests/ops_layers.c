@@ -25,11 +25,14 @@ run_feed_forward(struct backend *b, const struct feed_forward *f)
 {
 	struct weight gate = f->gate, up = f->up, down = f->down;
 	int64_t width = down.rows, inner = gate.rows;
-	struct vector weight = ops_load_vector(b, f->norm_weight, width), bias = ops_load_vector(b, f->norm_bias, width);
+	struct vector weight = ops_load_vector(b, f->norm_weight, width),
+	    bias = ops_load_vector(b, f->norm_bias, width);
 	struct vector none = { 0 };
-	float *x = ops_upload(b, f->x, f->n * width), *h = ops_poisoned(b, f->n * width), *y = ops_poisoned(b, f->n * width);
+	float *x = ops_upload(b, f->x, f->n * width), *h = ops_poisoned(b, f->n * width),
+	    *y = ops_poisoned(b, f->n * width);
 	float *g = ops_poisoned(b, f->n * inner), *u = up.data != NULL ? ops_poisoned(b, f->n * inner) : NULL;
-	struct linear in = { .x = h, .n = f->n, .count = u != NULL ? 2 : 1, .out = { { &gate, &none, g }, { &up, &none, u } } };
+	struct linear in = { .x = h, .n = f->n, .count = u != NULL ? 2 : 1,
+	    .out = { { &gate, &none, g }, { &up, &none, u } } };
 	struct linear out = { .x = g, .n = f->n, .count = 1, .out = { { &down, &none, y } } };
 	struct err e;
 
@@ -68,9 +71,12 @@ test_feed_forward(struct ops *o, uint32_t type)
 		bool gated, layer;
 		enum activation act;
 	} shapes[] = {
-		{ 96, 160, 1, true, false, ACT_SILU }, { 100, 33, 1, false, true, ACT_GELU }, { 37, 70, 2, true, false, ACT_GELU_TANH },
-		{ 577, 97, 1, true, true, ACT_SILU }, { 544, 1601, 1, true, false, ACT_SILU }, { 2080, 224, 3, false, false, ACT_GELU },
-		{ 4096, 64, 1, true, false, ACT_SILU }, { 4100, 70, 1, true, true, ACT_SILU }, { 96, 160, 8, true, false, ACT_SILU },
+		{ 96, 160, 1, true, false, ACT_SILU }, { 100, 33, 1, false, true, ACT_GELU },
+		    { 37, 70, 2, true, false, ACT_GELU_TANH },
+		{ 577, 97, 1, true, true, ACT_SILU }, { 544, 1601, 1, true, false, ACT_SILU },
+		    { 2080, 224, 3, false, false, ACT_GELU },
+		{ 4096, 64, 1, true, false, ACT_SILU }, { 4100, 70, 1, true, true, ACT_SILU },
+		    { 96, 160, 8, true, false, ACT_SILU },
 		{ 160, 96, 9, true, true, ACT_GELU_TANH }, { 96, 97, 33, false, false, ACT_GELU },
 	};
 
@@ -80,17 +86,21 @@ test_feed_forward(struct ops *o, uint32_t type)
 		int64_t width = ops_fit_columns(type, shapes[i].width), inner = ops_fit_columns(type, shapes[i].inner);
 		/* Results of products are about as large as what they are made of. */
 		float in = 1 / sqrtf((float)width), out = 1 / sqrtf((float)inner);
-		float *x = ops_random(o, shapes[i].n * width), *weight = ops_random(o, width), *bias = ops_random(o, width);
+		float *x = ops_random(o, shapes[i].n * width), *weight = ops_random(o, width),
+		    *bias = ops_random(o, width);
 		struct feed_forward f = {
-			.gate = ops_make_weight(o, type, inner, width, in), .down = ops_make_weight(o, type, width, inner, out), .x = x,
+			.gate = ops_make_weight(o, type, inner, width, in),
+			    .down = ops_make_weight(o, type, width, inner, out), .x = x,
 			.norm_weight = weight, .norm_bias = shapes[i].layer ? bias : NULL,
 			.norm = shapes[i].layer ? NORM_LAYER : NORM_RMS, .act = shapes[i].act, .n = shapes[i].n,
 		};
 
 		if (shapes[i].gated)
 			f.up = ops_make_weight(o, type, inner, width, in);
-		ops_compare(o, run_feed_forward(o->plain, &f), run_feed_forward(o->tested, &f), f.n * width, "%d x %lld, %lld%s%s",
-		    f.n, (long long)width, (long long)inner, shapes[i].gated ? ", gated" : "", shapes[i].layer ? ", bias" : "");
+		ops_compare(o, run_feed_forward(o->plain, &f), run_feed_forward(o->tested, &f), f.n * width,
+		    "%d x %lld, %lld%s%s",
+		    f.n, (long long)width, (long long)inner, shapes[i].gated ? ", gated" : "", shapes[i].layer
+		    ? ", bias" : "");
 		free((void *)(uintptr_t)f.gate.data);
 		free((void *)(uintptr_t)f.up.data);
 		free((void *)(uintptr_t)f.down.data);
@@ -133,7 +143,8 @@ load_heads(struct backend *b, const struct heads *h, struct loaded_heads *l)
 {
 	const struct heads_shape *s = h->s;
 	int64_t queries = (int64_t)s->n_head * s->d, keys = (int64_t)s->n_head_kv * s->d;
-	struct cache_shape shape = { .n_layer = 1, .n_head_kv = s->n_head_kv, .d_k = s->d, .d_v = s->d, .sinks = s->sinks,
+	struct cache_shape shape = { .n_layer = 1, .n_head_kv = s->n_head_kv, .d_k = s->d, .d_v = s->d,
+	    .sinks = s->sinks,
 		.window = s->window, .type = h->type,
 		.slots = (s->window - 1 + HEADS_CHUNK + CACHE_BLOCK - 1) / CACHE_BLOCK * CACHE_BLOCK };
 	struct rope_params p = { .style = ROPE_HALVES, .n_rot = s->n_rot, .base = 1e4, .factor = 1, .attn_factor = 1 };
@@ -229,8 +240,10 @@ static void
 test_heads(struct ops *o, enum kv_type type)
 {
 	static const struct heads_shape shapes[] = {
-		{ 32, 32, 128, 4, 60, false, 128, 140, { 1, 1, 1, 1 } }, { 9, 3, 64, 4, 70, false, 64, 150, { 1, 2, 7, 1 } },
-		{ 8, 2, 96, 21, 60, true, 96, 140, { 1, 8, 33, 1 } }, { 6, 6, 128, 0, 40, true, 64, 110, { 3, 1, 1, 5 } },
+		{ 32, 32, 128, 4, 60, false, 128, 140, { 1, 1, 1, 1 } },
+		    { 9, 3, 64, 4, 70, false, 64, 150, { 1, 2, 7, 1 } },
+		{ 8, 2, 96, 21, 60, true, 96, 140, { 1, 8, 33, 1 } },
+		    { 6, 6, 128, 0, 40, true, 64, 110, { 3, 1, 1, 5 } },
 		{ 4, 1, 256, 4, 90, false, 256, 150, { 1, 1, 2, 8 } },
 		/* so many heads that blocks have several steps each, and no cluster to join in */
 		{ 100, 100, 64, 4, 140, false, 64, 170, { 1, 1, 8, 3 } },
@@ -241,7 +254,8 @@ test_heads(struct ops *o, enum kv_type type)
 	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
 		const struct heads_shape *s = &shapes[i];
 		int64_t queries = (int64_t)s->n_head * s->d, keys = (int64_t)s->n_head_kv * s->d;
-		float *x = ops_random(o, s->tokens * WIDTH), *q_norm = ops_random(o, s->d), *k_norm = ops_random(o, s->d);
+		float *x = ops_random(o, s->tokens * WIDTH), *q_norm = ops_random(o, s->d),
+		    *k_norm = ops_random(o, s->d);
 		struct heads h = { .s = s, .type = KV_F32, .x = x, .q_norm = q_norm, .k_norm = k_norm }, tested;
 
 		for (int j = 0; j < 3; j++)
@@ -250,7 +264,8 @@ test_heads(struct ops *o, enum kv_type type)
 		tested = h;
 		tested.type = type;
 		ops_compare(o, run_heads(o->plain, &h), run_heads(o->tested, &tested), s->tokens * WIDTH,
-		    "%d heads over %d of %d, sinks %lld, window %lld", s->n_head, s->n_head_kv, s->d, (long long)s->sinks,
+		    "%d heads over %d of %d, sinks %lld, window %lld", s->n_head, s->n_head_kv, s->d,
+		    (long long)s->sinks,
 		    (long long)s->window);
 		for (int j = 0; j < 4; j++)
 			free((void *)(uintptr_t)h.w[j].data);
@@ -264,7 +279,8 @@ test_heads(struct ops *o, enum kv_type type)
 void
 ops_layers(struct ops *o)
 {
-	static const uint32_t types[] = { QUANT_F32, QUANT_F16, QUANT_Q4_0, QUANT_Q4_1, QUANT_Q8_0, QUANT_Q4_K, QUANT_Q6_K };
+	static const uint32_t types[] = { QUANT_F32, QUANT_F16, QUANT_Q4_0, QUANT_Q4_1, QUANT_Q8_0, QUANT_Q4_K,
+	    QUANT_Q6_K };
 
 	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
 		test_feed_forward(o, types[i]);

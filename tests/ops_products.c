@@ -92,7 +92,8 @@ test_linear(struct ops *o, uint32_t type)
 
 		/* The matrices of one product differ in rows, and of a quantised type the last one in type. */
 		for (int j = 0; j < p.count; j++)
-			p.w[j] = ops_make_weight(o, j == 2 ? companion_of(type) : type, shapes[i].rows + 5 * j, cols, 1);
+			p.w[j] = ops_make_weight(o, j == 2 ? companion_of(type) : type, shapes[i].rows + 5 * j, cols,
+			    1);
 		p.x = x;
 		p.bias = i % 3 == 1 ? bias : NULL;
 		o->typical = sqrt((double)cols);
@@ -117,7 +118,8 @@ test_exact(struct ops *o, uint32_t type)
 	ops_begin(o, ops_exact_tolerance(o, type), "linear %s, whole numbers", quant_get_name(type));
 	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
 		int64_t cols = ops_fit_columns(type, shapes[i].cols);
-		struct product p = { .w = { ops_make_weight(o, type, shapes[i].rows, cols, 1) }, .count = 1, .n = shapes[i].n };
+		struct product p = { .w = { ops_make_weight(o, type, shapes[i].rows, cols, 1) }, .count = 1,
+		    .n = shapes[i].n };
 		float *x = ops_random(o, p.n * cols);
 
 		for (int64_t j = 0; j < p.n * cols; j++)
@@ -213,7 +215,8 @@ test_embed(struct ops *o, uint32_t type)
 			ids[j] = (int32_t)(random_next(&o->seed) % (uint64_t)w.rows);
 		ids[0] = (int32_t)w.rows - 1;
 		ops_compare(o, run_embed(o->plain, &w, ids, n, passes), run_embed(o->tested, &w, ids, n, passes),
-		    passes * n * w.cols, "%d of %lld x %lld, %d passes", n, (long long)w.rows, (long long)w.cols, passes);
+		    passes * n * w.cols, "%d of %lld x %lld, %d passes", n, (long long)w.rows, (long long)w.cols,
+		    passes);
 		free((void *)(uintptr_t)w.data);
 	}
 	ops_end(o);
@@ -280,7 +283,8 @@ test_output(struct ops *o, uint32_t type, bool score)
 	ops_begin(o, ops_tolerance(o, type), "%s %s", score ? "score" : "logits", quant_get_name(type));
 	o->typical = 3;
 	for (int i = 0; i < 5; i++) {
-		struct output t = { .w = ops_make_weight(o, type, shapes[i].rows, ops_fit_columns(type, shapes[i].cols), 1),
+		struct output t = { .w = ops_make_weight(o, type, shapes[i].rows, ops_fit_columns(type, shapes[i].cols),
+		    1),
 			.n = shapes[i].n, .softcap = i == 2 ? 5 : 0 };
 		float *x = ops_random(o, t.n * t.w.cols), *bias = ops_random(o, t.w.rows);
 		int32_t targets[257];
@@ -294,7 +298,8 @@ test_output(struct ops *o, uint32_t type, bool score)
 		t.bias = i % 2 == 1 ? bias : NULL;
 		t.targets = score ? targets : NULL;
 		ops_compare(o, run_output(o->plain, &t), run_output(o->tested, &t), score ? t.n : t.n * t.w.rows,
-		    "%d x %lld -> %lld%s", t.n, (long long)t.w.cols, (long long)t.w.rows, t.softcap > 0 ? ", softcap" : "");
+		    "%d x %lld -> %lld%s", t.n, (long long)t.w.cols, (long long)t.w.rows, t.softcap > 0 ? ", softcap"
+		    : "");
 		free((void *)(uintptr_t)t.w.data);
 		free(bias);
 		free(x);

@@ -33,14 +33,17 @@ test_norm(struct ops *o, enum norm_kind kind)
 		for (int j = 0; j < 5; j++)
 			for (int variant = 0; variant < 2; variant++) {
 				int64_t n = counts[i], width = widths[j];
-				float *x = ops_random(o, n * width), *weight = ops_random(o, width), *bias = ops_random(o, width);
+				float *x = ops_random(o, n * width), *weight = ops_random(o, width),
+				    *bias = ops_random(o, width);
 
 				/* a mean far from zero */
 				for (int64_t k = 0; k < n * width; k++)
 					x[k] = x[k] * 3 + 2;
 				ops_compare(o,
-				    run_norm(o->plain, kind, weight, variant != 0 ? bias : NULL, x, n, width, variant != 0),
-				    run_norm(o->tested, kind, weight, variant != 0 ? bias : NULL, x, n, width, variant != 0), n * width,
+				    run_norm(o->plain, kind, weight, variant != 0 ? bias : NULL, x, n, width,
+				    variant != 0),
+				    run_norm(o->tested, kind, weight, variant != 0 ? bias : NULL, x, n, width,
+				    variant != 0), n * width,
 				    "%d x %d, %s", (int)n, (int)width, variant != 0 ? "bias, in place" : "no bias");
 				free(x);
 				free(weight);
@@ -77,7 +80,8 @@ test_rotate(struct ops *o, enum rope_style style)
 	for (int i = 0; i < N_COUNTS; i++)
 		for (size_t j = 0; j < sizeof shapes / sizeof shapes[0]; j++)
 			for (int in_place = 0; in_place < 2; in_place++) {
-				struct rope_params p = { .style = style, .n_rot = shapes[j].n_rot, .base = 1e4, .factor = 1,
+				struct rope_params p = { .style = style, .n_rot = shapes[j].n_rot, .base = 1e4,
+				    .factor = 1,
 					.attn_factor = 1.25 };
 				int n = counts[i], heads = shapes[j].heads, d = shapes[j].d;
 				int64_t positions[257], all = (int64_t)n * heads * d;
@@ -123,7 +127,8 @@ test_activate(struct ops *o, enum activation act)
 				gate[k] *= 4;
 			gate[0] = up[0] = 2; /* one result at least that is not tiny */
 			ops_compare(o, run_activate(o->plain, act, gate, gated != 0 ? up : NULL, lengths[i]),
-			    run_activate(o->tested, act, gate, gated != 0 ? up : NULL, lengths[i]), lengths[i], "%lld values%s",
+			    run_activate(o->tested, act, gate, gated != 0 ? up : NULL, lengths[i]), lengths[i],
+			    "%lld values%s",
 			    (long long)lengths[i], gated != 0 ? ", gated" : "");
 			free(gate);
 			free(up);

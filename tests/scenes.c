@@ -168,8 +168,10 @@ start(const struct scene_fault *f)
 	redirect("err", O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO);
 	if (f != NULL)
 		set_faults(f);
-	execl(sinkd, "sinkd", "--model", model, "--threads", "1", "--follow", "log", "--from", "start", "--socket", "sock",
-	    "--control", "ctl", "--state", "state", "--output", "out", "--digest-every", "5", "--rolling", (char *)NULL);
+	execl(sinkd, "sinkd", "--model", model, "--threads", "1", "--follow", "log", "--from", "start", "--socket",
+	    "sock",
+	    "--control", "ctl", "--state", "state", "--output", "out", "--digest-every", "5", "--rolling",
+	    (char *)NULL);
 	_exit(EX_OSERR);
 }
 
@@ -369,7 +371,8 @@ play(struct life *l)
 static void
 empty_folder(void)
 {
-	static const char *const files[] = {"err", "log", "log.1", "log.2", "out", "out.1", "sock", "ctl", "stdout", "struck", "replay.in",
+	static const char *const files[] = {"err", "log", "log.1", "log.2", "out", "out.1", "sock", "ctl", "stdout",
+	    "struck", "replay.in",
 	    "replay.out", "state/checkpoint", "state/checkpoint.old", "state/checkpoint.tmp", "state/lock"};
 
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
@@ -482,7 +485,8 @@ replay(const char *events)
 		stop_here("replay");
 	if (pid == 0) {
 		redirect("replay.out", O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
-		execl(sinkd, "sinkd", "--model", model, "--threads", "1", "--digest-every", "5", "--rolling", "replay.in",
+		execl(sinkd, "sinkd", "--model", model, "--threads", "1", "--digest-every", "5", "--rolling",
+		    "replay.in",
 		    (char *)NULL);
 		_exit(EX_OSERR);
 	}

@@ -1,6 +1,7 @@
 /*
  * To be loaded before the C library: at SIGUSR1 the program tries what the sandbox forbids, as an attacker would who
- * runs code in it, and adds a line "NAME ERRNO" for each call to the file TRY_FILE. Where nothing forbids the calls they
+ * runs code in it, and adds a line "NAME ERRNO" for each call to the file TRY_FILE. Where nothing forbids the calls
+ * they
  * do no harm.
  */
 #include <errno.h>

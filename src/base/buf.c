@@ -11,7 +11,7 @@
 enum { SMALLEST = 256 };
 
 static bool
-set_capacity(struct buf *b, size_t cap)
+resize_buf(struct buf *b, size_t cap)
 {
 	char *p = realloc(b->data, cap);
 
@@ -44,7 +44,7 @@ buf_trim(struct buf *b, size_t keep)
 	if (keep == 0)
 		buf_fini(b);
 	else if (b->cap > keep)
-		set_capacity(b, keep); /* a failure leaves what was there */
+		resize_buf(b, keep); /* a failure leaves what was there */
 }
 
 char *
@@ -58,7 +58,7 @@ buf_reserve(struct buf *b, size_t n)
 	}
 	while (cap < want)
 		cap = cap > SIZE_MAX / 2 ? want : cap * 2;
-	if (cap > b->cap && !set_capacity(b, cap)) {
+	if (cap > b->cap && !resize_buf(b, cap)) {
 		b->failed = true;
 		return NULL;
 	}

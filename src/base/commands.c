@@ -27,7 +27,7 @@ print_usage(const struct commands *c, FILE *out)
 
 /* Returns 0, or -1 with *e set. */
 static int
-run_command(const struct commands *c, int i, int argc, char **argv, struct err *e)
+run_one(const struct commands *c, int i, int argc, char **argv, struct err *e)
 {
 	size_t size;
 	const struct options *o = c->get(i, &size);
@@ -47,7 +47,7 @@ run_command(const struct commands *c, int i, int argc, char **argv, struct err *
 }
 
 static int
-run(const struct commands *c, int argc, char **argv, struct err *e)
+run_with_options(const struct commands *c, int argc, char **argv, struct err *e)
 {
 	const struct options *o;
 	size_t size;
@@ -62,7 +62,7 @@ run(const struct commands *c, int argc, char **argv, struct err *e)
 	}
 	for (int i = 0; (o = c->get(i, &size)) != NULL; i++)
 		if (strcmp(argv[1], get_name(o)) == 0)
-			return run_command(c, i, argc - 1, argv + 1, e);
+			return run_one(c, i, argc - 1, argv + 1, e);
 	return err_set(e, EX_USAGE, "there is no command '%s', see %s --help", argv[1], c->program);
 }
 
@@ -77,7 +77,7 @@ commands_main(const struct commands *c, int argc, char **argv)
 		print_usage(c, stderr);
 		return EX_USAGE;
 	}
-	rc = run(c, argc, argv, &e);
+	rc = run_with_options(c, argc, argv, &e);
 	if (rc == 0 && (fflush(stdout) != 0 || ferror(stdout)))
 		rc = err_set(&e, EX_IOERR, "cannot write to standard output: %s", strerror(errno));
 	if (rc == 0)

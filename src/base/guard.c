@@ -28,7 +28,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 void
 guard_add(const void *start, size_t size, const char *name)
 {
-	char *sentence = log_format(LOG_ERR, "%s cannot be read any more: it was cut short or its disk failed, while it was in "
+	char *sentence = log_format(LOG_ERR,
+	    "%s cannot be read any more: it was cut short or its disk failed, while it was in "
 	    "use; put it in place again and start again", name);
 
 	pthread_mutex_lock(&lock);
@@ -67,7 +68,10 @@ on_bus_error(int number, siginfo_t *info, void *context)
 		(void)!write(STDERR_FILENO, sentence, strlen(sentence));
 		_exit(EX_IOERR);
 	}
-	/* Not ours: back to the default action, which takes place when the same instruction is tried again, or by raise. */
+	/*
+	 * Not ours: back to the default action, which takes place when the same instruction is tried again, or by
+	 * raise.
+	 */
 	signal(number, SIG_DFL);
 	if (info->si_code <= 0)
 		raise(number);

@@ -18,7 +18,9 @@ void guard_add(const void *start, size_t size, const char *name);
 /* Before they are unmapped. */
 void guard_remove(const void *start);
 
-/* For programs: from now on SIGBUS in such bytes ends the process with a sentence on standard error, as log.h has it. */
+/*
+ * For programs: from now on SIGBUS in such bytes ends the process with a sentence on standard error, as log.h has it.
+ */
 void guard_install(void);
 
 #endif

@@ -19,7 +19,7 @@ least(int64_t a, int64_t b)
 
 /* A number in a file; INT64_MAX where the file is not there, or says "max". */
 static int64_t
-read_number(const char *path)
+read_number_file(const char *path)
 {
 	FILE *f = fopen(path, "re");
 	char text[32] = "";
@@ -47,7 +47,7 @@ read_upwards(const char *root, const char *hierarchy, const char *group, const c
 		char *slash;
 
 		snprintf(name, sizeof name, "%s/%s", path, file);
-		limit = least(limit, read_number(name));
+		limit = least(limit, read_number_file(name));
 		slash = strrchr(path, '/');
 		if (slash == NULL || (size_t)(slash - path) < shortest)
 			return limit;
@@ -57,7 +57,7 @@ read_upwards(const char *root, const char *hierarchy, const char *group, const c
 
 /* A line of /proc/self/cgroup is "0::GROUP" for version 2, "NUMBER:CONTROLLER,...:GROUP" for version 1. */
 static int64_t
-read_line(char *line, const char *root)
+read_group_line(char *line, const char *root)
 {
 	char *controllers = strchr(line, ':'), *group, *save = NULL;
 
@@ -68,7 +68,8 @@ read_line(char *line, const char *root)
 	if (strcmp(group, "/") == 0)
 		group[0] = '\0';
 	if (*controllers == '\0')
-		return least(read_upwards(root, "", group, "memory.max"), read_upwards(root, "/unified", group, "memory.max"));
+		return least(read_upwards(root, "", group, "memory.max"),
+		    read_upwards(root, "/unified", group, "memory.max"));
 	for (char *c = strtok_r(controllers, ",", &save); c != NULL; c = strtok_r(NULL, ",", &save))
 		if (strcmp(c, "memory") == 0)
 			return read_upwards(root, "/memory", group, "memory.limit_in_bytes");
@@ -83,7 +84,7 @@ memory_read_group_limits(const char *cgroups, const char *root)
 
 	snprintf(text, sizeof text, "%s", cgroups);
 	for (char *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save))
-		limit = least(limit, read_line(line, root));
+		limit = least(limit, read_group_line(line, root));
 	return limit;
 }
 

@@ -42,7 +42,9 @@ model_path_find(char *buf, size_t size, struct err *e)
 	for (size_t i = 0; i < sizeof system_folders / sizeof *system_folders; i++)
 		if (readable(system_folders[i], buf, size))
 			return 0;
-	return err_set(e, EX_NOINPUT, "the default model " MODEL_PATH_DEFAULT " is neither in %s nor in /var/lib/sinkd; "
-	    "run sinkd-fetch-model to fetch it (for services and all users: sinkd-fetch-model --system), or name another "
+	return err_set(e, EX_NOINPUT,
+	    "the default model " MODEL_PATH_DEFAULT " is neither in %s nor in /var/lib/sinkd; "
+	    "run sinkd-fetch-model to fetch it (for services and all users: sinkd-fetch-model --system), or name "
+	    "another "
 	    "with --model", user[0] != '\0' ? user : PKGDATADIR);
 }

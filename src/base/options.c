@@ -200,7 +200,7 @@ make_getopt_tables(const struct options *o, char *letters, struct option *longs)
 }
 
 static const struct option_row *
-find_row(const struct options *o, int value)
+find_option_row(const struct options *o, int value)
 {
 	if (value >= ROW)
 		return &o->rows[value - ROW];
@@ -213,12 +213,12 @@ find_row(const struct options *o, int value)
 
 /* getopt refused something: say what. After '?' and ':' optopt is the letter or the long option's value, or 0. */
 static int
-refuse(const struct options *o, int result, char **argv, struct err *e)
+refuse_option(const struct options *o, int result, char **argv, struct err *e)
 {
 	const char *word = argv[optind - 1];
 
 	if (result == ':') {
-		const struct option_row *r = find_row(o, optopt);
+		const struct option_row *r = find_option_row(o, optopt);
 		char list[LIST];
 
 		if (r->type != OPTION_CHOICE)
@@ -259,8 +259,8 @@ parse_arguments(const struct options *o, int argc, char **argv, void *values, ui
 			return err_set(e, EX_USAGE, "--help takes no argument but mdoc, not '%s'", optarg);
 		}
 		if (c == '?' || c == ':')
-			return refuse(o, c, argv, e);
-		r = find_row(o, c);
+			return refuse_option(o, c, argv, e);
+		r = find_option_row(o, c);
 		if (set_value(r, optarg, values, EX_USAGE, "", e) < 0)
 			return -1;
 		*given |= UINT64_C(1) << (r - o->rows);
@@ -275,7 +275,7 @@ parse_arguments(const struct options *o, int argc, char **argv, void *values, ui
 /* ---- configuration file --------------------------------------------- */
 
 static char *
-trim(char *s)
+trim_line(char *s)
 {
 	size_t n;
 
@@ -289,14 +289,14 @@ static int
 parse_line(const struct options *o, char *line, void *values, uint64_t *given, const char *where, struct err *e)
 {
 	const struct option_row *r;
-	char *key = trim(line), *value;
+	char *key = trim_line(line), *value;
 
 	if (*key == '\0' || *key == '#')
 		return 0;
 	if ((value = strchr(key, '=')) == NULL)
 		return err_set(e, EX_CONFIG, "%sthe line has no '=': %s", where, key);
 	*value++ = '\0';
-	key = trim(key);
+	key = trim_line(key);
 	for (r = o->rows; r->name != NULL; r++)
 		if (strcmp(r->name, key) == 0)
 			break;
@@ -305,7 +305,7 @@ parse_line(const struct options *o, char *line, void *values, uint64_t *given, c
 	if (r->flags & OPTION_CONFIG)
 		return err_set(e, EX_CONFIG, "%s%s may only be given on the command line", where, key);
 	*given |= UINT64_C(1) << (r - o->rows);
-	return set_value(r, trim(value), values, EX_CONFIG, where, e);
+	return set_value(r, trim_line(value), values, EX_CONFIG, where, e);
 }
 
 static int
@@ -318,7 +318,8 @@ parse_file(const struct options *o, const char *path, void *values, uint64_t *gi
 	int rc = 0;
 
 	if ((f = fopen(path, "re")) == NULL)
-		return err_set(e, EX_NOINPUT, "cannot open the configuration file %s: %s; %s --example-config prints one to "
+		return err_set(e, EX_NOINPUT,
+		    "cannot open the configuration file %s: %s; %s --example-config prints one to "
 		    "begin with", path, strerror(errno), o->program);
 	for (int n = 1; rc == 0 && (len = getline(&line, &size, f)) >= 0; n++) {
 		snprintf(where, sizeof where, "%.200s:%d: ", path, n);

@@ -119,7 +119,7 @@ utf8_init(struct utf8 *u)
 }
 
 static char *
-put(char *out, const void *bytes, size_t n)
+put_bytes(char *out, const void *bytes, size_t n)
 {
 	memcpy(out, bytes, n);
 	return out + n;
@@ -133,13 +133,13 @@ utf8_feed(struct utf8 *u, const char *s, size_t len, char *out)
 	for (size_t i = 0; i < len;) {
 		switch (step(u, (unsigned char)s[i])) {
 		case STEP_BAD:
-			p = put(p, replacement, sizeof replacement);
+			p = put_bytes(p, replacement, sizeof replacement);
 			if (u->n == 0)
 				i++;
 			u->n = 0;
 			break;
 		case STEP_DONE:
-			p = put(p, u->held, u->n);
+			p = put_bytes(p, u->held, u->n);
 			u->n = 0;
 			i++;
 			break;

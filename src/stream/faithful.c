@@ -14,7 +14,7 @@ struct faithful {
 };
 
 static bool
-is_digit(char c)
+is_ascii_digit(char c)
 {
 	return c >= '0' && c <= '9';
 }
@@ -46,12 +46,12 @@ is_joint(char c)
 bool
 faithful_is_inside(char c)
 {
-	return is_digit(c) || is_upper(c) || is_lower(c) || c == '_' || (unsigned char)c >= 0x80 || is_joint(c);
+	return is_ascii_digit(c) || is_upper(c) || is_lower(c) || c == '_' || (unsigned char)c >= 0x80 || is_joint(c);
 }
 
 /* A word without the joints at its ends. */
 static void
-trim(const char **word, size_t *len)
+trim_joints(const char **word, size_t *len)
 {
 	while (*len > 0 && is_joint((*word)[0])) {
 		++*word;
@@ -65,13 +65,13 @@ trim(const char **word, size_t *len)
 
 /* Every part of a seen word between two joints, or its ends, is seen: but a number is never cut. */
 static void
-add_parts(struct words *w, const char *word, size_t len)
+add_word_parts(struct words *w, const char *word, size_t len)
 {
 	size_t starts[PARTS_MAX] = {0}, ends[PARTS_MAX];
 	int n = 0;
 
 	for (size_t i = 1; i + 1 < len && n < PARTS_MAX - 1; i++)
-		if (is_joint(word[i]) && !(is_digit(word[i - 1]) && is_digit(word[i + 1]))) {
+		if (is_joint(word[i]) && !(is_ascii_digit(word[i - 1]) && is_ascii_digit(word[i + 1]))) {
 			ends[n++] = i;
 			starts[n] = i + 1;
 		}
@@ -90,23 +90,23 @@ struct splitter {
 };
 
 static void
-end_run(struct splitter *s)
+end_joined(struct splitter *s)
 {
 	const char *word = s->run;
 	size_t len = s->len;
 
-	trim(&word, &len);
+	trim_joints(&word, &len);
 	if (len > 0 && s->len < sizeof s->run) /* a longer one could not be said */
-		add_parts(s->words, word, len);
+		add_word_parts(s->words, word, len);
 	s->len = 0;
 }
 
 static void
-split(struct splitter *s, const char *text, size_t len)
+split_words(struct splitter *s, const char *text, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
 		if (!faithful_is_inside(text[i]))
-			end_run(s);
+			end_joined(s);
 		else if (s->len < sizeof s->run)
 			s->run[s->len++] = lower(text[i]);
 	}
@@ -119,7 +119,7 @@ split_tokens(struct splitter *s, struct stream *stream, const int32_t *ids, size
 		size_t len;
 		const char *bytes = tokenizer_decode(stream->tokenizer, ids[i], false, false, &len);
 
-		split(s, bytes, len);
+		split_words(s, bytes, len);
 	}
 }
 
@@ -163,14 +163,14 @@ faithful_new(struct stream *s, const char *question, size_t len, struct err *e)
 	f->ordinary = s->ordinary;
 	f->seen = splitter.words;
 	split_tokens(&splitter, s, s->start.ids, s->start.n);
-	end_run(&splitter);
+	end_joined(&splitter);
 	split_tokens(&splitter, s, s->block.ids, s->block.n);
-	end_run(&splitter);
+	end_joined(&splitter);
 	for (int64_t i = first; i < s->recent_n; i++)
 		split_tokens(&splitter, s, &s->recent[i % s->recent_room], 1);
-	end_run(&splitter);
-	split(&splitter, question, len);
-	end_run(&splitter);
+	end_joined(&splitter);
+	split_words(&splitter, question, len);
+	end_joined(&splitter);
 	if (words_sort(f->seen))
 		return f;
 fail:
@@ -246,7 +246,7 @@ faithful_may_end(const struct faithful *f, const struct faithful_state *s)
 	const char *word = s->run;
 	size_t len = (size_t)s->len;
 
-	trim(&word, &len);
+	trim_joints(&word, &len);
 	return may_say(f, word, len, s->first, false);
 }
 

@@ -84,7 +84,7 @@ is_bytes(const json_t *array)
 }
 
 static void
-add_bytes(struct buf *out, const json_t *array)
+add_byte_array(struct buf *out, const json_t *array)
 {
 	size_t n = json_array_size(array);
 	struct buf bytes = {0};
@@ -108,11 +108,11 @@ add_element(struct buf *out, const json_t *v)
 	if (json_is_string(v))
 		buf_add(out, json_string_value(v), json_string_length(v));
 	else if (json_is_array(v) && is_bytes(v))
-		add_bytes(out, v);
+		add_byte_array(out, v);
 }
 
 static void
-add_value(struct buf *out, const json_t *v)
+add_field_value(struct buf *out, const json_t *v)
 {
 	bool first = true;
 
@@ -144,7 +144,7 @@ form_add_text(struct buf *out, const json_t *object, const char *const *names, c
 
 		if (v == NULL)
 			continue;
-		add_value(out, v);
+		add_field_value(out, v);
 		if (out->len > before)
 			return;
 		if (seen == NULL) {

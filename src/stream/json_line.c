@@ -51,7 +51,7 @@ count_digits(const char *s, size_t len)
 
 /* Are the len bytes at s one number of RFC 8259, section 6? */
 static bool
-is_number(const char *s, size_t len)
+is_json_number(const char *s, size_t len)
 {
 	size_t i = len > 0 && s[0] == '-', n = count_digits(s + i, len - i);
 
@@ -82,7 +82,7 @@ repair_number(char *s, size_t len)
 
 	while (n < len && s[n] != '\0' && strchr("0123456789+-.eE", s[n]) != NULL)
 		n++;
-	if (n > 2 && is_number(s, n)) {
+	if (n > 2 && is_json_number(s, n)) {
 		memset(s, ' ', n);
 		memcpy(s, "-1", 2);
 	}
@@ -126,7 +126,7 @@ repair_escape(char *s, size_t len)
 }
 
 static void
-repair(char *s, size_t len)
+repair_line(char *s, size_t len)
 {
 	bool string = false;
 
@@ -146,7 +146,7 @@ repair(char *s, size_t len)
 /* ---- reading -------------------------------------------------------- */
 
 static json_t *
-parse(const char *s, size_t len, json_error_t *e)
+parse_line(const char *s, size_t len, json_error_t *e)
 {
 	return json_loadb(s, len, JSON_ALLOW_NUL, e);
 }
@@ -177,12 +177,12 @@ json_line_read(const char *line, size_t len, struct buf *scratch, char *reason, 
 
 	if (!json_line_check_bytes(line, len, reason, size))
 		return NULL;
-	if ((j = parse(line, len, &e)) == NULL && scratch != NULL) {
+	if ((j = parse_line(line, len, &e)) == NULL && scratch != NULL) {
 		buf_clear(scratch);
 		buf_add(scratch, line, len);
 		if (!scratch->failed) {
-			repair(scratch->data, len);
-			j = parse(scratch->data, len, &e);
+			repair_line(scratch->data, len);
+			j = parse_line(scratch->data, len, &e);
 		}
 	}
 	if (j == NULL) {

@@ -49,7 +49,7 @@ reader_free(struct reader *r)
 
 /* JSON's white space. */
 static bool
-is_space(char c)
+is_json_space(char c)
 {
 	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
@@ -59,7 +59,7 @@ count_space(const char *s, size_t len)
 {
 	size_t n = 0;
 
-	while (n < len && is_space(s[n]))
+	while (n < len && is_json_space(s[n]))
 		n++;
 	return n;
 }
@@ -77,7 +77,7 @@ forget(struct reader *r)
 }
 
 static void
-refuse(struct reader *r, const struct line *line, struct record *rec)
+refuse_line(struct reader *r, const struct line *line, struct record *rec)
 {
 	rec->type = RECORD_ERROR;
 	if (line->len > RECORD_START) {
@@ -131,14 +131,14 @@ read_json(struct reader *r, const struct line *line, struct record *rec)
 	size_t end = line->len;
 
 	if (object == NULL) {
-		refuse(r, line, rec);
+		refuse_line(r, line, rec);
 		return;
 	}
 	if (json_object_get(object, r->options->key) != NULL) {
 		note_key(r, rec);
-		refuse(r, line, rec);
+		refuse_line(r, line, rec);
 	} else {
-		while (is_space(line->data[end - 1]))
+		while (is_json_space(line->data[end - 1]))
 			end--;
 		assert(line->data[end - 1] == '}');
 		rec->type = RECORD_EVENT;
@@ -159,11 +159,11 @@ read_plain(struct reader *r, const struct line *line, struct record *rec)
 
 	if (strcmp(r->options->key, "text") == 0) {
 		note_key(r, rec);
-		refuse(r, line, rec);
+		refuse_line(r, line, rec);
 		return;
 	}
 	if (!json_line_check_bytes(line->data, line->len, rec->reason, sizeof rec->reason)) {
-		refuse(r, line, rec);
+		refuse_line(r, line, rec);
 		return;
 	}
 	rec->type = RECORD_EVENT;
@@ -210,7 +210,7 @@ reader_read(struct reader *r, enum reader_format *format, const struct line *lin
 	if (l.cut) {
 		snprintf(rec->reason, sizeof rec->reason, "the line is longer than %zu bytes, see --max-line",
 		    r->options->max_line);
-		refuse(r, &l, rec);
+		refuse_line(r, &l, rec);
 	} else if (*format == READER_PLAIN)
 		read_plain(r, &l, rec);
 	else

@@ -65,7 +65,7 @@ allows(const struct sample_filter *filter, int32_t id)
 
 /* The likeliest token that the filter allows; it is asked only about those that would be chosen. */
 static int32_t
-find_likeliest(const struct sampler *s, const float *logits, const struct sample_filter *filter)
+find_likeliest_allowed(const struct sampler *s, const float *logits, const struct sample_filter *filter)
 {
 	int32_t best = logits_get_likeliest(logits, s->n_vocab);
 
@@ -80,7 +80,7 @@ find_likeliest(const struct sampler *s, const float *logits, const struct sample
 
 /* Likeliest first, and of equals the one with the lower id. */
 static int
-compare(const void *a, const void *b)
+compare_candidates(const void *a, const void *b)
 {
 	const struct candidate *x = a, *y = b;
 
@@ -91,7 +91,7 @@ compare(const void *a, const void *b)
 
 /* The allowed tokens that are likelier than one in a hundred million of the likeliest, sorted. */
 static int32_t
-gather(struct sampler *s, const float *logits, int32_t likeliest, const struct sample_filter *filter)
+gather_candidates(struct sampler *s, const float *logits, int32_t likeliest, const struct sample_filter *filter)
 {
 	int32_t n = 0;
 
@@ -101,19 +101,19 @@ gather(struct sampler *s, const float *logits, int32_t likeliest, const struct s
 		if (weight > 1e-8 && weight >= s->o.min_p && allows(filter, i))
 			s->candidates[n++] = (struct candidate){ .id = i, .weight = weight };
 	}
-	qsort(s->candidates, (size_t)n, sizeof *s->candidates, compare);
+	qsort(s->candidates, (size_t)n, sizeof *s->candidates, compare_candidates);
 	return n;
 }
 
 int32_t
 sampler_choose(struct sampler *s, const float *logits, const struct sample_filter *filter)
 {
-	int32_t likeliest = find_likeliest(s, logits, filter), n, n_kept = 0, i = 0;
+	int32_t likeliest = find_likeliest_allowed(s, logits, filter), n, n_kept = 0, i = 0;
 	double all = 0, kept = 0, at;
 
 	if (s->o.temperature == 0 || likeliest < 0)
 		return likeliest;
-	n = gather(s, logits, likeliest, filter);
+	n = gather_candidates(s, logits, likeliest, filter);
 	for (int32_t j = 0; j < n; j++)
 		all += s->candidates[j].weight;
 	while (n_kept < n && (n_kept == 0 || kept < s->o.top_p * all))

@@ -57,14 +57,14 @@ node_of(const struct schema_state *s, const struct schema_frame *f)
 }
 
 static void
-push(struct schema_state *s, int node)
+push_frame(struct schema_state *s, int node)
 {
 	s->frames[s->depth++] = (struct schema_frame){.node = node};
 }
 
 /* The value of the top frame is whole. */
 static void
-pop(struct schema_state *s)
+pop_frame(struct schema_state *s)
 {
 	s->depth--;
 	if (s->depth > 0 && node_of(s, top(s))->kind == SCHEMA_OBJECT) {
@@ -113,7 +113,7 @@ feed_object(struct schema_state *s, unsigned char c)
 	if (next < 0) {
 		if (take_space(f, c))
 			return true;
-		push(s, n->properties[f->count].node);
+		push_frame(s, n->properties[f->count].node);
 		return schema_feed(s, c);
 	}
 	if (f->at == 1 && f->count > 0 && take_space(f, c))
@@ -124,7 +124,7 @@ feed_object(struct schema_state *s, unsigned char c)
 	if (f->at > 1)
 		f->space = false;
 	if (c == '}' && f->count == n->n && (n->n > 0 || f->at == 2))
-		pop(s);
+		pop_frame(s);
 	return true;
 }
 
@@ -142,7 +142,7 @@ feed_array(struct schema_state *s, unsigned char c)
 		return c == '[';
 	}
 	if (c == ']' && f->count >= n->min && (f->at == 2 || f->count == 0)) {
-		pop(s);
+		pop_frame(s);
 		return true;
 	}
 	if (f->count >= n->max)
@@ -154,7 +154,7 @@ feed_array(struct schema_state *s, unsigned char c)
 	}
 	if (take_space(f, c))
 		return true;
-	push(s, n->item);
+	push_frame(s, n->item);
 	return schema_feed(s, c);
 }
 
@@ -215,7 +215,7 @@ feed_string(struct schema_state *s, unsigned char c)
 		return c != '\0' && strchr("\"\\/bfnrt", c) != NULL;
 	}
 	if (c == '"' && f->count >= n->min) {
-		pop(s);
+		pop_frame(s);
 		return true;
 	}
 	if (f->count >= n->max || c == '"' || c < 0x20 || c == 0x7f)
@@ -277,7 +277,7 @@ feed_number(struct schema_state *s, unsigned char c)
 	}
 	if (!is_whole_number(f))
 		return false;
-	pop(s);
+	pop_frame(s);
 	return s->depth > 0 && schema_feed(s, c);
 }
 
@@ -285,7 +285,7 @@ feed_number(struct schema_state *s, unsigned char c)
 
 /* Does literal i begin with what came? */
 static bool
-is_possible(const struct schema_node *n, const struct schema_frame *f, int i)
+is_possible_literal(const struct schema_node *n, const struct schema_frame *f, int i)
 {
 	return (int)n->literals[i].len >= f->at &&
 	    memcmp(n->literals[i].text, n->literals[f->count].text, (size_t)f->at) == 0;
@@ -298,7 +298,7 @@ find_shortest(const struct schema_node *n, const struct schema_frame *f)
 	const struct schema_literal *best = NULL;
 
 	for (int i = 0; i < n->n; i++)
-		if (is_possible(n, f, i) && (best == NULL || n->literals[i].len < best->len))
+		if (is_possible_literal(n, f, i) && (best == NULL || n->literals[i].len < best->len))
 			best = &n->literals[i];
 	assert(best != NULL); /* what was taken so far leads to one */
 	return best;
@@ -312,17 +312,18 @@ feed_enum(struct schema_state *s, unsigned char c)
 	bool whole = (int)find_shortest(n, f)->len == f->at;
 
 	for (int i = 0; i < n->n; i++)
-		if (is_possible(n, f, i) && (int)n->literals[i].len > f->at && (unsigned char)n->literals[i].text[f->at] == c) {
+		if (is_possible_literal(n, f, i) && (int)n->literals[i].len > f->at &&
+		    (unsigned char)n->literals[i].text[f->at] == c) {
 			f->count = i;
 			f->at++;
 			/* A string ends with its quote; only numbers may go on behind a whole literal. */
 			if ((int)n->literals[i].len == f->at && c == '"')
-				pop(s);
+				pop_frame(s);
 			return true;
 		}
 	if (!whole)
 		return false;
-	pop(s);
+	pop_frame(s);
 	return s->depth > 0 && schema_feed(s, c);
 }
 
@@ -414,7 +415,7 @@ schema_get_shortest(const struct schema_state *s)
 	if (s->depth == 0)
 		return -1;
 	/* A number is whole where something else follows: then that is what is next. */
-	for (copy = *s; copy.depth > 0 && next < 0; pop(&copy))
+	for (copy = *s; copy.depth > 0 && next < 0; pop_frame(&copy))
 		next = get_shortest_of(s->schema, node_of(&copy, top(&copy)), top(&copy));
 	return next;
 }

@@ -45,7 +45,7 @@ refuse_memory(struct err *e)
 
 /* A new node, all zero, or -1. Pointers to nodes do not survive it. */
 static int
-add_node(struct schema *s, struct err *e)
+add_schema_node(struct schema *s, struct err *e)
 {
 	if (s->n == NODES_MAX)
 		return err_set(e, EX_DATAERR, "the schema has more than %d parts", NODES_MAX);
@@ -83,7 +83,7 @@ add_literal(struct schema_node *n, const char *text, size_t len, struct err *e)
 }
 
 static int
-add_value(struct schema_node *n, const json_t *v, struct err *e)
+add_value_literal(struct schema_node *n, const json_t *v, struct err *e)
 {
 	struct buf b = {0};
 	char *text;
@@ -94,7 +94,8 @@ add_value(struct schema_node *n, const json_t *v, struct err *e)
 	if (json_is_string(v))
 		text_add_json(&b, json_string_value(v), json_string_length(v));
 	else if (json_is_object(v) || json_is_array(v))
-		return err_set(e, EX_DATAERR, "a value of an enum of the schema is neither string, number, boolean nor null");
+		return err_set(e, EX_DATAERR,
+		    "a value of an enum of the schema is neither string, number, boolean nor null");
 	else if ((text = json_dumps(v, JSON_ENCODE_ANY)) == NULL)
 		return refuse_memory(e);
 	else {
@@ -115,7 +116,7 @@ parse_enum(struct schema *s, int node, const json_t *values, struct err *e)
 	if (!json_is_array(values) || json_array_size(values) == 0)
 		return err_set(e, EX_DATAERR, "an enum of the schema is not an array of values");
 	for (size_t i = 0; i < json_array_size(values); i++)
-		if (add_value(n, json_array_get(values, i), e) < 0)
+		if (add_value_literal(n, json_array_get(values, i), e) < 0)
 			return -1;
 	return 0;
 }
@@ -149,7 +150,7 @@ get_limits(const json_t *j, const char *min, const char *max, int fallback, stru
 
 /* ---- parts ---------------------------------------------------------- */
 
-static int parse(struct schema *s, const json_t *j, int depth, struct err *e);
+static int parse_part(struct schema *s, const json_t *j, int depth, struct err *e);
 
 static int
 parse_property(struct schema *s, int node, int i, const char *name, const json_t *v, int depth, struct err *e)
@@ -165,7 +166,7 @@ parse_property(struct schema *s, int node, int i, const char *name, const json_t
 	s->nodes[node].properties[i].key = key.data;
 	s->nodes[node].properties[i].key_len = key.len;
 	s->nodes[node].n = i + 1;
-	if ((child = parse(s, v, depth + 1, e)) < 0)
+	if ((child = parse_part(s, v, depth + 1, e)) < 0)
 		return -1;
 	s->nodes[node].properties[i].node = child;
 	return 0;
@@ -217,7 +218,7 @@ parse_array(struct schema *s, int node, const json_t *j, int depth, struct err *
 		return -1;
 	if (items == NULL)
 		return err_set(e, EX_DATAERR, "an array of the schema lacks items");
-	if ((child = parse(s, items, depth + 1, e)) < 0)
+	if ((child = parse_part(s, items, depth + 1, e)) < 0)
 		return -1;
 	s->nodes[node].item = child;
 	return 0;
@@ -232,7 +233,8 @@ parse_type(struct schema *s, int node, const json_t *j, int depth, struct err *e
 	int t = 0;
 
 	if (name == NULL)
-		return err_set(e, EX_DATAERR, "a part of the schema has neither an enum, nor a const, nor a type that is one name");
+		return err_set(e, EX_DATAERR,
+		    "a part of the schema has neither an enum, nor a const, nor a type that is one name");
 	while (t < TYPES && strcmp(types[t], name) != 0)
 		t++;
 	switch ((enum type)t) {
@@ -277,7 +279,7 @@ check_keywords(const json_t *j, struct err *e)
 
 /* Returns the part's node, or -1. */
 static int
-parse(struct schema *s, const json_t *j, int depth, struct err *e)
+parse_part(struct schema *s, const json_t *j, int depth, struct err *e)
 {
 	const json_t *values = json_object_get(j, "enum"), *value = json_object_get(j, "const");
 	int node, rc;
@@ -286,11 +288,11 @@ parse(struct schema *s, const json_t *j, int depth, struct err *e)
 		return err_set(e, EX_DATAERR, "a part of the schema is not an object");
 	if (depth >= SCHEMA_DEPTH)
 		return err_set(e, EX_DATAERR, "the schema is nested deeper than %d", SCHEMA_DEPTH);
-	if (check_keywords(j, e) < 0 || (node = add_node(s, e)) < 0)
+	if (check_keywords(j, e) < 0 || (node = add_schema_node(s, e)) < 0)
 		return -1;
 	if (value != NULL) {
 		s->nodes[node].kind = SCHEMA_ENUM;
-		rc = add_value(&s->nodes[node], value, e);
+		rc = add_value_literal(&s->nodes[node], value, e);
 	} else if (values != NULL)
 		rc = parse_enum(s, node, values, e);
 	else
@@ -323,7 +325,7 @@ schema_new(const json_t *j, struct err *e)
 		refuse_memory(e);
 		return NULL;
 	}
-	if (parse(s, j, 0, e) < 0 || check_shortest(s, e) < 0) {
+	if (parse_part(s, j, 0, e) < 0 || check_shortest(s, e) < 0) {
 		schema_free(s);
 		return NULL;
 	}

@@ -42,7 +42,7 @@ words_add(struct words *w, const char *word, size_t len)
 }
 
 static int
-compare(const void *a, const void *b)
+compare_words(const void *a, const void *b)
 {
 	const struct word *x = a, *y = b;
 	int c = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
@@ -61,13 +61,13 @@ words_sort(struct words *w)
 	for (size_t i = 0; i < n; i++)
 		list[i].text = w->bytes.data + list[i].at;
 	if (n > 0)
-		qsort(list, n, sizeof *list, compare);
+		qsort(list, n, sizeof *list, compare_words);
 	return true;
 }
 
 /* The first word that is not less than the given one, or NULL. */
 static const struct word *
-find(const struct words *w, const char *text, size_t len)
+find_word(const struct words *w, const char *text, size_t len)
 {
 	const struct word *list = (const struct word *)w->list.data, key = {.text = text, .len = (unsigned)len};
 	size_t low = 0, high = w->list.len / sizeof *list;
@@ -75,7 +75,7 @@ find(const struct words *w, const char *text, size_t len)
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (compare(&list[middle], &key) < 0)
+		if (compare_words(&list[middle], &key) < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -86,7 +86,7 @@ find(const struct words *w, const char *text, size_t len)
 bool
 words_have(const struct words *w, const char *word, size_t len)
 {
-	const struct word *f = find(w, word, len);
+	const struct word *f = find_word(w, word, len);
 
 	return f != NULL && f->len == len && memcmp(f->text, word, len) == 0;
 }
@@ -94,7 +94,7 @@ words_have(const struct words *w, const char *word, size_t len)
 bool
 words_have_prefix(const struct words *w, const char *prefix, size_t len)
 {
-	const struct word *f = find(w, prefix, len);
+	const struct word *f = find_word(w, prefix, len);
 
 	return f != NULL && f->len >= len && memcmp(f->text, prefix, len) == 0;
 }

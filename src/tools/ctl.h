@@ -42,7 +42,8 @@ enum { CTL_RECENT = 1024 };
 
 /* The surprise of the last events. Zeroes: of none. */
 struct ctl_recent {
-	double ring[CTL_RECENT], sorted[CTL_RECENT]; /* in the order of the stream, where next is the oldest; ascending */
+	/* in the order of the stream, where next is the oldest; ascending */
+	double ring[CTL_RECENT], sorted[CTL_RECENT];
 	int n, next;
 };
 

@@ -13,7 +13,7 @@
 
 /* The only daemon that is there, if there is one. */
 static int
-find(char *path, size_t size, struct err *e)
+find_only_daemon(char *path, size_t size, struct err *e)
 {
 	glob_t g = {0};
 	int rc = 0;
@@ -41,7 +41,7 @@ ctl_connect(const struct ctl_settings *s, struct err *e)
 		snprintf(path, sizeof path, "%s", s->socket);
 	else if (s->instance != NULL)
 		snprintf(path, sizeof path, RUN "%s" NAME, s->instance);
-	else if (find(path, sizeof path, e) < 0)
+	else if (find_only_daemon(path, sizeof path, e) < 0)
 		return NULL;
 	if (strlen(path) >= sizeof address.sun_path) {
 		err_set(e, EX_USAGE, "the name of the socket is too long: %s", path);
@@ -53,7 +53,8 @@ ctl_connect(const struct ctl_settings *s, struct err *e)
 		return NULL;
 	}
 	if (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
-		err_set(e, errno == EACCES || errno == EPERM ? EX_NOPERM : EX_UNAVAILABLE, "cannot reach a daemon at %s: %s",
+		err_set(e, errno == EACCES || errno == EPERM ? EX_NOPERM : EX_UNAVAILABLE,
+		    "cannot reach a daemon at %s: %s",
 		    path, strerror(errno));
 		close(fd);
 		return NULL;

@@ -142,7 +142,8 @@ show_digest(const json_t *own, bool color)
 	}
 	putchar('\n');
 	json_array_foreach (json_object_get(own, "lines"), i, line) {
-		printf("%8" JSON_INTEGER_FORMAT " %5" JSON_INTEGER_FORMAT "x ", get_int(line, "seq"), get_int(line, "count"));
+		printf("%8" JSON_INTEGER_FORMAT " %5" JSON_INTEGER_FORMAT "x ", get_int(line, "seq"),
+		    get_int(line, "count"));
 		print_string(get_string(line, "text"));
 		putchar('\n');
 	}

@@ -52,7 +52,7 @@ static const struct row {
 };
 
 static const struct row *
-find_row(const char *name)
+find_status_row(const char *name)
 {
 	static const struct row other = {NULL, NULL, NUMBER, ""};
 
@@ -102,7 +102,7 @@ print_name(const char *name)
 static void
 show_member(const char *name, const json_t *v)
 {
-	const struct row *r = find_row(name);
+	const struct row *r = find_status_row(name);
 
 	if (r->format == HIDDEN)
 		return;

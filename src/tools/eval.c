@@ -162,7 +162,8 @@ eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, 
 	context_get_info(c, &ci);
 	fputs("\"model\":", out);
 	eval_print_string(out, info->path);
-	fprintf(out, ",\"architecture\":\"%s\",\"weights\":\"%s\",\"policy\":\"%s\",", info->architecture, info->weight_type,
+	fprintf(out, ",\"architecture\":\"%s\",\"weights\":\"%s\",\"policy\":\"%s\",", info->architecture,
+	    info->weight_type,
 	    context_policies[o->policy]);
 	if (o->policy != POLICY_DENSE)
 		fprintf(out, "\"sinks\":%d,\"window\":%lld,", (int)(ci.capacity - o->window), (long long)o->window);

@@ -107,12 +107,13 @@ count_sinks(const struct eval_context *o)
 }
 
 static int
-choose(struct report *r, const struct values *v, struct err *e)
+choose_runs(struct report *r, const struct values *v, struct err *e)
 {
 	const char *caches = v->caches;
 
 	if (v->c.policy == POLICY_RECOMPUTE)
-		return err_set(e, EX_USAGE, "bench compares the policy recompute with the stream by itself, see --caches");
+		return err_set(e, EX_USAGE,
+		    "bench compares the policy recompute with the stream by itself, see --caches");
 	if (choose_measures(r, v->measure, e) < 0)
 		return -1;
 	if (caches == NULL)
@@ -193,7 +194,7 @@ run_pair(struct report *r, struct bench *b, struct pair *p, struct err *e)
 
 /* Bytes of the weights that every token needs: all but an embedding that is only looked up. */
 static int
-count_weights(struct report *r, const char *path, struct err *e)
+count_needed_weights(struct report *r, const char *path, struct err *e)
 {
 	struct gguf *g = gguf_open(path, e);
 	bool untied;
@@ -243,7 +244,7 @@ measure(struct report *r, struct bench *b, const struct values *v, FILE *out, st
 	for (int i = 0; ok == 0 && i < r->n_pairs; i++)
 		ok = run_pair(r, b, &r->pairs[i], e);
 	if (ok == 0)
-		ok = count_weights(r, model_get_info(b->m)->path, e);
+		ok = count_needed_weights(r, model_get_info(b->m)->path, e);
 	if (ok < 0)
 		return -1;
 	context_get_info(b->c, &r->ci);
@@ -255,7 +256,7 @@ measure(struct report *r, struct bench *b, const struct values *v, FILE *out, st
 }
 
 static int
-run(void *values, char **operands, FILE *out, struct err *e)
+run_bench(void *values, char **operands, FILE *out, struct err *e)
 {
 	struct values *v = values;
 	struct report *r = calloc(1, sizeof *r);
@@ -269,7 +270,7 @@ run(void *values, char **operands, FILE *out, struct err *e)
 	r->o = &v->c;
 	r->compare = v->compare;
 	r->rounds = (int)v->rounds;
-	if (choose(r, v, e) == 0 && (b.m = eval_open_model(&v->c, 0, e)) != NULL &&
+	if (choose_runs(r, v, e) == 0 && (b.m = eval_open_model(&v->c, 0, e)) != NULL &&
 	    (ids = make_input(b.m, v, &b.n_ids, e)) != NULL &&
 	    (b.c = eval_new_context(b.m, &v->c, (int32_t)v->question, e)) != NULL) {
 		context_get_info(b.c, &r->ci);
@@ -295,5 +296,5 @@ run(void *values, char **operands, FILE *out, struct err *e)
 const struct eval_command eval_bench = {
 	{ "sinkeval bench", NULL, "Speed and memory, streaming against recomputation and others.", rows },
 	sizeof(struct values),
-	run,
+	run_bench,
 };

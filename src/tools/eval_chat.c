@@ -148,7 +148,7 @@ write_piece(struct chat *c, size_t n)
 }
 
 static int
-write_token(struct chat *c, int32_t id, struct err *e)
+write_reply_token(struct chat *c, int32_t id, struct err *e)
 {
 	const char *text;
 	size_t len;
@@ -192,7 +192,7 @@ write_end(struct chat *c, int64_t id, int64_t tokens, bool ended, double seconds
 
 /* The model's turn. id: the question's, or -1. */
 static int
-reply(struct chat *c, int64_t id, struct err *e)
+write_reply(struct chat *c, int64_t id, struct err *e)
 {
 	const char *prefix = c->template.assistant_prefix, *suffix = c->template.assistant_suffix;
 	double begin = clock_get_seconds();
@@ -211,7 +211,7 @@ reply(struct chat *c, int64_t id, struct err *e)
 			return -1;
 		token = sampler_choose(c->sampler, logits, NULL);
 		ended = is_stop(c, token);
-		if (!ended && (eval_stream_add(c->s, &token, 1, e) < 0 || write_token(c, token, e) < 0))
+		if (!ended && (eval_stream_add(c->s, &token, 1, e) < 0 || write_reply_token(c, token, e) < 0))
 			return -1;
 		tokens += !ended;
 	}
@@ -232,7 +232,7 @@ say(struct chat *c, const char *text, int64_t id, struct err *e)
 
 	if (add_turn(c, opened ? "" : t->user_prefix, text, t->user_suffix, e) < 0)
 		return -1;
-	return reply(c, id, e);
+	return write_reply(c, id, e);
 }
 
 /* A line {"question_id", "turns": [...]} of the file. */
@@ -314,7 +314,7 @@ parse_number(const char *name, const char *text, double max, double *value, stru
 }
 
 static int
-run(void *values, char **operands, FILE *out, struct err *e)
+run_chat(void *values, char **operands, FILE *out, struct err *e)
 {
 	struct values *v = values;
 	struct chat c = { .v = v, .out = out };
@@ -342,5 +342,5 @@ run(void *values, char **operands, FILE *out, struct err *e)
 const struct eval_command eval_chat = {
 	{ "sinkeval chat", "[prompts]", "One endless conversation, with the terminal or a file of prompts.", rows },
 	sizeof(struct values),
-	run,
+	run_chat,
 };

@@ -115,7 +115,7 @@ run_context(struct model *m, const struct values *v, const int32_t *ids, size_t 
 }
 
 static int
-run(void *values, char **operands, FILE *out, struct err *e)
+run_logits(void *values, char **operands, FILE *out, struct err *e)
 {
 	struct values *v = values;
 	struct model *m = eval_open_model(&v->c, 0, e);
@@ -138,5 +138,5 @@ run(void *values, char **operands, FILE *out, struct err *e)
 const struct eval_command eval_logits = {
 	{ "sinkeval logits", NULL, "Write the logits after every token of a stream.", rows },
 	sizeof(struct values),
-	run,
+	run_logits,
 };

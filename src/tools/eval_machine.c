@@ -52,7 +52,7 @@ machine_get_cpu_seconds(void)
 }
 
 static int
-compare(const void *a, const void *b)
+compare_times(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
 
@@ -66,7 +66,7 @@ machine_get_median(const double *values, int n)
 
 	assert(n >= 1 && n <= 1000);
 	memcpy(sorted, values, (size_t)n * sizeof *values);
-	qsort(sorted, (size_t)n, sizeof *sorted, compare);
+	qsort(sorted, (size_t)n, sizeof *sorted, compare_times);
 	return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
 }
 

@@ -47,7 +47,7 @@ empty(struct bench *b)
 }
 
 static int
-fill(struct bench *b, struct err *e)
+fill_window(struct bench *b, struct err *e)
 {
 	if (!b->full) {
 		empty(b);
@@ -106,19 +106,19 @@ run_generate_empty(struct bench *b, double *value, struct err *e)
 static int
 run_read_full(struct bench *b, double *value, struct err *e)
 {
-	return fill(b, e) < 0 ? -1 : time_reading(b, NULL, value, e);
+	return fill_window(b, e) < 0 ? -1 : time_reading(b, NULL, value, e);
 }
 
 static int
 run_score_full(struct bench *b, double *value, struct err *e)
 {
-	return fill(b, e) < 0 ? -1 : time_reading(b, b->nll, value, e);
+	return fill_window(b, e) < 0 ? -1 : time_reading(b, b->nll, value, e);
 }
 
 static int
 run_generate_full(struct bench *b, double *value, struct err *e)
 {
-	return fill(b, e) < 0 ? -1 : time_generating(b, value, e);
+	return fill_window(b, e) < 0 ? -1 : time_generating(b, value, e);
 }
 
 static int
@@ -127,7 +127,7 @@ run_first_token(struct bench *b, double *value, struct err *e)
 	double begin;
 	int r;
 
-	if (fill(b, e) < 0)
+	if (fill_window(b, e) < 0)
 		return -1;
 	begin = clock_get_seconds();
 	if (context_fork(b->c, e) < 0)

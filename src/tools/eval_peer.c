@@ -107,7 +107,8 @@ find_number(struct peer *p, double *value, struct err *e)
 			break;
 		g = groups > 1 ? 1 : 0;
 		if (span[2 * g] != PCRE2_UNSET) {
-			snprintf(number, sizeof number, "%.*s", (int)(span[2 * g + 1] - span[2 * g]), text + span[2 * g]);
+			snprintf(number, sizeof number, "%.*s", (int)(span[2 * g + 1] - span[2 * g]),
+			    text + span[2 * g]);
 			*value = strtod(number, &end);
 			found = end != number;
 		}

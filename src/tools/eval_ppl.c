@@ -186,7 +186,7 @@ print_result(FILE *out, struct model *m, struct context *c, const struct values 
 
 /* Every token after the first is predicted, or the samples. */
 static int
-score(struct model *m, struct context *c, const struct values *v, const struct stream *s, FILE *csv, FILE *out,
+score_tokens(struct model *m, struct context *c, const struct values *v, const struct stream *s, FILE *csv, FILE *out,
     struct err *e)
 {
 	int64_t n = v->sample > 0 ? v->sample : s->n - 1;
@@ -218,12 +218,12 @@ score_with_csv(struct model *m, struct context *c, const struct values *v, const
 	int r;
 
 	if (v->csv == NULL)
-		return score(m, c, v, s, NULL, out, e);
+		return score_tokens(m, c, v, s, NULL, out, e);
 	csv = fopen(v->csv, "w");
 	if (csv == NULL)
 		return err_set(e, EX_CANTCREAT, "%s: %s", v->csv, strerror(errno));
 	fputs("token,text_token,pass,ppl,nll,seconds,cpu_seconds,resident_kib\n", csv);
-	r = score(m, c, v, s, csv, out, e);
+	r = score_tokens(m, c, v, s, csv, out, e);
 	if (fclose(csv) != 0 && r == 0)
 		r = err_set(e, EX_IOERR, "%s cannot be written", v->csv);
 	return r;
@@ -278,7 +278,7 @@ make_stream(struct model *m, const struct values *v, char **paths, struct stream
 }
 
 static int
-run(void *values, char **operands, FILE *out, struct err *e)
+run_ppl(void *values, char **operands, FILE *out, struct err *e)
 {
 	struct values *v = values;
 	struct stream s = { .bos = -1 };
@@ -297,5 +297,5 @@ run(void *values, char **operands, FILE *out, struct err *e)
 const struct eval_command eval_ppl = {
 	{ "sinkeval ppl", "text ...", "Perplexity of texts under a policy.", rows },
 	sizeof(struct values),
-	run,
+	run_ppl,
 };

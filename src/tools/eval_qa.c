@@ -155,7 +155,7 @@ choose_greedily(struct qa *a, const struct question *q, struct err *e)
 
 /* Ask a question, which stays in the stream. The answer chosen, n_choices for none of them, or -1 with *e set. */
 static int
-ask(struct qa *a, const struct question *q, struct err *e)
+ask_question(struct qa *a, const struct question *q, struct err *e)
 {
 	int64_t n;
 
@@ -170,7 +170,7 @@ ask(struct qa *a, const struct question *q, struct err *e)
 
 /* The answer joins the stream behind its question. */
 static int
-answer(struct qa *a, const struct question *q, int choice, struct err *e)
+add_answer(struct qa *a, const struct question *q, int choice, struct err *e)
 {
 	buf_clear(&a->text);
 	if (choice < q->n_choices)
@@ -182,20 +182,20 @@ answer(struct qa *a, const struct question *q, int choice, struct err *e)
 }
 
 static int
-ask_all(struct qa *a, bool stream, struct result *r, struct err *e)
+ask_questions(struct qa *a, bool stream, struct result *r, struct err *e)
 {
 	*r = (struct result){ .name = stream ? "stream" : "single" };
 	if (eval_stream_reset(a->s, e) < 0)
 		return -1;
 	for (int64_t i = 0; i < a->all.n; i++) {
 		const struct question *q = &a->all.q[i];
-		int choice = ask(a, q, e);
+		int choice = ask_question(a, q, e);
 
 		if (choice < 0)
 			return -1;
 		r->asked++;
 		r->correct += choice == q->gold;
-		if (stream && answer(a, q, a->v->own ? choice : q->gold, e) < 0)
+		if (stream && add_answer(a, q, a->v->own ? choice : q->gold, e) < 0)
 			return -1;
 		if (!stream || i == a->all.n - 1)
 			r->tokens += eval_stream_count(a->s);
@@ -219,7 +219,7 @@ find_interval(const struct result *r, double *low, double *high)
 }
 
 static void
-print_json(FILE *out, struct qa *a, const struct model *m, const struct result *results, int n)
+print_accuracies_json(FILE *out, struct qa *a, const struct model *m, const struct result *results, int n)
 {
 	double low, high;
 
@@ -239,7 +239,7 @@ print_json(FILE *out, struct qa *a, const struct model *m, const struct result *
 }
 
 static void
-print_table(FILE *out, const struct qa *a, const struct result *results, int n)
+print_accuracies(FILE *out, const struct qa *a, const struct result *results, int n)
 {
 	double low, high;
 
@@ -272,7 +272,7 @@ count_fork_tokens(const struct questions *all)
 }
 
 static int
-run(void *values, char **operands, FILE *out, struct err *e)
+run_qa(void *values, char **operands, FILE *out, struct err *e)
 {
 	struct values *v = values;
 	const char *path = eval_operand(operands, "file of questions", e);
@@ -286,13 +286,13 @@ run(void *values, char **operands, FILE *out, struct err *e)
 	    (a.s = eval_stream_new(m, &v->c, count_fork_tokens(&a.all), e)) != NULL)
 		r = 0;
 	if (r == 0 && v->mode != MODE_SINGLE)
-		r = ask_all(&a, true, &results[n++], e);
+		r = ask_questions(&a, true, &results[n++], e);
 	if (r == 0 && v->mode != MODE_STREAM)
-		r = ask_all(&a, false, &results[n++], e);
+		r = ask_questions(&a, false, &results[n++], e);
 	if (r == 0 && v->json)
-		print_json(out, &a, m, results, n);
+		print_accuracies_json(out, &a, m, results, n);
 	else if (r == 0)
-		print_table(out, &a, results, n);
+		print_accuracies(out, &a, results, n);
 	buf_fini(&a.text);
 	questions_free(&a.all);
 	eval_stream_free(a.s);
@@ -303,5 +303,5 @@ run(void *values, char **operands, FILE *out, struct err *e)
 const struct eval_command eval_qa = {
 	{ "sinkeval qa", "questions", "Multiple-choice questions in one stream, and one at a time.", rows },
 	sizeof(struct values),
-	run,
+	run_qa,
 };

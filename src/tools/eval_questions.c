@@ -39,7 +39,7 @@ parse_question(struct question *q, const json_t *line, struct err *e)
 }
 
 static int
-take_line(void *arg, const json_t *line, struct err *e)
+take_question(void *arg, const json_t *line, struct err *e)
 {
 	struct questions *all = arg;
 	struct question *more;
@@ -62,7 +62,7 @@ int
 questions_read(struct questions *all, const char *path, int64_t limit, struct err *e)
 {
 	*all = (struct questions){ .limit = limit };
-	if (lines_read(path, take_line, all, e) < 0)
+	if (lines_read(path, take_question, all, e) < 0)
 		return -1;
 	if (all->n == 0)
 		return err_set(e, EX_DATAERR, "%s: there are no questions", path);

@@ -120,7 +120,7 @@ decode_answer(struct recall *r, const char *answer, struct err *e)
 
 /* After `line` lines, ask for the fact so many lines back. */
 static int
-ask(struct recall *r, int64_t line, struct bucket *b, struct err *e)
+ask_for_fact(struct recall *r, int64_t line, struct bucket *b, struct err *e)
 {
 	int64_t number = line - b->lines, tokens;
 	const struct fact *f = &r->facts[number];
@@ -146,7 +146,7 @@ ask(struct recall *r, int64_t line, struct bucket *b, struct err *e)
 
 /* Draw the fact of a line and add the line to the stream. */
 static int
-tell(struct recall *r, int64_t line, uint64_t *seed, struct err *e)
+tell_fact(struct recall *r, int64_t line, uint64_t *seed, struct err *e)
 {
 	struct fact *f = &r->facts[line];
 	char text[160];
@@ -169,12 +169,12 @@ run_stream(struct recall *r, struct err *e)
 	int64_t turn = 0;
 
 	for (int64_t line = 0; line < v->lines; line++) {
-		if (tell(r, line, &seed, e) < 0)
+		if (tell_fact(r, line, &seed, e) < 0)
 			return -1;
 		if ((line + 1) % v->every == 0) {
 			struct bucket *b = &r->buckets[turn++ % r->n_buckets];
 
-			if (b->lines <= line + 1 && ask(r, line + 1, b, e) < 0)
+			if (b->lines <= line + 1 && ask_for_fact(r, line + 1, b, e) < 0)
 				return -1;
 		}
 		eval_progress(&v->c, "lines", line + 1, v->lines);
@@ -183,10 +183,11 @@ run_stream(struct recall *r, struct err *e)
 }
 
 static void
-print_table(FILE *out, const struct recall *r)
+print_buckets(FILE *out, const struct recall *r)
 {
 	fprintf(out, "policy %s, window %lld, %lld lines\n\n%8s %8s %8s %8s %9s %8s\n",
-	    context_policies[r->v->c.policy], (long long)r->v->c.window, (long long)r->v->lines, "lines", "tokens", "asked",
+	    context_policies[r->v->c.policy], (long long)r->v->c.window, (long long)r->v->lines, "lines", "tokens",
+	    "asked",
 	    "correct", "accuracy", "reached");
 	for (int i = 0; i < r->n_buckets; i++) {
 		const struct bucket *b = &r->buckets[i];
@@ -198,7 +199,7 @@ print_table(FILE *out, const struct recall *r)
 }
 
 static void
-print_json(FILE *out, const struct recall *r, const struct model *m)
+print_buckets_json(FILE *out, const struct recall *r, const struct model *m)
 {
 	fputc('{', out);
 	eval_print_head(out, m, &r->v->c, eval_stream_get_context(r->s));
@@ -209,14 +210,15 @@ print_json(FILE *out, const struct recall *r, const struct model *m)
 		double n = b->asked > 0 ? (double)b->asked : 1;
 
 		fprintf(out, "%s{\"lines\":%lld,\"tokens\":%.1f,\"asked\":%lld,\"correct\":%lld,\"accuracy\":%.4f,"
-		    "\"reached\":%lld}", i > 0 ? "," : "", (long long)b->lines, (double)b->tokens / n, (long long)b->asked,
+		    "\"reached\":%lld}", i > 0 ? "," : "", (long long)b->lines, (double)b->tokens / n,
+		    (long long)b->asked,
 		    (long long)b->correct, (double)b->correct / n, (long long)b->reached);
 	}
 	fputs("]}\n", out);
 }
 
 static int
-run(void *values, char **operands, FILE *out, struct err *e)
+run_recall(void *values, char **operands, FILE *out, struct err *e)
 {
 	struct values *v = values;
 	struct recall *r = calloc(1, sizeof *r);
@@ -234,9 +236,9 @@ run(void *values, char **operands, FILE *out, struct err *e)
 	    (r->s = eval_stream_new(m, &v->c, QUESTION_TOKENS + ANSWER_TOKENS, e)) != NULL)
 		ok = run_stream(r, e);
 	if (ok == 0 && v->json)
-		print_json(out, r, m);
+		print_buckets_json(out, r, m);
 	else if (ok == 0)
-		print_table(out, r);
+		print_buckets(out, r);
 	eval_stream_free(r->s);
 	model_close(m);
 	free(r->facts);
@@ -247,5 +249,5 @@ run(void *values, char **operands, FILE *out, struct err *e)
 const struct eval_command eval_recall = {
 	{ "sinkeval recall", NULL, "StreamEval: accuracy of recalling facts by their distance in the stream.", rows },
 	sizeof(struct values),
-	run,
+	run_recall,
 };

@@ -36,7 +36,8 @@ static const struct limit {
 	const char *measure, *name, *member, *ratio, *about;
 	bool full;
 } limits[] = {
-	{ "generate-empty", "limit-empty", "generation_limit", "generate-empty/limit", "bandwidth over bytes of weights",
+	{ "generate-empty", "limit-empty", "generation_limit", "generate-empty/limit",
+	    "bandwidth over bytes of weights",
 	    false },
 	{ "generate-full", "limit-full", "generation_limit_full", "generate-full/limit",
 	    "the same with a window's keys and values", true },
@@ -103,7 +104,8 @@ report_print_table(FILE *out, const struct report *r, const struct model *m)
 
 	fprintf(out, "%s: %s, %s, %.1f MB\n", info->path, info->architecture, info->weight_type,
 	    1e-6 * (double)info->file_size);
-	fprintf(out, "policy %s, capacity %d, kv %s, path %s, threads %d, rounds %d\n\n", context_policies[r->o->policy],
+	fprintf(out, "policy %s, capacity %d, kv %s, path %s, threads %d, rounds %d\n\n",
+	    context_policies[r->o->policy],
 	    r->ci.capacity, eval_kv_types[r->o->kv], r->ci.path, r->ci.threads, r->rounds);
 	fprintf(out, "%-20s %10s %10s %10s\n", "", "median", "lowest", "highest");
 	for (int i = 0; i < r->n_chosen; i++) {

@@ -141,7 +141,7 @@ convert_lines(struct tokenizer *t, const struct values *v, int32_t n_vocab, FILE
 }
 
 static int
-run(void *values, char **operands, FILE *out, struct err *e)
+run_tokenize(void *values, char **operands, FILE *out, struct err *e)
 {
 	struct values *v = values;
 	struct model *m = eval_open_model(&v->c, MODEL_VOCAB_ONLY, e);
@@ -159,5 +159,5 @@ run(void *values, char **operands, FILE *out, struct err *e)
 const struct eval_command eval_tokenize = {
 	{ "sinkeval tokenize", NULL, "Turn JSON strings into token ids, a line each, or back.", rows },
 	sizeof(struct values),
-	run,
+	run_tokenize,
 };

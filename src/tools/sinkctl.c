@@ -91,7 +91,8 @@ static const struct option_row digest_rows[] = {
 		    "auto: extract for models of less than a billion parameters.",
 	},
 	{
-		.name = "lines", .type = OPTION_INT, .argument = "number", .offset = AT(lines), .fallback = "5", .min = 1,
+		.name = "lines", .type = OPTION_INT, .argument = "number", .offset = AT(lines), .fallback = "5",
+		    .min = 1,
 		.max = EXTRACT_LINES,
 		.help = "Quote at most this many events.",
 	},
@@ -122,7 +123,8 @@ static const struct option_row tail_rows[] = {
 		    "as 1%. Events that --priority selects are shown as well.",
 	},
 	{
-		.name = "priority", .type = OPTION_STRING, .argument = "level", .offset = AT(priority), .fallback = "err",
+		.name = "priority", .type = OPTION_STRING, .argument = "level", .offset = AT(priority),
+		    .fallback = "err",
 		.help = "With --top, also show entries of the journal that are as severe as this level, or more: emerg, alert, "
 		    "crit, err, warning, notice, info or debug. none: show no more than --top says.",
 	},
@@ -164,7 +166,7 @@ static const struct option_row checkpoint_rows[] = {COMMON_ROWS};
 /* ---- requests ------------------------------------------------------- */
 
 static int
-read_number(const char *option, const char *text, double *v, struct err *e)
+read_option_number(const char *option, const char *text, double *v, struct err *e)
 {
 	char *end;
 
@@ -176,13 +178,13 @@ read_number(const char *option, const char *text, double *v, struct err *e)
 
 /* A number that was given as text, or nothing. */
 static int
-add_number(json_t *o, const char *name, const char *option, const char *text, struct err *e)
+add_option_number(json_t *o, const char *name, const char *option, const char *text, struct err *e)
 {
 	double v;
 
 	if (text == NULL)
 		return 0;
-	if (read_number(option, text, &v, e) < 0)
+	if (read_option_number(option, text, &v, e) < 0)
 		return -1;
 	json_object_set_new(o, name, json_real(v));
 	return 0;
@@ -230,9 +232,9 @@ static int
 add_reply(json_t *o, const struct ctl_settings *s, struct err *e)
 {
 	if (add_duration(o, "time_limit", "time-limit", s->time_limit, e) < 0 ||
-	    add_number(o, "temperature", "temperature", s->temperature, e) < 0 ||
-	    add_number(o, "top_p", "top-p", s->top_p, e) < 0 ||
-	    add_number(o, "min_p", "min-p", s->min_p, e) < 0 ||
+	    add_option_number(o, "temperature", "temperature", s->temperature, e) < 0 ||
+	    add_option_number(o, "top_p", "top-p", s->top_p, e) < 0 ||
+	    add_option_number(o, "min_p", "min-p", s->min_p, e) < 0 ||
 	    add_schema(o, s->schema, e) < 0)
 		return -1;
 	if (s->max_tokens > 0)
@@ -270,7 +272,7 @@ make_tail(json_t *o, const struct ctl_settings *s, const char *words, struct err
 {
 	(void)words;
 	/* A rank is one among all events. */
-	return s->top != NULL ? 0 : add_number(o, "min_surprise", "min-surprise", s->min_surprise, e);
+	return s->top != NULL ? 0 : add_option_number(o, "min_surprise", "min-surprise", s->min_surprise, e);
 }
 
 static int
@@ -279,7 +281,7 @@ make_watch(json_t *o, const struct ctl_settings *s, const char *words, struct er
 	(void)words;
 	if (add_string(o, "source", "--source", s->source, e) < 0 ||
 	    add_string(o, "text", "--text", s->text, e) < 0 ||
-	    add_number(o, "surprise", "min-surprise", s->min_surprise, e) < 0)
+	    add_option_number(o, "surprise", "min-surprise", s->min_surprise, e) < 0)
 		return -1;
 	return add_duration(o, "silent", "silent", s->silent, e);
 }
@@ -314,9 +316,12 @@ static const struct command {
 	{"checkpoint", "checkpoint", make_nothing,
 	    {"sinkctl checkpoint", NULL, "Save the state, and wait until it is on disk.", checkpoint_rows}},
 	{"digest", "digest", make_digest, {"sinkctl digest", NULL, "Sum up what has happened.", digest_rows}},
-	{"status", "status", make_status, {"sinkctl status", NULL, "Show counts, rates, lag and the model.", status_rows}},
-	{"subscribe", NULL, make_tail, {"sinkctl tail", "[file]", "Show events as they are annotated, or those of a file.", tail_rows}},
-	{"watch", NULL, make_watch, {"sinkctl watch", NULL, "Report events that match, or that none arrives.", watch_rows}},
+	{"status", "status", make_status, {"sinkctl status", NULL, "Show counts, rates, lag and the model.",
+	    status_rows}},
+	{"subscribe", NULL, make_tail, {"sinkctl tail", "[file]",
+	    "Show events as they are annotated, or those of a file.", tail_rows}},
+	{"watch", NULL, make_watch, {"sinkctl watch", NULL, "Report events that match, or that none arrives.",
+	    watch_rows}},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -415,7 +420,7 @@ show_answer(struct shown *s, const json_t *own, const char *type)
 
 /* Returns 1 when the last line was shown, 0, or -1 with *e set. */
 static int
-take_line(struct shown *s, const char *text, size_t len, struct err *e)
+show_line(struct shown *s, const char *text, size_t len, struct err *e)
 {
 	json_t *line = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
 	const json_t *own = json_object_get(line, s->settings->key);
@@ -458,7 +463,7 @@ take_lines(FILE *f, struct shown *s, struct err *e)
 	int rc = 0;
 
 	while (rc == 0 && (len = getline(&line, &size, f)) > 0) {
-		rc = take_line(s, line, (size_t)len, e);
+		rc = show_line(s, line, (size_t)len, e);
 		if (ferror(stdout))
 			rc = err_set(e, EX_IOERR, "cannot write to standard output");
 	}
@@ -520,7 +525,7 @@ static int
 fill_tail(struct ctl_tail *t, const struct ctl_settings *s, struct err *e)
 {
 	*t = (struct ctl_tail){.top = 1, .priority = -1, .min_surprise = -1};
-	if (s->min_surprise != NULL && read_number("min-surprise", s->min_surprise, &t->min_surprise, e) < 0)
+	if (s->min_surprise != NULL && read_option_number("min-surprise", s->min_surprise, &t->min_surprise, e) < 0)
 		return -1;
 	if (s->priority != NULL && ctl_read_priority(s->priority, &t->priority, e) < 0)
 		return -1;
@@ -530,7 +535,7 @@ fill_tail(struct ctl_tail *t, const struct ctl_settings *s, struct err *e)
 }
 
 static int
-run(const struct command *c, const struct ctl_settings *s, char **operands, struct err *e)
+run_connected(const struct command *c, const struct ctl_settings *s, char **operands, struct err *e)
 {
 	struct shown shown = {
 		.settings = s,
@@ -560,22 +565,22 @@ run(const struct command *c, const struct ctl_settings *s, char **operands, stru
 /* ---- the program ---------------------------------------------------- */
 
 static const struct options *
-get(int i, size_t *size)
+get_ctl_options(int i, size_t *size)
 {
 	*size = sizeof(struct ctl_settings);
 	return i < N_COMMANDS ? &commands[i].options : NULL;
 }
 
 static int
-run_command(int i, void *values, char **operands, struct err *e)
+run_request(int i, void *values, char **operands, struct err *e)
 {
-	return run(&commands[i], values, operands, e);
+	return run_connected(&commands[i], values, operands, e);
 }
 
 int
 main(int argc, char **argv)
 {
-	static const struct commands all = {"sinkctl", get, run_command};
+	static const struct commands all = {"sinkctl", get_ctl_options, run_request};
 
 	return commands_main(&all, argc, argv);
 }

@@ -21,7 +21,7 @@ static const struct eval_command *const commands[] = {
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
 static const struct options *
-get(int i, size_t *size)
+get_eval_options(int i, size_t *size)
 {
 	if (i >= N_COMMANDS)
 		return NULL;
@@ -30,7 +30,7 @@ get(int i, size_t *size)
 }
 
 static int
-run(int i, void *values, char **operands, struct err *e)
+run_evaluation(int i, void *values, char **operands, struct err *e)
 {
 	return commands[i]->run(values, operands, stdout, e);
 }
@@ -38,7 +38,7 @@ run(int i, void *values, char **operands, struct err *e)
 int
 main(int argc, char **argv)
 {
-	static const struct commands all = {"sinkeval", get, run};
+	static const struct commands all = {"sinkeval", get_eval_options, run_evaluation};
 
 	guard_install();
 	return commands_main(&all, argc, argv);

@@ -15,7 +15,8 @@
 enum { MAX_TEXT = 512 };
 
 static const char *const keys[] = {
-	"general.alignment", "general.architecture", "llama.block_count", "llama.rope.freq_base", "tokenizer.ggml.model",
+	"general.alignment", "general.architecture", "llama.block_count", "llama.rope.freq_base",
+	    "tokenizer.ggml.model",
 	"tokenizer.ggml.pre", "tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.scores",
 	"tokenizer.ggml.merges", "tokenizer.ggml.add_space_prefix", "tokenizer.ggml.unknown_token_id",
 };

@@ -184,7 +184,8 @@ static bool
 is_value(const json_t *v, const char *bytes, size_t len)
 {
 	if (is_text(bytes, len))
-		return json_is_string(v) && json_string_length(v) == len && memcmp(json_string_value(v), bytes, len) == 0;
+		return json_is_string(v) && json_string_length(v) == len &&
+		    memcmp(json_string_value(v), bytes, len) == 0;
 	if (json_array_size(v) != len)
 		return false;
 	for (size_t i = 0; i < len; i++)
@@ -223,7 +224,8 @@ check_field(const json_t *o, const struct entry *e, int i)
 		count += name_length(&fields[f]) == n && memcmp(fields[f].data, name, n) == 0;
 	for (int f = e->first; f < e->end; f++)
 		if (name_length(&fields[f]) == n && memcmp(fields[f].data, name, n) == 0)
-			assert(is_value(count == 1 ? v : json_array_get(v, k++), fields[f].data + n + 1, fields[f].len - n - 1));
+			assert(is_value(count == 1 ? v : json_array_get(v, k++), fields[f].data + n + 1,
+			    fields[f].len - n - 1));
 	assert(count == 1 || json_array_size(v) == count);
 }
 

@@ -104,7 +104,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(text != NULL);
 	memcpy(text, data + 3, size);
 	n = plain_encode(m->plain, text, size, special, want);
-	assert(tokenizer_encode(m->tokenizer, text, size, special ? TOKENIZER_PARSE_SPECIAL : 0, &ids, &e) == (int64_t)n);
+	assert(tokenizer_encode(m->tokenizer, text, size, special ? TOKENIZER_PARSE_SPECIAL : 0, &ids,
+	    &e) == (int64_t)n);
 	assert(n <= 2 * size + 1 && (n == 0 || memcmp(ids, want, n * sizeof *ids) == 0));
 	decode(m, want, n, &out);
 	check_decoded(m->plain, text, size, special, &out);

@@ -123,7 +123,8 @@ pick(const struct plain *p, uint32_t *seed, int joined)
 	if (i >= PIECES)
 		return joined + (int)i - PIECES;
 	if (p->bpe)
-		return find(p, text, write_byte(text, (unsigned char)letters[i][next_number(seed, (uint32_t)strlen(letters[i]))]));
+		return find(p, text,
+		    write_byte(text, (unsigned char)letters[i][next_number(seed, (uint32_t)strlen(letters[i]))]));
 	return find(p, text, write_letter(p, letters[i], text));
 }
 
@@ -533,11 +534,13 @@ plain_decode(const struct plain *p, int32_t id, char *to)
 		to[n] = t->text[i];
 		if (t->type == VOCAB_NORMAL && p->bpe) {
 			for (int b = 0; b < 256; b++)
-				if ((k = write_byte(word, (unsigned char)b)) <= t->len - i && memcmp(word, t->text + i, k) == 0) {
+				if ((k = write_byte(word, (unsigned char)b)) <= t->len - i &&
+				    memcmp(word, t->text + i, k) == 0) {
 					to[n] = (char)b;
 					break;
 				}
-		} else if (!p->bpe && t->type != VOCAB_CONTROL && t->type != VOCAB_UNKNOWN && t->len - i >= strlen(SPACE) &&
+		} else if (!p->bpe && t->type != VOCAB_CONTROL && t->type != VOCAB_UNKNOWN &&
+		    t->len - i >= strlen(SPACE) &&
 		    memcmp(t->text + i, SPACE, strlen(SPACE)) == 0) {
 			to[n] = ' ';
 			k = strlen(SPACE);

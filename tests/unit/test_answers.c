@@ -111,7 +111,9 @@ test_records_wait_for_a_part_of_an_answer_only(void **state)
 	for (int i = 1; i < MANY; i++)
 		submit(i);
 	for (int i = 1; i < MANY; i++) {
-		/* There is room for so many more pieces now: the engine thread comes to the end of the answer's turn. */
+		/*
+		 * There is room for so many more pieces now: the engine thread comes to the end of the answer's turn.
+		 */
 		pass_over(TURN + 2);
 		collect_records(i, i + 1);
 		json_decref(collect_line(NULL, false));

@@ -115,7 +115,8 @@ test_counts_shapes(void **state)
 	(void)state;
 	for (int i = 0; i < EVERY; i++) {
 		if (i == 5) {
-			records[i] = (struct record){.type = RECORD_EVENT, .seq = i + 1, .text = odd, .text_len = sizeof odd - 1};
+			records[i] = (struct record){.type = RECORD_EVENT, .seq = i + 1, .text = odd,
+			    .text_len = sizeof odd - 1};
 			worker_submit(worker, &records[i]);
 		} else
 			submit(i);

@@ -69,11 +69,13 @@ static void
 test_words(void **state)
 {
 	static const char *const good[] = {
-		"", "cron", "Cron", "CRON.daily", "Job cron.daily started.", "12:30", "10.0.0.17.", "eth0, eth0!", "disk",
+		"", "cron", "Cron", "CRON.daily", "Job cron.daily started.", "12:30", "10.0.0.17.", "eth0, eth0!",
+		    "disk",
 		"disk-7", "proc", "fs.automount", "sys/fs", "(1500)", "a b", "A b. C d", "a-b", "what", "net: up",
 	};
 	static const char *const bad[] = {
-		"crond", "12", "30", "10.0", "0.17", "eth1", "7-disk", "150", "15000", "b A", "nginx", "12:31", "eth0.daily",
+		"crond", "12", "30", "10.0", "0.17", "eth1", "7-disk", "150", "15000", "b A", "nginx", "12:31",
+		    "eth0.daily",
 		"a-eth0", "17", "cron2", "\xc3\xa9", "10.0.0.17:12",
 	};
 	struct faithful *f = faithful_new(stream, "so what", 7, &err);

@@ -24,7 +24,8 @@ static const struct option_row rows[] = {
 	{"window", 0, OPTION_INT, "tokens", offsetof(struct values, window), "1020", 1, 100000,
 	    .help = "Recent tokens."},
 	{"max-line", 0, OPTION_SIZE, "bytes", offsetof(struct values, bytes), "1M", 16, INT64_MAX, .help = "A line."},
-	{"patience", 0, OPTION_DURATION, "time", offsetof(struct values, patience), "60", 1, 200000, .help = "How long."},
+	{"patience", 0, OPTION_DURATION, "time", offsetof(struct values, patience), "60", 1, 200000,
+	    .help = "How long."},
 	{"policy", 0, OPTION_CHOICE, "kind", offsetof(struct values, policy), "sink", .choices = policies,
 	    .help = "What."},
 	{"quiet", 'q', OPTION_FLAG, NULL, offsetof(struct values, quiet), .help = "No progress."},
@@ -192,7 +193,8 @@ test_help_and_manual(void **state)
 	assert_non_null(strstr(manual,
 	    ".It Fl m , Fl Fl model Ns = Ns Ar file\nThe model.\nSee\n.Fl Fl window ,\ntoo.\n"));
 	assert_non_null(strstr(manual, "At least 16, default 1M.\n"));
-	assert_non_null(strstr(manual, "Read it (not\n.Fl Fl model ).\nIts lines are those of\n.Xr prog.conf 5 ,\nand this"));
+	assert_non_null(strstr(manual,
+	    "Read it (not\n.Fl Fl model ).\nIts lines are those of\n.Xr prog.conf 5 ,\nand this"));
 	for (char *line = strtok(manual, "\n"); line != NULL; line = strtok(NULL, "\n"))
 		assert_true(line[0] == '.' || strlen(line) <= 80);
 	for (char *line = strtok(help, "\n"); line != NULL; line = strtok(NULL, "\n"))

@@ -14,7 +14,8 @@ enum { N_ROT = 64 };
 static struct rope_params
 plain_params(void)
 {
-	return (struct rope_params){ .style = ROPE_HALVES, .n_rot = N_ROT, .base = 10000, .factor = 1, .attn_factor = 1 };
+	return (struct rope_params){ .style = ROPE_HALVES, .n_rot = N_ROT, .base = 10000, .factor = 1,
+	    .attn_factor = 1 };
 }
 
 /* The angle of pair i at a position in long double, the straightforward way. */

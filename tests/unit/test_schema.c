@@ -95,7 +95,8 @@ static void
 test_bad_schemas_are_refused(void **state)
 {
 	static const char *const bad[] = {
-		"{\"type\":\"thing\"}", "{}", "{\"type\":[\"string\",\"null\"]}", "{\"type\":\"string\",\"pattern\":\"a*\"}",
+		"{\"type\":\"thing\"}", "{}", "{\"type\":[\"string\",\"null\"]}",
+		    "{\"type\":\"string\",\"pattern\":\"a*\"}",
 		"{\"type\":\"array\"}", "{\"type\":\"array\",\"items\":[]}", "{\"enum\":[]}", "{\"enum\":[{}]}",
 		"{\"type\":\"object\",\"properties\":{\"a\":1}}", "{\"type\":\"object\",\"properties\":[]}",
 		"{\"type\":\"object\",\"required\":[\"a\"]}", "{\"type\":\"string\",\"maxLength\":-1}",
@@ -125,7 +126,8 @@ test_bad_schemas_are_refused(void **state)
 static void
 test_every_way_is_json(void **state)
 {
-	static const char nested[] = "{\"type\":\"array\",\"maxItems\":4,\"items\":{\"type\":\"object\",\"properties\":{"
+	static const char nested[] =
+	    "{\"type\":\"array\",\"maxItems\":4,\"items\":{\"type\":\"object\",\"properties\":{"
 	    "\"s\":{\"type\":\"string\",\"minLength\":2,\"maxLength\":6},\"n\":{\"type\":\"number\"},"
 	    "\"b\":{\"type\":\"boolean\"},\"e\":{\"enum\":[\"x\\\"y\",1,12,-3.5,\"x\"]},"
 	    "\"o\":{\"type\":\"object\"},\"a\":{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"minItems\":1}}}}";

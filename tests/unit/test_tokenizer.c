@@ -227,7 +227,8 @@ smollm_vectors_with_special_tokens(void **state)
 
 	(void)state;
 	open_smollm(&f);
-	check_vectors(f.tokenizer, golden("tokenizer/smollm2_parse_special.jsonl"), TOKENIZER_PARSE_SPECIAL, expect_same);
+	check_vectors(f.tokenizer, golden("tokenizer/smollm2_parse_special.jsonl"), TOKENIZER_PARSE_SPECIAL,
+	    expect_same);
 	close_fixture(&f);
 }
 
