@@ -214,7 +214,8 @@ usage(void)
 	fprintf(stderr, "usage: faults SINKD MODEL LIBRARY THINNED [CALL...]\n"
 	    "       faults SINKD MODEL LIBRARY one CALL FAULT once|ever start|loop|restart NUMBER\n"
 	    "in an empty folder. THINNED: 0 tries every point up to %d of each row; a number K, the more the farther\n"
-	    "they are from the start the fewer: after point N comes N + 1 + N / K, and of faults that stay there are fewer.\n",
+	    "they are from the start the fewer: after point N comes N + 1 + N / K, and of faults that stay there are "
+	    "fewer.\n",
 	    POINTS);
 	return EX_USAGE;
 }
@@ -237,7 +238,8 @@ main(int argc, char **argv)
 	if (strcmp(argv[4], "one") == 0)
 		return argc == 10 ? try_one(argv + 5) : usage();
 	thinned = atol(argv[4]);
-	printf("| call | fault | how often | counted from | points | went on | ended, by exit code |\n|---|---|---|---|---|---|---|\n");
+	printf("| call | fault | how often | counted from | points | went on | ended, by exit code "
+	    "|\n|---|---|---|---|---|---|---|\n");
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		if (is_named(rows[i].call, argv + 5, argc - 5))
 			try_row(&rows[i]);

@@ -158,7 +158,6 @@ FILENAME ~ /\.md$/ {
 	if (columns($0) > 120)
 		fault("columns", FNR, columns($0) " columns")
 }
-FILENAME !~ /\.(c|h|cu|cuh)$/ { next }
 /^#[ \t]*include "/ {
 	split($0, quoted, "\"")
 	check_include(quoted[2])

@@ -2,7 +2,7 @@
  * Chat templates as data: what identifies each in the text of a file's
  * template, and what it writes around a turn. The first row that fits counts.
  */
-#include "engine/chat_template.h"
+#include "engine/engine.h"
 
 #include <string.h>
 

@@ -419,6 +419,7 @@ string_is(const struct gguf *g, const char *key, const char *value)
 static void
 count_weights(const struct gguf *g, struct model_info *info)
 {
+	bool untied = gguf_find_tensor(g, "output.weight") != NULL;
 	int64_t most = 0, by_type[64] = { 0 };
 
 	for (size_t i = 0; i < gguf_count_tensors(g); i++) {
@@ -426,6 +427,8 @@ count_weights(const struct gguf *g, struct model_info *info)
 		int64_t n = t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
 
 		info->n_params += n;
+		if (!untied || strcmp(t->name, "token_embd.weight") != 0)
+			info->token_bytes += t->size;
 		by_type[t->type] += n;
 		if (by_type[t->type] > most) {
 			most = by_type[t->type];

@@ -11,7 +11,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/chat_template.h"
 #include "engine/engine.h"
 #include "stream/memory.h"
 #include "stream/sample.h"

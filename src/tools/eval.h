@@ -37,12 +37,13 @@ struct eval_context {
 	    "Show no progress line on the terminal." }
 #define EVAL_CONTEXT_ROWS \
 	EVAL_MODEL_ROWS, \
-	{ "policy", 'p', OPTION_CHOICE, "policy", offsetof(struct eval_context, policy), "sink", 0, 0, context_policies, 0, \
+	{ "policy", 'p', OPTION_CHOICE, "policy", offsetof(struct eval_context, policy), "sink", 0, 0, \
+	    context_policies, 0, \
 	    "What a token attends to: the sinks and the window, the window only, all tokens, or a window whose keys " \
 	    "and values are computed afresh for every token." }, \
 	{ "sinks", 's', OPTION_INT, "tokens", offsetof(struct eval_context, sinks), "-1", -1, INT32_MAX, NULL, 0, \
-	    "Tokens at the beginning of the stream that are kept for ever; -1 stands for 4 with the policy sink and 0 " \
-	    "with the others." }, \
+	    "Tokens at the beginning of the stream that are kept for ever; -1 stands for 4 with the policy sink and " \
+	    "0 with the others." }, \
 	{ "window", 'w', OPTION_INT, "tokens", offsetof(struct eval_context, window), "1020", 0, INT32_MAX, NULL, 0, \
 	    "Most recent tokens that are attended to, the newest included. The policy dense ignores it." }, \
 	{ "chunk", 0, OPTION_INT, "tokens", offsetof(struct eval_context, chunk), "0", 0, INT32_MAX, NULL, 0, \
@@ -50,13 +51,14 @@ struct eval_context {
 	{ "threads", 't', OPTION_INT, "threads", offsetof(struct eval_context, threads), "0", 0, 1024, NULL, 0, \
 	    "Threads of the computation, 0 for one per processor. It never changes a result." }, \
 	{ "kv", 0, OPTION_CHOICE, "type", offsetof(struct eval_context, kv), "auto", 0, 0, eval_kv_types, 0, \
-	    "Number format of the cached keys and values. Auto: f32 for models whose weights are F32 or F16, for others " \
-	    "bf16 where the processor multiplies it, else f32; on a GPU f32 for F32 and f16 for all others." }, \
+	    "Number format of the cached keys and values. Auto: f32 for models whose weights are F32 or F16, for " \
+	    "others bf16 where the processor multiplies it, else f32; on a GPU f32 for F32 and f16 for all others." }, \
 	{ "path", 0, OPTION_CHOICE, "path", offsetof(struct eval_context, path), "auto", 0, 0, context_paths, 0, \
 	    "Code path of the CPU. Auto: the fastest that the processor runs." }, \
-	{ "device", 0, OPTION_CHOICE, "device", offsetof(struct eval_context, device), "auto", 0, 0, context_devices, 0, \
-	    "What computes. Auto: a GPU where the CUDA module and its driver find one with enough memory, unless --path is " \
-	    "given, else the CPU." }, \
+	{ "device", 0, OPTION_CHOICE, "device", offsetof(struct eval_context, device), "auto", 0, 0, context_devices, \
+	    0, \
+	    "What computes. Auto: a GPU where the CUDA module and its driver find one with enough memory, unless " \
+	    "--path is given, else the CPU." }, \
 	{ "gpu", 0, OPTION_INT, "number", offsetof(struct eval_context, gpu), "0", 0, 1024, NULL, 0, \
 	    "Use the GPU with this number if there are several." }, \
 	{ "start", 0, OPTION_INT, "position", offsetof(struct eval_context, start), "0", 0, INT64_MAX / 2, NULL, 0, \

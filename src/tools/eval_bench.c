@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/gguf.h"
 #include "tools/eval.h"
 #include "tools/eval_peer.h"
 #include "tools/eval_report.h"
@@ -192,26 +191,6 @@ run_pair(struct report *r, struct bench *b, struct pair *p, struct err *e)
 	return recompute != NULL ? ok : -1;
 }
 
-/* Bytes of the weights that every token needs: all but an embedding that is only looked up. */
-static int
-count_needed_weights(struct report *r, const char *path, struct err *e)
-{
-	struct gguf *g = gguf_open(path, e);
-	bool untied;
-
-	if (g == NULL)
-		return -1;
-	untied = gguf_find_tensor(g, "output.weight") != NULL;
-	for (size_t i = 0; i < gguf_count_tensors(g); i++) {
-		const struct gguf_tensor *t = gguf_get_tensor(g, i);
-
-		if (!untied || strcmp(t->name, "token_embd.weight") != 0)
-			r->weight_bytes += t->size;
-	}
-	gguf_close(g);
-	return 0;
-}
-
 /* ---- the command ---------------------------------------------------- */
 
 /* The input: tokens of the text, or random ones. On the heap; NULL with *e set. */
@@ -243,10 +222,9 @@ measure(struct report *r, struct bench *b, const struct values *v, FILE *out, st
 	peer_free(p);
 	for (int i = 0; ok == 0 && i < r->n_pairs; i++)
 		ok = run_pair(r, b, &r->pairs[i], e);
-	if (ok == 0)
-		ok = count_needed_weights(r, model_get_info(b->m)->path, e);
 	if (ok < 0)
 		return -1;
+	r->weight_bytes = model_get_info(b->m)->token_bytes;
 	context_get_info(b->c, &r->ci);
 	if (v->json)
 		report_print_json(out, r, b->m, b->c);

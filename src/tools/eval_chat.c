@@ -11,7 +11,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/utf8.h"
-#include "engine/chat_template.h"
+#include "engine/engine.h"
 #include "stream/sample.h"
 #include "tools/eval.h"
 #include "tools/eval_lines.h"

@@ -20,8 +20,8 @@ static const char *const color_names[] = {"auto", "always", "never", NULL};
 #define COMMON_ROWS \
 	{ \
 		.name = "instance", .letter = 'i', .type = OPTION_STRING, .argument = "name", .offset = AT(instance), \
-		.help = "Talk to the service sinkd@name. If neither this option nor --socket is given, sinkctl looks for a " \
-		    "service and takes it if there is only one.", \
+		.help = "Talk to the service sinkd@name. If neither this option nor --socket is given, sinkctl " \
+		    "looks for a service and takes it if there is only one.", \
 	}, { \
 		.name = "socket", .letter = 's', .type = OPTION_STRING, .argument = "path", .offset = AT(socket), \
 		.help = "Talk to the daemon that listens on this control socket.", \
@@ -33,23 +33,27 @@ static const char *const color_names[] = {"auto", "always", "never", NULL};
 		.fallback = "sinkd", \
 		.help = "The name that the daemon was given by its own option --key.", \
 	}, { \
-		.name = "color", .type = OPTION_CHOICE, .offset = AT(color), .fallback = "auto", .choices = color_names, \
+		.name = "color", .type = OPTION_CHOICE, .offset = AT(color), .fallback = "auto", \
+		    .choices = color_names, \
 		.help = "Use colours. auto: only on a terminal.", \
 	}, \
 	{.name = NULL}
 
 #define REPLY_ROWS \
 	{ \
-		.name = "max-tokens", .letter = 'n', .type = OPTION_INT, .argument = "tokens", .offset = AT(max_tokens), \
+		.name = "max-tokens", .letter = 'n', .type = OPTION_INT, .argument = "tokens", \
+		    .offset = AT(max_tokens), \
 		.fallback = "0", .max = 1 << 20, \
 		.help = "Stop the model after this many tokens. 0: the daemon decides.", \
 	}, { \
-		.name = "time-limit", .letter = 't', .type = OPTION_STRING, .argument = "time", .offset = AT(time_limit), \
+		.name = "time-limit", .letter = 't', .type = OPTION_STRING, .argument = "time", \
+		    .offset = AT(time_limit), \
 		.help = "Stop the model after this time. It is in seconds; s, m, h or d may follow.", \
 	}, { \
-		.name = "temperature", .letter = 'T', .type = OPTION_STRING, .argument = "number", .offset = AT(temperature), \
-		.help = "Choose each token at random, the more freely the higher this number is. Without this option the " \
-		    "model takes the likeliest token each time.", \
+		.name = "temperature", .letter = 'T', .type = OPTION_STRING, .argument = "number", \
+		    .offset = AT(temperature), \
+		.help = "Choose each token at random, the more freely the higher this number is. Without this " \
+		    "option the model takes the likeliest token each time.", \
 	}, { \
 		.name = "top-p", .type = OPTION_STRING, .argument = "share", .offset = AT(top_p), \
 		.help = "Choose only among the likeliest tokens that together have this share of the probability.", \
@@ -80,15 +84,15 @@ static const struct option_row ask_rows[] = {
 static const struct option_row digest_rows[] = {
 	{
 		.name = "since", .type = OPTION_STRING, .argument = "when", .offset = AT(since),
-		.help = "Sum up the events since then. That is an event's number, a time like 14:30, yesterday or 2026-01-31 "
-		    "14:30, or how long ago like 15m, 2h or 1d. Without this option the digest covers all events that the "
-		    "daemon remembers.",
+		.help = "Sum up the events since then. That is an event's number, a time like 14:30, yesterday or "
+		    "2026-01-31 14:30, or how long ago like 15m, 2h or 1d. Without this option the digest covers all "
+		    "events that the daemon remembers.",
 	},
 	{
 		.name = "style", .type = OPTION_CHOICE, .offset = AT(style), .fallback = "auto",
 		.choices = digest_style_names,
-		.help = "How to sum up. extract: quote the events that the model chooses; write: let the model write a text; "
-		    "auto: extract for models of less than a billion parameters.",
+		.help = "How to sum up. extract: quote the events that the model chooses; write: let the model write a "
+		    "text; auto: extract for models of less than a billion parameters.",
 	},
 	{
 		.name = "lines", .type = OPTION_INT, .argument = "number", .offset = AT(lines), .fallback = "5",
@@ -119,17 +123,17 @@ static const struct option_row digest_rows[] = {
 static const struct option_row tail_rows[] = {
 	{
 		.name = "top", .type = OPTION_STRING, .argument = "percent", .offset = AT(top),
-		.help = "Show the most surprising events only: those that are among this part of the last 1,024 events, such "
-		    "as 1%. Events that --priority selects are shown as well.",
+		.help = "Show the most surprising events only: those that are among this part of the last 1,024 "
+		    "events, such as 1%. Events that --priority selects are shown as well.",
 	},
 	{
 		.name = "priority", .type = OPTION_STRING, .argument = "level", .offset = AT(priority),
 		    .fallback = "err",
-		.help = "With --top, also show entries of the journal that are as severe as this level, or more: emerg, alert, "
-		    "crit, err, warning, notice, info or debug. none: show no more than --top says.",
+		.help = "With --top, also show entries of the journal that are as severe as this level, or more: "
+		    "emerg, alert, crit, err, warning, notice, info or debug. none: show no more than --top says.",
 	},
-	SURPRISE_ROWS("Show only events with at least this surprise. What is high depends on the model and on the stream: "
-	    "--top needs no number."),
+	SURPRISE_ROWS("Show only events with at least this surprise. What is high depends on the model and on the "
+	    "stream: --top needs no number."),
 	COUNT_ROW,
 	COMMON_ROWS,
 };
@@ -146,8 +150,8 @@ static const struct option_row watch_rows[] = {
 	},
 	{
 		.name = "silent", .type = OPTION_STRING, .argument = "time", .offset = AT(silent),
-		.help = "Report when no such event has arrived for this time, instead of the events themselves. It is in "
-		    "seconds; s, m, h or d may follow.",
+		.help = "Report when no such event has arrived for this time, instead of the events themselves. It is "
+		    "in seconds; s, m, h or d may follow.",
 	},
 	COUNT_ROW,
 	COMMON_ROWS,

@@ -2,7 +2,7 @@
  * Chat templates: recognised from what models' files hold (shortened where
  * that is long), and a conversation as each of them writes it.
  */
-#include "engine/chat_template.h"
+#include "engine/engine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -648,7 +648,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_format_2_is_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_format_1_is_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_stage_has_a_section_of_its_own, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_an_unknown_section_is_refused_unless_it_is_optional, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_unknown_section_is_refused_unless_it_is_optional, setup,
+		    teardown),
 		cmocka_unit_test_setup_teardown(test_only_one_process_has_the_folder, setup, teardown),
 	};
 
