@@ -6,7 +6,7 @@
 
 #include "daemon/checkpoint.h"
 #include "daemon/http/metrics.h"
-#include "daemon/output/delivery.h"
+#include "daemon/delivery.h"
 #include "daemon/output/messages.h"
 #include "daemon/peers/listener.h"
 #include "daemon/progress.h"

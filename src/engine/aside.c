@@ -55,21 +55,6 @@ context_keep(struct context *c)
 
 /* ---- forks that wait ------------------------------------------------ */
 
-void
-context_free_aside(struct context *c)
-{
-	struct aside_place *o = &c->other;
-
-	if (o->cache != NULL && o->cache != c->cache)
-		c->b->ops->cache_free(c->b, o->cache);
-	free(o->history);
-	free(o->hidden);
-	free(c->row);
-	c->row = NULL;
-	*o = (struct aside_place){0};
-	c->aside = ASIDE_NONE;
-}
-
 /* Room for the place of a fork that waits. Recompute has all that it needs in the tokens of its history. */
 static int
 prepare(struct context *c, struct err *e)
@@ -192,4 +177,15 @@ context_rewind(struct context *c)
 		c->forked = false;
 	}
 	c->aside = ASIDE_NONE;
+}
+
+void
+context_reset(struct context *c)
+{
+	context_rewind(c);
+	context_rewind(c); /* a fork that waits, too */
+	context_settle(c);
+	c->last_id = -1;
+	c->tokens = c->n_history = c->n_cached = 0;
+	context_set_pinned(c, 0);
 }

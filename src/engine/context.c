@@ -126,11 +126,27 @@ allocate(struct context *c, struct err *e)
 	return 0;
 }
 
+/* The place of what waits, see aside.c. */
+static void
+free_aside(struct context *c)
+{
+	struct aside_place *o = &c->other;
+
+	if (o->cache != NULL && o->cache != c->cache)
+		c->b->ops->cache_free(c->b, o->cache);
+	free(o->history);
+	free(o->hidden);
+	free(c->row);
+	c->row = NULL;
+	*o = (struct aside_place){0};
+	c->aside = ASIDE_NONE;
+}
+
 static void
 release(struct context *c)
 {
 	if (c->b != NULL) {
-		context_free_aside(c);
+		free_aside(c);
 		c->b->ops->cache_free(c->b, c->cache);
 		forward_free(c->f);
 		c->b->ops->close(c->b);
@@ -447,17 +463,6 @@ feed(struct context *c, const int32_t *ids, size_t n, float *nll, float *logits,
 	}
 	/* Afterwards: what came of a file that changed is not handed out. */
 	return context_check_file(c, e);
-}
-
-void
-context_reset(struct context *c)
-{
-	context_rewind(c);
-	context_rewind(c); /* a fork that waits, too */
-	context_settle(c);
-	c->last_id = -1;
-	c->tokens = c->n_history = c->n_cached = 0;
-	context_set_pinned(c, 0);
 }
 
 void

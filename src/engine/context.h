@@ -68,9 +68,6 @@ int context_check_file(struct context *c, struct err *e);
 /* The last token's hidden row is not finite: says so as fault_report does. */
 int context_break(struct context *c, struct err *e);
 
-/* The memory of forks that wait. */
-void context_free_aside(struct context *c);
-
 /* The sinks and a pinned block of n tokens behind them. */
 void context_set_pinned(struct context *c, int64_t n);
 

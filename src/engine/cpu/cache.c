@@ -68,14 +68,14 @@ allocate(struct cache *c, struct err *e)
 	if (check_size(c, e) < 0)
 		return -1;
 	c->columns = (cache_blocks(c) + 1) * CACHE_BLOCK;
-	c->k = cpu_alloc(blocks * c->key_size);
-	c->v = cpu_alloc(blocks * c->value_size);
+	c->k = aligned_new(blocks * c->key_size);
+	c->v = aligned_new(blocks * c->value_size);
 	if (c->k == NULL || c->v == NULL)
 		return err_set(e, EX_OSERR, "out of memory for keys and values of %lld tokens",
 		    (long long)(cache_blocks(c) * CACHE_BLOCK));
 	for (int i = 0; i < c->workers + c->shared; i++) {
 		free(c->scratch[i]);
-		c->scratch[i] = cpu_alloc(count_scratch(c) * sizeof(float));
+		c->scratch[i] = aligned_new(count_scratch(c) * sizeof(float));
 		if (c->scratch[i] == NULL)
 			return err_set(e, EX_OSERR, "out of memory for attention");
 	}

@@ -104,22 +104,11 @@ pick_path(const char *name, struct err *e)
 	return err_set(e, EX_USAGE, "code path '%s' is not available on this processor", name);
 }
 
-void *
-cpu_alloc(size_t bytes)
-{
-	size_t rounded = (bytes + 64) / 64 * 64;
-	void *p = aligned_alloc(64, rounded);
-
-	if (p != NULL)
-		memset(p, 0, rounded);
-	return p;
-}
-
 static void *
 backend_alloc(struct backend *b, size_t bytes)
 {
 	(void)b;
-	return cpu_alloc(bytes);
+	return aligned_new(bytes);
 }
 
 static void
@@ -369,14 +358,14 @@ allocate_scratch(struct cpu *c)
 
 	c->copies = copies_new(c->limits.copies);
 	c->scratch = calloc((size_t)c->base.threads, sizeof *c->scratch);
-	c->x16 = cpu_alloc(chunk * (size_t)cpu_pad_bf16(c->limits.widest) * sizeof *c->x16);
-	c->x8 = cpu_alloc(chunk * (size_t)(c->limits.widest / Q8_BLOCK + 1) * sizeof *c->x8);
+	c->x16 = aligned_new(chunk * (size_t)aligned_pad(c->limits.widest) * sizeof *c->x16);
+	c->x8 = aligned_new(chunk * (size_t)(c->limits.widest / Q8_BLOCK + 1) * sizeof *c->x8);
 	if (c->copies == NULL || c->scratch == NULL || c->x16 == NULL || c->x8 == NULL)
 		return -1;
 	for (int i = 0; i < c->base.threads; i++) {
-		c->scratch[i].panels = cpu_alloc(panels);
-		c->scratch[i].rows = cpu_alloc((size_t)PANEL * BLOCK_K * sizeof(float));
-		c->scratch[i].tile = cpu_alloc(chunk * TILE * sizeof(float));
+		c->scratch[i].panels = aligned_new(panels);
+		c->scratch[i].rows = aligned_new((size_t)PANEL * BLOCK_K * sizeof(float));
+		c->scratch[i].tile = aligned_new(chunk * TILE * sizeof(float));
 		if (c->scratch[i].panels == NULL || c->scratch[i].rows == NULL || c->scratch[i].tile == NULL)
 			return -1;
 	}

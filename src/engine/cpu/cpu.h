@@ -3,6 +3,7 @@
 #define SINKD_ENGINE_CPU_H
 
 #include "engine/backend.h"
+#include "engine/cpu/aligned.h"
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/team.h"
 
@@ -19,21 +20,11 @@ struct cpu {
 	struct cpu_scratch *scratch;  /* [base.threads] */
 	struct backend_limits limits;
 	struct copies *copies;        /* of weights, see copies.h */
-	uint16_t *x16;                /* [chunk, cpu_pad_bf16(widest)]: activations in bfloat16 */
+	uint16_t *x16;                /* [chunk, aligned_pad(widest)]: activations in bfloat16 */
 	struct q8_block *x8;          /* [chunk, widest / Q8_BLOCK]: activations in 8 bits */
 	float *partial;               /* [chunk, partial_tiles, 2], see cpu_score */
 	int64_t partial_tiles;
 };
-
-/* Columns that a row of activations in bfloat16 takes: a row begins where a cache line does. */
-static inline int64_t
-cpu_pad_bf16(int64_t cols)
-{
-	return (cols + 31) / 32 * 32;
-}
-
-/* 64-byte aligned zeroed memory; release with free. NULL when there is none. */
-void *cpu_alloc(size_t bytes);
 
 /* The operations of struct backend_ops that have files of their own. */
 int cpu_load_weight(struct backend *b, struct weight *w, struct err *e);

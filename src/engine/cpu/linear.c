@@ -43,7 +43,7 @@ convert_row(void *arg, int row, int worker)
 static struct operand
 make_operand(struct cpu *c, const float *x, int n, int64_t cols, unsigned kinds)
 {
-	struct operand o = { .f32 = x, .bf16 = c->x16, .ld16 = cpu_pad_bf16(cols), .q8 = c->x8, .ld8 = cols / Q8_BLOCK };
+	struct operand o = { .f32 = x, .bf16 = c->x16, .ld16 = aligned_pad(cols), .q8 = c->x8, .ld8 = cols / Q8_BLOCK };
 	struct convert_job j = { c, x, cols, o, kinds };
 
 	if (kinds != 1u << PANEL_F32)
@@ -333,7 +333,7 @@ cpu_score(struct backend *b, const struct weight *w, const struct vector *bias, 
 	if (c->partial_tiles < count_tiles(w)) { /* once: a model has one output matrix */
 		free(c->partial);
 		c->partial_tiles = count_tiles(w);
-		c->partial = cpu_alloc((size_t)c->limits.chunk * (size_t)c->partial_tiles * 2 * sizeof(float));
+		c->partial = aligned_new((size_t)c->limits.chunk * (size_t)c->partial_tiles * 2 * sizeof(float));
 		if (c->partial == NULL)
 			return err_set(e, EX_OSERR, "out of memory for the scores");
 	}

@@ -1,5 +1,5 @@
 /* Who gets which line; see delivery.h. Loop thread. */
-#include "daemon/output/delivery.h"
+#include "daemon/delivery.h"
 
 #include "stream/annotate.h"
 
