@@ -1,8 +1,7 @@
 /*
  * The engine thread: it owns the stream, takes records from a bounded queue,
- * scores them in order, and hands them back through another; between groups of
- * records it serves requests. What waits is computed together; the scores are
- * the same as one by one.
+ * passes them through the pipeline, and hands them back through another queue.
+ * Between groups of records it serves requests.
  */
 #ifndef SINKD_DAEMON_WORKER_H
 #define SINKD_DAEMON_WORKER_H

@@ -70,7 +70,7 @@ void digest_fini(struct digest *d);
 /* Pin the digest's text in place of what was pinned before, as much of it as there is room for; see stream_pin. */
 int digest_pin(struct stream *s, const struct digest *d, struct err *e);
 
-/* Append its members to a line that result_begin began, and end the line. */
+/* Append the digest's members to a line that the caller has begun, and end the line. */
 void digest_write(struct buf *out, const struct stream *s, const struct digest *d);
 
 #endif
