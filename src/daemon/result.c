@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "stream/text.h"
+#include "stream/json_write.h"
 
 void
 result_drop(struct result *r)
@@ -19,26 +19,15 @@ result_drop(struct result *r)
 void
 result_begin(struct buf *out, const char *key, const struct request *q, const char *type)
 {
-	buf_printf(out, "{%s:{\"type\":\"%s\"", key, type);
-	if (q != NULL && q->id != NULL) {
-		buf_add_text(out, ",\"id\":");
-		buf_add_text(out, q->id);
-	}
-}
-
-static void
-add_text(struct buf *out, const char *name, const char *text, size_t len)
-{
-	buf_printf(out, ",\"%s\":", name);
-	text_add_json(out, text, len);
+	envelope_begin(out, key, type, q == NULL ? NULL : q->id);
 }
 
 void
 result_write_delta(struct buf *out, const char *key, const struct request *q, const char *text, size_t len)
 {
 	result_begin(out, key, q, "delta");
-	add_text(out, "text", text, len);
-	buf_add_text(out, "}}\n");
+	json_write_string(out, "text", text, len);
+	envelope_end(out);
 }
 
 static void
@@ -55,22 +44,22 @@ result_write_reply(struct buf *out, const char *key, const struct request *q, co
     double waited)
 {
 	result_begin(out, key, q, "reply");
-	add_text(out, "text", r->text.data, r->text.len);
-	if (q->reply.schema != NULL) {
-		buf_add_text(out, ",\"json\":");
-		buf_add(out, r->text.data, r->text.len);
-	}
+	json_write_string(out, "text", r->text.data, r->text.len);
+	if (q->reply.schema != NULL)
+		json_write_raw(out, "json", r->text.data, r->text.len);
 	add_view(out, &r->view);
-	buf_printf(out, ",\"end\":\"%s\",\"asked\":%d,\"tokens\":%d,\"waited\":%.4f,\"first\":%.4f,\"seconds\":%.4f}}\n",
-	    reply_end_names[r->end], r->asked, r->tokens, waited, r->first, r->seconds);
+	json_write_string(out, "end", reply_end_names[r->end], strlen(reply_end_names[r->end]));
+	json_write_int(out, "asked", r->asked);
+	json_write_int(out, "tokens", r->tokens);
+	buf_printf(out, ",\"waited\":%.4f,\"first\":%.4f,\"seconds\":%.4f", waited, r->first, r->seconds);
+	envelope_end(out);
 }
 
 void
-result_write_error(struct buf *out, const char *key, const struct request *q, const char *fault,
+result_write_error(struct buf *out, const char *key, const struct request *q, enum fault fault,
     const char *reason)
 {
 	result_begin(out, key, q, "error");
-	add_text(out, "fault", fault, strlen(fault));
-	add_text(out, "reason", reason, strlen(reason));
-	buf_add_text(out, "}}\n");
+	fault_write(out, fault, reason);
+	envelope_end(out);
 }

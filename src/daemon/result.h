@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "stream/fault.h"
 #include "stream/record.h"
 #include "daemon/request.h"
 
@@ -24,14 +25,11 @@ struct result {
 /* Release what a result that nobody will take holds. */
 void result_drop(struct result *r);
 
-/*
- * Append a line of the request q; key as in annotate_write. fault: "request"
- * if the peer is to blame, "server" if we are.
- */
+/* Append a line of the request q; key as in annotate_write. */
 void result_write_delta(struct buf *out, const char *key, const struct request *q, const char *text, size_t len);
 void result_write_reply(struct buf *out, const char *key, const struct request *q, const struct reply *r,
     double waited);
-void result_write_error(struct buf *out, const char *key, const struct request *q, const char *fault,
+void result_write_error(struct buf *out, const char *key, const struct request *q, enum fault fault,
     const char *reason);
 
 /* The head of a line of the given type, with the request's id where q is not NULL and has one. */

@@ -64,7 +64,7 @@ stats_take_record(struct stats *s, const struct record *r)
 		return;
 	e = &s->recent[s->scored++ % STATS_RECENT];
 	e->seq = r->seq;
-	e->surprise = r->score.nll / (double)r->score.scored;
+	e->surprise = score_get_surprise(r->score.nll, r->score.scored);
 	e->time = time(NULL);
 	copy_text(e->text, sizeof e->text, r->text, r->text_len);
 	s->surprise_sum += e->surprise;

@@ -45,10 +45,10 @@ static int
 refuse(struct worker_service *v, const struct err *e)
 {
 	bool broken = e->code == EX_TEMPFAIL || context_is_broken(v->w->stream->context);
-	bool theirs = v->q != NULL && !broken && (e->code == EX_DATAERR || e->code == EX_USAGE);
+	enum fault fault = v->q == NULL || broken ? FAULT_SERVER : fault_of_request(e);
 	struct buf line = {0};
 
-	result_write_error(&line, v->w->o.key, v->q, theirs ? "request" : "server", e->text);
+	result_write_error(&line, v->w->o.key, v->q, fault, e->text);
 	if (push_line(v->w, v->to, v->q, &line) < 0)
 		return -1;
 	if (broken) {

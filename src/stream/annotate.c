@@ -1,50 +1,31 @@
 /* The line that a record becomes on output; see annotate.h. */
 #include "stream/annotate.h"
 
-#include <inttypes.h>
 #include <string.h>
 
-#include "stream/text.h"
-
-/*
- * Six digits are more than the float32 logits carry, and printf is not told
- * of any locale, so the point is a point.
- */
-static void
-add_number(struct buf *out, const char *name, double v)
-{
-	buf_printf(out, ",\"%s\":%.6g", name, v);
-}
-
-static void
-add_reason(struct buf *out, const char *reason)
-{
-	buf_add_text(out, ",\"reason\":");
-	text_add_json(out, reason, strlen(reason));
-}
+#include "stream/fault.h"
+#include "stream/json_write.h"
 
 static void
 add_score(struct buf *out, const struct record *r)
 {
 	const struct score *s = &r->score;
+	const char *reason = r->reason[0] != '\0' ? r->reason : s->tokens > 0 ?
+	    "the first token of a stream has no score" : "the model's vocabulary has no token for this text";
 
-	buf_printf(out, ",\"tokens\":%" PRId64, s->tokens);
+	json_write_int(out, "tokens", s->tokens);
 	if (s->scored != s->tokens)
-		buf_printf(out, ",\"scored\":%" PRId64, s->scored);
+		json_write_int(out, "scored", s->scored);
 	if (s->scored > 0) {
-		add_number(out, "nll", s->nll);
-		add_number(out, "surprise", s->nll / (double)s->scored);
-	} else if (r->reason[0] != '\0')
-		add_reason(out, r->reason);
-	else if (s->tokens > 0)
-		add_reason(out, "the first token of a stream has no score");
-	else
-		add_reason(out, "the model's vocabulary has no token for this text");
+		json_write_number(out, "nll", s->nll);
+		json_write_number(out, "surprise", score_get_surprise(s->nll, s->scored));
+	} else
+		json_write_string(out, "reason", reason, strlen(reason));
 	if (s->peak_len > 0) {
-		buf_add_text(out, ",\"peak\":{\"text\":");
-		text_add_json(out, s->peak, s->peak_len);
-		add_number(out, "nll", (double)s->peak_nll);
-		buf_add_text(out, "}");
+		json_write_raw(out, "peak", "{", 1);
+		json_write_string(out, "text", s->peak, s->peak_len);
+		json_write_number(out, "nll", (double)s->peak_nll);
+		buf_add(out, "}", 1);
 	}
 }
 
@@ -52,30 +33,29 @@ static void
 add_event(struct buf *out, const struct record *r, const char *key)
 {
 	if (r->wrap) {
-		buf_add_text(out, "{\"text\":");
-		text_add_json(out, r->raw, r->raw_len);
+		buf_add(out, "{", 1);
+		json_write_string(out, "text", r->raw, r->raw_len);
 	} else
 		buf_add(out, r->raw, r->raw_len);
-	buf_printf(out, "%s%s:{\"type\":\"event\",\"seq\":%" PRId64, r->bare ? "" : ",", key, r->seq);
+	envelope_join(out, key, "event", r->bare);
+	json_write_int(out, "seq", r->seq);
 	add_score(out, r);
 	buf_add(out, r->members.data, r->members.len);
 	out->failed |= r->members.failed;
-	buf_add_text(out, "}}\n");
+	envelope_end(out);
 }
 
 static void
 add_error(struct buf *out, const struct record *r, const char *key)
 {
-	buf_printf(out, "{%s:{\"type\":\"error\",\"seq\":%" PRId64, key, r->seq);
-	if (r->input != NULL) {
-		buf_add_text(out, ",\"input\":");
-		text_add_json(out, r->input, strlen(r->input));
-	}
-	buf_printf(out, ",\"line\":%" PRId64 ",\"fault\":\"%s\"", r->line, r->server_fault ? "server" : "input");
-	add_reason(out, r->reason);
-	buf_add_text(out, ",\"start\":");
-	text_add_json(out, r->raw, r->raw_len);
-	buf_add_text(out, "}}\n");
+	envelope_begin(out, key, "error", NULL);
+	json_write_int(out, "seq", r->seq);
+	if (r->input != NULL)
+		json_write_string(out, "input", r->input, strlen(r->input));
+	json_write_int(out, "line", r->line);
+	fault_write(out, r->server_fault ? FAULT_SERVER : FAULT_INPUT, r->reason);
+	json_write_string(out, "start", r->raw, r->raw_len);
+	envelope_end(out);
 }
 
 void

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "stream/text.h"
+#include "stream/json_write.h"
 
 static const char question[] = "Summarize the lines above in a few sentences. Say nothing that they do not say.";
 
@@ -159,45 +159,56 @@ digest_pin(struct stream *s, const struct digest *d, struct err *e)
 static void
 add_line(struct buf *out, const struct memory_event *v, const struct extract_line *l)
 {
-	buf_printf(out, "{\"seq\":%" PRId64 ",\"count\":%" PRId64, v->seq, l->count);
-	if (l->count > 1)
-		buf_printf(out, ",\"first\":%" PRId64 ",\"last\":%" PRId64, l->first, l->last);
+	buf_add(out, "{", 1);
+	json_write_int(out, "seq", v->seq);
+	json_write_int(out, "count", l->count);
+	if (l->count > 1) {
+		json_write_int(out, "first", l->first);
+		json_write_int(out, "last", l->last);
+	}
 	if (v->scored > 0)
-		buf_printf(out, ",\"surprise\":%.6g", l->surprise);
-	buf_add_text(out, ",\"text\":");
-	text_add_json(out, v->text, (size_t)v->len);
+		json_write_number(out, "surprise", l->surprise);
+	json_write_string(out, "text", v->text, (size_t)v->len);
 	buf_add_text(out, v->cut ? ",\"cut\":true}" : "}");
 }
 
-void
-digest_write(struct buf *out, const struct stream *s, const struct digest *d)
+static void
+add_content(struct buf *out, const struct stream *s, const struct digest *d)
 {
-	buf_printf(out, ",\"style\":\"%s\"", digest_style_names[d->style]);
-	if (d->number > 0)
-		buf_printf(out, ",\"number\":%" PRId64, d->number);
-	if (d->events > 0)
-		buf_printf(out, ",\"from\":%" PRId64 ",\"to\":%" PRId64, d->from, d->to);
-	buf_printf(out, ",\"events\":%" PRId64, d->events);
-	if (d->forgotten > 0)
-		buf_printf(out, ",\"forgotten\":%" PRId64, d->forgotten);
-	buf_printf(out, ",\"tokens\":%" PRId64, d->tokens);
-	if (d->scored > 0)
-		buf_printf(out, ",\"surprise\":%.6g", d->nll / (double)d->scored);
 	if (d->style == DIGEST_EXTRACT) {
-		buf_printf(out, ",\"shapes\":%" PRId64 ",\"lines\":[", d->shapes);
+		json_write_int(out, "shapes", d->shapes);
+		json_write_raw(out, "lines", "[", 1);
 		for (int i = 0; i < d->n_lines; i++) {
 			buf_add_text(out, i == 0 ? "" : ",");
 			add_line(out, memory_get(s->memory, d->lines[i].number), &d->lines[i]);
 		}
 		buf_add_text(out, "]");
 	} else if (d->events > 0) {
-		buf_add_text(out, ",\"text\":");
-		text_add_json(out, d->reply.text.data, d->reply.text.len);
-		if (d->json) {
-			buf_add_text(out, ",\"json\":");
-			buf_add(out, d->reply.text.data, d->reply.text.len);
-		}
-		buf_printf(out, ",\"end\":\"%s\"", reply_end_names[d->reply.end]);
+		json_write_string(out, "text", d->reply.text.data, d->reply.text.len);
+		if (d->json)
+			json_write_raw(out, "json", d->reply.text.data, d->reply.text.len);
+		json_write_string(out, "end", reply_end_names[d->reply.end], strlen(reply_end_names[d->reply.end]));
 	}
-	buf_add_text(out, "}}\n");
+}
+
+void
+digest_write(struct buf *out, const struct stream *s, const struct digest *d)
+{
+	const char *style = digest_style_names[d->style];
+
+	json_write_string(out, "style", style, strlen(style));
+	if (d->number > 0)
+		json_write_int(out, "number", d->number);
+	if (d->events > 0) {
+		json_write_int(out, "from", d->from);
+		json_write_int(out, "to", d->to);
+	}
+	json_write_int(out, "events", d->events);
+	if (d->forgotten > 0)
+		json_write_int(out, "forgotten", d->forgotten);
+	json_write_int(out, "tokens", d->tokens);
+	if (d->scored > 0)
+		json_write_number(out, "surprise", score_get_surprise(d->nll, d->scored));
+	add_content(out, s, d);
+	envelope_end(out);
 }

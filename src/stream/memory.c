@@ -108,7 +108,7 @@ memory_get_view(const struct memory *m, int64_t tokens, struct memory_view *view
 double
 memory_get_surprise(const struct memory_event *e)
 {
-	return e->scored > 0 ? e->nll / e->scored : 0;
+	return score_get_surprise(e->nll, e->scored);
 }
 
 /* ---- the stage ------------------------------------------------------ */

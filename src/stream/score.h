@@ -18,6 +18,13 @@ struct score {
 	char peak[SCORE_PEAK_MAX]; /* the word around it, valid UTF-8, not NUL-terminated */
 };
 
+/* Surprise: nats per scored token; 0 if no token has a score. */
+static inline double
+score_get_surprise(double nll, int64_t scored)
+{
+	return scored > 0 ? nll / (double)scored : 0;
+}
+
 /*
  * Score an event: text[len] (valid UTF-8) was encoded by t as ids[n], and
  * nll[n] are their negative log-likelihoods, NAN where there is none.

@@ -47,7 +47,7 @@ struct section_writer *section_writer_new(int fd, const char *path, struct err *
 /* Put what is written into the file, if rc is 0, and close it. Returns rc, or -1 with *e set. */
 int section_writer_close(struct section_writer *w, int rc, struct err *e);
 
-/* Begin the file. The functions below append a section. Each returns 0, or -1 with *e set (EX_IOERR, or what save set). */
+/* Begin the file. The functions below append a section. They return 0, or -1 with *e set (EX_IOERR, or by save). */
 int section_writer_begin(struct section_writer *w, struct err *e);
 int section_writer_add(struct section_writer *w, const struct section *s, struct err *e);
 int section_writer_add_bytes(struct section_writer *w, const char *name, const void *bytes, size_t len, struct err *e);

@@ -166,7 +166,7 @@ check(struct state *s, const char *path, bool any, struct err *e)
 		return -1;
 	v = section_file_find(&s->sections, model_name);
 	if (v == NULL || v->head.len != sizeof s->model || section_file_find(&s->sections, progress_name) == NULL)
-		return err_set(e, EX_DATAERR, "%s is damaged: it does not say to which model and input it belongs", path);
+		return err_set(e, EX_DATAERR, "%s is damaged: it does not say to which model it belongs", path);
 	s->foreign = !is_of_model(s, path, any ? NULL : e);
 	return s->foreign && !any ? -1 : 0;
 }
@@ -342,7 +342,8 @@ load_section(const struct section *to, struct source *from, struct err *e)
 	const struct bytes_in in = {take, from};
 
 	if (head->version > to->version)
-		return err_set(e, EX_CONFIG, "the section %s of the checkpoint was written by a later version of sinkd", head->name);
+		return err_set(e, EX_CONFIG, "the section %s of the checkpoint was written by a later version of sinkd",
+		    head->name);
 	return to->load(to->object, head->version, &in, e);
 }
 
@@ -350,7 +351,9 @@ load_section(const struct section *to, struct source *from, struct err *e)
 static int
 find_owners(const struct state *s, const struct stream *to, struct err *e)
 {
-	static const char *const ours[] = {model_name, progress_name, places_name, STATE_OLD_RUN, STATE_OLD_OUTPUT_SIZE};
+	static const char *const ours[] = {
+		model_name, progress_name, places_name, STATE_OLD_RUN, STATE_OLD_OUTPUT_SIZE,
+	};
 
 	for (int i = 0; i < s->sections.n; i++) {
 		const struct section_head *h = &s->sections.sections[i].head;
@@ -361,8 +364,8 @@ find_owners(const struct state *s, const struct stream *to, struct err *e)
 		for (int j = 0; j < to->n_sections; j++)
 			known |= strcmp(h->name, to->sections[j].name) == 0;
 		if (!known)
-			return err_set(e, EX_CONFIG, "the checkpoint has a section %s, which is unknown to this sinkd or these options",
-			    h->name);
+			return err_set(e, EX_CONFIG, "the checkpoint has a section %s, which is unknown to this "
+			    "sinkd or these options", h->name);
 	}
 	return 0;
 }
@@ -383,7 +386,8 @@ state_restore(const struct state *s, struct stream *to, struct err *e)
 		if (from->section == NULL && (owner->flags & SECTION_OPTIONAL) != 0)
 			continue;
 		if (from->section == NULL)
-			return err_set(e, EX_CONFIG, "the checkpoint has no section %s: it was saved without it", owner->name);
+			return err_set(e, EX_CONFIG, "the checkpoint has no section %s: it was saved without it",
+			    owner->name);
 		if (load_section(owner, from, e) < 0)
 			return -1;
 		if (from == &one && one.at != one.section->head.len)

@@ -55,12 +55,13 @@ state_old_read(struct section_file *f, const char *data, size_t size, const char
 	memcpy(&h, data, sizeof h);
 	memcpy(&foot, tail, sizeof foot);
 	places = h.file.format == STATE_OLD_SIZE ? 0 : (size_t)foot.places_len;
-	if (foot.places_len < 0 || places > size - room || memcmp(foot.magic, section_file_ends, sizeof foot.magic) != 0)
+	if (foot.places_len < 0 || places > size - room ||
+	    memcmp(foot.magic, section_file_ends, sizeof foot.magic) != 0)
 		return err_set(e, EX_DATAERR, "%s is damaged: it has no proper end", path);
 	end = size - sizeof foot - places - sizeof sum;
 	memcpy(&sum, data + end, sizeof sum);
-	if (foot.sum != sum_foot(h.file.format == STATE_OLD_SIZE ? NULL : tail - places, &foot) || foot.body_sum != sum ||
-	    sum != XXH3_64bits(data, end) || h.progress_len > end - sizeof h)
+	if (foot.sum != sum_foot(h.file.format == STATE_OLD_SIZE ? NULL : tail - places, &foot) ||
+	    foot.body_sum != sum || sum != XXH3_64bits(data, end) || h.progress_len > end - sizeof h)
 		return err_set(e, EX_DATAERR, "%s is damaged: its checksum is not right", path);
 	f->n = 0;
 	add_view(f, "model", data + offsetof(struct head, model), sizeof h.model);

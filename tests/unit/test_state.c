@@ -592,7 +592,7 @@ test_a_stage_has_a_section_of_its_own(void **state)
 }
 
 static void
-test_an_unknown_section_is_refused_unless_it_is_optional(void **state)
+test_unknown_sections_are_refused_unless_optional(void **state)
 {
 	int64_t number = 4711;
 	const struct section mine = {"stage/counter", 2, 0, save_number, load_number, &number};
@@ -648,8 +648,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_format_2_is_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_format_1_is_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_stage_has_a_section_of_its_own, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_an_unknown_section_is_refused_unless_it_is_optional, setup,
-		    teardown),
+		cmocka_unit_test_setup_teardown(test_unknown_sections_are_refused_unless_optional, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_one_process_has_the_folder, setup, teardown),
 	};
 

@@ -12,7 +12,8 @@
 #include "daemon/control/command.h"
 #include "daemon/control/turns.h"
 #include "daemon/control/watch.h"
-#include "stream/text.h"
+#include "stream/fault.h"
+#include "stream/json_write.h"
 
 enum { REQUESTS = 8, WATCHES = 16 }; /* of one connection */
 
@@ -48,15 +49,13 @@ static void
 begin_line(struct control *c, const char *type, const char *id)
 {
 	buf_clear(&c->line);
-	buf_printf(&c->line, "{%s:{\"type\":\"%s\"", c->options->peers.key, type);
-	if (id != NULL)
-		buf_printf(&c->line, ",\"id\":%s", id);
+	envelope_begin(&c->line, c->options->peers.key, type, id);
 }
 
 static void
 send_line(struct control *c, struct peer *p)
 {
-	buf_add_text(&c->line, "}}\n");
+	envelope_end(&c->line);
 	if (c->line.failed)
 		peer_break_off(p, "out of memory for an answer");
 	else
@@ -66,11 +65,8 @@ send_line(struct control *c, struct peer *p)
 static void
 send_error(struct control *c, struct peer *p, const char *id, const struct err *e)
 {
-	bool theirs = e->code == EX_DATAERR || e->code == EX_NOPERM;
-
 	begin_line(c, "error", id);
-	buf_printf(&c->line, ",\"fault\":\"%s\",\"reason\":", theirs ? "request" : "server");
-	text_add_json(&c->line, e->text, strlen(e->text));
+	fault_write(&c->line, fault_of_request(e), e->text);
 	send_line(c, p);
 }
 
@@ -415,7 +411,8 @@ control_publish_line(struct control *c, const char *line, size_t len)
 void
 control_publish_record(struct control *c, const struct record *r, const char *line, size_t len)
 {
-	double surprise = r->type == RECORD_EVENT && r->score.scored > 0 ? r->score.nll / (double)r->score.scored : -1;
+	bool scored = r->type == RECORD_EVENT && r->score.scored > 0;
+	double surprise = scored ? score_get_surprise(r->score.nll, r->score.scored) : -1;
 	struct client *k;
 
 	LIST_FOREACH(k, &c->clients, link) {

@@ -1,11 +1,10 @@
 /* Standing questions; see watch.h. Loop thread. */
 #include "daemon/control/watch.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "stream/text.h"
+#include "stream/json_write.h"
 
 static int
 take_string(const json_t *request, const char *name, char **to, struct err *e)
@@ -61,7 +60,7 @@ fits(const struct watch *w, const struct record *r)
 {
 	if (r->type != RECORD_EVENT)
 		return false;
-	if (w->has_surprise && (r->score.scored == 0 || r->score.nll / (double)r->score.scored < w->surprise))
+	if (w->has_surprise && (r->score.scored == 0 || score_get_surprise(r->score.nll, r->score.scored) < w->surprise))
 		return false;
 	if (w->source != NULL && (strlen(w->source) != r->source_len || memcmp(w->source, r->text, r->source_len) != 0))
 		return false;
@@ -71,10 +70,9 @@ fits(const struct watch *w, const struct record *r)
 static void
 begin(const struct watch *w, struct buf *out, const char *key, const char *why)
 {
-	buf_printf(out, "{%s:{\"type\":\"alert\"", key);
-	if (w->id != NULL)
-		buf_printf(out, ",\"id\":%s", w->id);
-	buf_printf(out, ",\"watch\":%" PRId64 ",\"why\":\"%s\"", w->number, why);
+	envelope_begin(out, key, "alert", w->id);
+	json_write_int(out, "watch", w->number);
+	json_write_string(out, "why", why, strlen(why));
 }
 
 void
@@ -89,14 +87,13 @@ watch_take_record(struct watch *w, const struct record *r, double now, struct bu
 	if (w->silent > 0)
 		return;
 	begin(w, out, key, "event");
-	buf_printf(out, ",\"seq\":%" PRId64, r->seq);
+	json_write_int(out, "seq", r->seq);
 	if (r->score.scored > 0)
-		buf_printf(out, ",\"surprise\":%.6g", r->score.nll / (double)r->score.scored);
+		json_write_number(out, "surprise", score_get_surprise(r->score.nll, r->score.scored));
 	while (len > 0 && r->text[len - 1] == '\n')
 		len--;
-	buf_add_text(out, ",\"text\":");
-	text_add_json(out, r->text, len);
-	buf_add_text(out, "}}\n");
+	json_write_string(out, "text", r->text, len);
+	envelope_end(out);
 }
 
 void
@@ -106,9 +103,9 @@ watch_look(struct watch *w, double now, struct buf *out, const char *key)
 		return;
 	w->told = true;
 	begin(w, out, key, "silent");
-	if (w->source != NULL) {
-		buf_add_text(out, ",\"source\":");
-		text_add_json(out, w->source, strlen(w->source));
-	}
-	buf_printf(out, ",\"seconds\":%.0f}}\n", now - w->last);
+	if (w->source != NULL)
+		json_write_string(out, "source", w->source, strlen(w->source));
+	json_write_name(out, "seconds");
+	buf_printf(out, "%.0f", now - w->last);
+	envelope_end(out);
 }

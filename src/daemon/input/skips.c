@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "stream/json_write.h"
 #include "stream/text.h"
 
 void
@@ -30,18 +31,23 @@ skips_add(struct skips *s, const struct record *r)
 void
 skips_write(struct skips *s, struct buf *out, const char *key)
 {
+	static const char reason[] = "more events than can be read";
 	int64_t others = s->count;
 
-	buf_printf(out, "{%s:{\"type\":\"skipped\",\"from\":%" PRId64 ",\"to\":%" PRId64 ",\"count\":%" PRId64
-	    ",\"reason\":\"more events than can be read\",\"sources\":{", key, s->from, s->to, s->count);
+	envelope_begin(out, key, "skipped", NULL);
+	json_write_int(out, "from", s->from);
+	json_write_int(out, "to", s->to);
+	json_write_int(out, "count", s->count);
+	json_write_string(out, "reason", reason, strlen(reason));
+	json_write_raw(out, "sources", "{", 1);
 	for (int i = 0; i < s->n; i++) {
 		text_add_json(out, s->sources[i].name, strlen(s->sources[i].name));
 		buf_printf(out, ":%" PRId64 "%s", s->sources[i].count, i + 1 < s->n ? "," : "");
 		others -= s->sources[i].count;
 	}
-	buf_printf(out, "}");
+	buf_add(out, "}", 1);
 	if (others > 0)
-		buf_printf(out, ",\"others\":%" PRId64, others);
-	buf_add_text(out, "}}\n");
+		json_write_int(out, "others", others);
+	envelope_end(out);
 	*s = (struct skips){0};
 }

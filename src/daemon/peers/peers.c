@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "stream/json_write.h"
 
 enum {
 	TURN_LINES = 64,         /* lines that one gives before it is another's turn */
@@ -94,12 +95,15 @@ wait_for(struct peer *p, struct event *ready)
 static void
 tell_skipped(struct peer *p)
 {
+	static const char reason[] = "the reader is too slow";
 	struct peers *s = p->owner;
 
 	if (p->skipped == 0 || p->out.len - p->written > s->options->backlog / 2)
 		return;
-	buf_printf(&p->out, "{%s:{\"type\":\"skipped\",\"count\":%" PRId64
-	    ",\"reason\":\"the reader is too slow\"}}\n", s->options->key, p->skipped);
+	envelope_begin(&p->out, s->options->key, "skipped", NULL);
+	json_write_int(&p->out, "count", p->skipped);
+	json_write_string(&p->out, "reason", reason, strlen(reason));
+	envelope_end(&p->out);
 	p->skipped = 0;
 }
 

@@ -14,7 +14,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/peers/peers_inner.h"
-#include "stream/text.h"
+#include "stream/fault.h"
+#include "stream/json_write.h"
 
 /* ---- users ---------------------------------------------------------- */
 
@@ -130,9 +131,9 @@ tell(const struct peers *s, int fd, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(reason, sizeof reason, format, ap);
 	va_end(ap);
-	buf_printf(&b, "{%s:{\"type\":\"error\",\"fault\":\"server\",\"reason\":", s->options->key);
-	text_add_json(&b, reason, strlen(reason));
-	buf_add_text(&b, "}}\n");
+	envelope_begin(&b, s->options->key, "error", NULL);
+	fault_write(&b, FAULT_SERVER, reason);
+	envelope_end(&b);
 	if (!b.failed)
 		(void)send(fd, b.data, b.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	buf_fini(&b);
