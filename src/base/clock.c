@@ -1,7 +1,16 @@
-/* Time that only goes forward; see clock.h. */
+/* Time; see clock.h. */
 #include "base/clock.h"
 
 #include <time.h>
+
+static int64_t
+get_usec(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
 
 double
 clock_get_seconds(void)
@@ -10,4 +19,16 @@ clock_get_seconds(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int64_t
+clock_get_usec(void)
+{
+	return get_usec(CLOCK_MONOTONIC);
+}
+
+int64_t
+clock_get_real_usec(void)
+{
+	return get_usec(CLOCK_REALTIME);
 }

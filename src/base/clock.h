@@ -1,8 +1,16 @@
-/* Time that only goes forward, for rates and timeouts. */
+/* Time: the one that only goes forward, for rates and timeouts, and that of the day. */
 #ifndef SINKD_BASE_CLOCK_H
 #define SINKD_BASE_CLOCK_H
 
+#include <stdint.h>
+
 /* Seconds since some fixed moment (CLOCK_MONOTONIC). */
 double clock_get_seconds(void);
+
+/* The same in whole microseconds. */
+int64_t clock_get_usec(void);
+
+/* Microseconds since 1970. */
+int64_t clock_get_real_usec(void);
 
 #endif

@@ -8,8 +8,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 enum {
 	FEEDS = 4,        /* looks in the time that the watchdog leaves */
@@ -34,15 +35,6 @@ struct service {
 	char told[TEXT]; /* the last status */
 	uint64_t extended; /* until when, usec, in this phase: start or stop */
 };
-
-static uint64_t
-get_monotonic_usec(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
 
 /* ---- what is handed over -------------------------------------------- */
 
@@ -153,7 +145,7 @@ service_is_notified(const struct service *s)
 void
 service_extend(struct service *s, int seconds)
 {
-	uint64_t more = (uint64_t)seconds * 1000000, until = get_monotonic_usec() + more;
+	uint64_t more = (uint64_t)seconds * 1000000, until = (uint64_t)clock_get_usec() + more;
 
 	/* Not for every bit of progress. */
 	if (!s->notified || until < s->extended + EXTEND_USEC)
@@ -223,7 +215,7 @@ void
 service_reloading(struct service *s)
 {
 	if (s->notified)
-		sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, get_monotonic_usec());
+		sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_get_usec());
 }
 
 void

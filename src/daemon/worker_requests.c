@@ -44,7 +44,7 @@ push_done(struct worker *w, struct request *q, struct queue *to, bool failed)
 static int
 refuse(struct worker_service *v, const struct err *e)
 {
-	bool broken = e->code == EX_TEMPFAIL || context_is_broken(v->w->stream->context);
+	bool broken = stream_is_broken(v->w->stream, e);
 	enum fault fault = v->q == NULL || broken ? FAULT_SERVER : fault_of_request(e);
 	struct buf line = {0};
 
@@ -207,7 +207,7 @@ worker_serve(struct worker *w, struct request *q, struct queue *to)
 		state_hash(w->stream, &q->hash, &q->failure);
 		break;
 	}
-	if (q->failure.code != 0 && context_is_broken(w->stream->context)) {
+	if (stream_is_broken(w->stream, &q->failure)) {
 		w->failure = q->failure;
 		rc = -1;
 	}

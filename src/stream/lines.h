@@ -5,11 +5,7 @@
 #ifndef SINKD_STREAM_LINES_H
 #define SINKD_STREAM_LINES_H
 
-#include <stddef.h>
-
-#include <stdint.h>
-
-#include "stream/reader.h"
+#include "stream/line.h"
 
 struct lines;
 

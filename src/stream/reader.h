@@ -5,11 +5,10 @@
 #ifndef SINKD_STREAM_READER_H
 #define SINKD_STREAM_READER_H
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "base/err.h"
+#include "stream/line.h"
 #include "stream/record.h"
 
 enum { READER_KEY_MAX = 64 };
@@ -31,22 +30,6 @@ struct reader_options {
 	const char *text_field;   /* members to take text and source from, not the same; NULL: as the form says */
 	const char *source_field;
 	size_t max_line;          /* only for the sentence that refuses a longer one */
-};
-
-/* Where in an input the next line begins. All zero: at its start. */
-struct place {
-	int64_t offset; /* bytes before it */
-	int64_t line;   /* number of the last line before it, from 1 */
-	bool within;    /* it is the rest of a line that was too long, to be passed over */
-};
-
-/* A line without its newline. */
-struct line {
-	const char *data;
-	size_t len;
-	int64_t number; /* in its input, from 1 */
-	bool cut;       /* longer than allowed: data is only its start */
-	struct place after;
 };
 
 struct reader;

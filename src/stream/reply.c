@@ -118,7 +118,7 @@ is_allowed(void *arg, int32_t id)
 	size_t len;
 	const char *bytes;
 
-	if (stream_is_stop(a->s, id))
+	if (stops_have(&a->s->stops, id))
 		return constraint_may_end(&a->constraint, &a->state);
 	bytes = tokenizer_decode(a->s->tokenizer, id, false, a->r.tokens == 0, &len);
 	if (len == 0)
@@ -200,7 +200,7 @@ write_token(struct answer *a, struct err *e)
 		return 0;
 	if (choose_token(a, &id, e) < 0)
 		return -1;
-	if (id < 0 || stream_is_stop(a->s, id)) {
+	if (id < 0 || stops_have(&a->s->stops, id)) {
 		a->r.end = REPLY_STOP;
 		a->over = true;
 		return 0;

@@ -2,7 +2,6 @@
 #ifndef SINKD_STREAM_STOPS_H
 #define SINKD_STREAM_STOPS_H
 
-#include "engine/chat_template.h"
 #include "engine/engine.h"
 
 struct stops {

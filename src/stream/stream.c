@@ -60,49 +60,12 @@ stream_get_view(const struct stream *s)
 }
 
 bool
-stream_is_stop(const struct stream *s, int32_t id)
+stream_is_broken(const struct stream *s, const struct err *e)
 {
-	for (int i = 0; i < s->n_stops; i++)
-		if (s->stops[i] == id)
-			return true;
-	return false;
+	return e->code == EX_TEMPFAIL || (e->code != 0 && context_is_broken(s->context));
 }
 
 /* ---- turns ---------------------------------------------------------- */
-
-/* The text of a special token, or "". */
-static void
-copy_special(struct stream *s, int32_t id, char *text, size_t size)
-{
-	size_t len = 0;
-	const char *bytes = id >= 0 ? tokenizer_decode(s->tokenizer, id, true, true, &len) : "";
-
-	snprintf(text, size, "%.*s", (int)len, bytes);
-}
-
-/* How the model takes turns, and the tokens that end its own. */
-static int
-learn_template(struct stream *s, struct err *e)
-{
-	const struct model_info *info = model_get_info(s->model);
-	char bos[CHAT_TEMPLATE_TEXT], eos[CHAT_TEMPLATE_TEXT];
-
-	copy_special(s, info->bos, bos, sizeof bos);
-	copy_special(s, info->eos, eos, sizeof eos);
-	chat_template_recognise(&s->template, info->chat_template, bos, eos);
-	if (info->eos >= 0)
-		s->stops[s->n_stops++] = info->eos;
-	for (const char *const *stop = s->template.stops; *stop != NULL; stop++) {
-		const int32_t *ids;
-		int64_t n = tokenizer_encode(s->tokenizer, *stop, strlen(*stop), TOKENIZER_PARSE_SPECIAL, &ids, e);
-
-		if (n < 0)
-			return -1;
-		if (n == 1)
-			s->stops[s->n_stops++] = ids[0];
-	}
-	return 0;
-}
 
 int
 stream_encode_question(struct stream *s, const char *question, size_t len, struct tokens *to, struct err *e)
@@ -392,7 +355,8 @@ stream_open(const struct stream_options *o, struct err *e)
 		err_set(e, EX_OSERR, "out of memory for logits");
 		goto fail;
 	}
-	if ((s->sampler = sampler_new(s->n_vocab, e)) == NULL || learn_template(s, e) < 0 || open_context(s, o, e) < 0)
+	if ((s->sampler = sampler_new(s->n_vocab, e)) == NULL ||
+	    stops_learn(&s->stops, &s->template, s->model, s->tokenizer, e) < 0 || open_context(s, o, e) < 0)
 		goto fail;
 	add_sections(s);
 	if ((s->stages = stages_new(s, e)) == NULL)

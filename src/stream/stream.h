@@ -15,6 +15,7 @@
 #include "stream/memory.h"
 #include "stream/sample.h"
 #include "stream/section.h"
+#include "stream/stops.h"
 
 struct stream_options {
 	const char *model;              /* path */
@@ -31,10 +32,7 @@ struct tokens {
 int tokens_add(struct tokens *t, const int32_t *ids, size_t n, struct err *e); /* -1: EX_OSERR */
 void tokens_fini(struct tokens *t);
 
-enum {
-	STREAM_STOPS = CHAT_TEMPLATE_STOPS + 1,
-	STREAM_SECTIONS = 16,
-};
+enum { STREAM_SECTIONS = 16 };
 
 struct stream {
 	struct model *model;
@@ -44,8 +42,7 @@ struct stream {
 	struct chat_template template;
 	bool opened;                    /* the stream lies in a user's turn */
 	bool pinned;                    /* a text stands before all events */
-	int32_t stops[STREAM_STOPS];    /* tokens that end a reply */
-	int n_stops;
+	struct stops stops;
 	int32_t n_vocab;
 	int32_t room;                   /* tokens that a fork may have */
 	int32_t block_room;             /* and the pinned block */
@@ -102,6 +99,11 @@ void stream_add_section(struct stream *s, const struct section *section);
 /* How many of the stream's last tokens a question sees. */
 int64_t stream_get_view(const struct stream *s);
 
-bool stream_is_stop(const struct stream *s, int32_t id);
+/*
+ * Did a function of the stream or its context fail in a way that ends the stream? From these EX_TEMPFAIL means that the
+ * device failed. Elsewhere it means a full queue of requests (turns_add), or, at a start, that another process has the
+ * state or that a signal asks to end.
+ */
+bool stream_is_broken(const struct stream *s, const struct err *e);
 
 #endif

@@ -11,13 +11,11 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/utf8.h"
-#include "engine/engine.h"
 #include "stream/sample.h"
+#include "stream/stops.h"
 #include "tools/eval.h"
 #include "tools/eval_lines.h"
 #include "tools/eval_stream.h"
-
-enum { STOPS_MAX = CHAT_TEMPLATE_STOPS + 1 };
 
 struct values {
 	struct eval_context c;
@@ -53,8 +51,7 @@ struct chat {
 	struct eval_stream *s;
 	struct sampler *sampler;
 	struct chat_template template;
-	int32_t stops[STOPS_MAX];
-	int n_stops;
+	struct stops stops;
 	int64_t turns;   /* answered so far */
 	int64_t prompts; /* lines of the file taken so far */
 	struct utf8 utf8;
@@ -64,50 +61,15 @@ struct chat {
 
 /* ---- the model's side ----------------------------------------------- */
 
-/* The text of a special token, or "". */
-static void
-copy_special(struct chat *c, int32_t id, char *text, size_t size)
-{
-	size_t len = 0;
-	const char *bytes = id >= 0 ? tokenizer_decode(eval_stream_get_tokenizer(c->s), id, true, true, &len) : "";
-
-	snprintf(text, size, "%.*s", (int)len, bytes);
-}
-
 /* How the model takes turns, and the tokens that end its own. */
 static int
-learn_template(struct chat *c, struct err *e)
+learn_turns(struct chat *c, struct err *e)
 {
-	const struct model_info *info = model_get_info(c->m);
-	char bos[64], eos[64];
-
-	copy_special(c, info->bos, bos, sizeof bos);
-	copy_special(c, info->eos, eos, sizeof eos);
-	chat_template_recognise(&c->template, info->chat_template, bos, eos);
+	if (stops_learn(&c->stops, &c->template, c->m, eval_stream_get_tokenizer(c->s), e) < 0)
+		return -1;
 	if (!c->template.recognised)
 		fputs("sinkeval: the model's chat template is not known, turns are plain text\n", stderr);
-	if (info->eos >= 0)
-		c->stops[c->n_stops++] = info->eos;
-	for (const char *const *stop = c->template.stops; *stop != NULL; stop++) {
-		const int32_t *ids;
-		int64_t n = tokenizer_encode(eval_stream_get_tokenizer(c->s), *stop, strlen(*stop),
-		    TOKENIZER_PARSE_SPECIAL, &ids, e);
-
-		if (n < 0)
-			return -1;
-		if (n == 1)
-			c->stops[c->n_stops++] = ids[0];
-	}
 	return 0;
-}
-
-static bool
-is_stop(const struct chat *c, int32_t id)
-{
-	for (int i = 0; i < c->n_stops; i++)
-		if (c->stops[i] == id)
-			return true;
-	return false;
 }
 
 /* A turn's frame may name special tokens; what somebody says may not. */
@@ -210,7 +172,7 @@ write_reply(struct chat *c, int64_t id, struct err *e)
 		if (logits == NULL)
 			return -1;
 		token = sampler_choose(c->sampler, logits, NULL);
-		ended = is_stop(c, token);
+		ended = stops_have(&c->stops, token);
 		if (!ended && (eval_stream_add(c->s, &token, 1, e) < 0 || write_reply_token(c, token, e) < 0))
 			return -1;
 		tokens += !ended;
@@ -293,7 +255,7 @@ converse(struct chat *c, const char *path, struct err *e)
 {
 	const struct chat_template *t = &c->template;
 
-	if (learn_template(c, e) < 0)
+	if (learn_turns(c, e) < 0)
 		return -1;
 	if (c->v->system != NULL && add_turn(c, t->system_prefix, c->v->system, t->system_suffix, e) < 0)
 		return -1;

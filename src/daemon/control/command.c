@@ -17,20 +17,21 @@ static const char *const op_names[] = {"ask", "checkpoint", "digest", "status", 
 
 /* ---- members -------------------------------------------------------- */
 
-/* Returns 1, 0 if there is no such member, or -1. */
-static int
-take_number(const json_t *o, const char *name, double min, double max, double *to, struct err *e)
+int
+command_take_number(const json_t *o, const char *name, double min, double max, double *to, struct err *e)
 {
 	const json_t *j = json_object_get(o, name);
 
 	if (j == NULL)
 		return 0;
 	if (!json_is_number(j) || !(json_number_value(j) >= min) || !(json_number_value(j) <= max))
-		return err_set(e, EX_DATAERR, "%s must be a number from %g to %g", name, min, max);
+		return isinf(max) ? err_set(e, EX_DATAERR, "%s must be a number of at least %g", name, min) :
+		    err_set(e, EX_DATAERR, "%s must be a number from %g to %g", name, min, max);
 	*to = json_number_value(j);
 	return 1;
 }
 
+/* These return as command_take_number. */
 static int
 take_int(const json_t *o, const char *name, int64_t min, int64_t max, int64_t *to, struct err *e)
 {
@@ -64,9 +65,9 @@ take_sample(const json_t *o, struct sample_options *s, struct err *e)
 	int64_t seed = 0;
 
 	s->top_p = 1;
-	if (take_number(o, "temperature", 0, 100, &s->temperature, e) < 0 ||
-	    take_number(o, "top_p", 0, 1, &s->top_p, e) < 0 ||
-	    take_number(o, "min_p", 0, 1, &s->min_p, e) < 0 ||
+	if (command_take_number(o, "temperature", 0, 100, &s->temperature, e) < 0 ||
+	    command_take_number(o, "top_p", 0, 1, &s->top_p, e) < 0 ||
+	    command_take_number(o, "min_p", 0, 1, &s->min_p, e) < 0 ||
 	    take_int(o, "seed", 0, INT64_MAX, &seed, e) < 0)
 		return -1;
 	s->seed = (uint64_t)seed;
@@ -81,7 +82,7 @@ take_reply(const json_t *o, struct reply_options *r, struct err *e)
 	double seconds = 0;
 
 	if (take_int(o, "max_tokens", 1, TOKENS_MAX, &tokens, e) < 0 ||
-	    take_number(o, "time_limit", 0.001, TIME_MAX, &seconds, e) < 0 ||
+	    command_take_number(o, "time_limit", 0.001, TIME_MAX, &seconds, e) < 0 ||
 	    take_bool(o, "faithful", &r->faithful, e) < 0 ||
 	    take_sample(o, &r->sample, e) < 0)
 		return -1;
@@ -132,7 +133,7 @@ read_digest(struct command *c, struct err *e)
 	if (take_reply(c->object, &d->reply, e) < 0 ||
 	    take_int(c->object, "lines", 1, EXTRACT_LINES, &lines, e) < 0 ||
 	    take_int(c->object, "since_seq", 1, INT64_MAX, &d->since_seq, e) < 0 ||
-	    take_number(c->object, "since_time", 0, 1e11, &since, e) < 0)
+	    command_take_number(c->object, "since_time", 0, 1e11, &since, e) < 0)
 		return -1;
 	if (d->style == DIGEST_EXTRACT && d->reply.schema != NULL)
 		return err_set(e, EX_DATAERR, "a digest of the style extract quotes, and has no schema");
@@ -229,7 +230,7 @@ command_read(struct command *c, const struct line *line, struct err *e)
 	if (c->op == COMMAND_STATUS)
 		return read_status(c, e);
 	if (c->op == COMMAND_SUBSCRIBE)
-		return take_number(c->object, "min_surprise", 0, 1e6, &c->min_surprise, e) < 0 ? -1 : 0;
+		return command_take_number(c->object, "min_surprise", 0, 1e6, &c->min_surprise, e) < 0 ? -1 : 0;
 	return 0;
 }
 

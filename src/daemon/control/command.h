@@ -4,8 +4,8 @@
 
 #include <jansson.h>
 
-#include "stream/reader.h"
 #include "daemon/request.h"
+#include "stream/line.h"
 
 enum command_op {
 	COMMAND_ASK,
@@ -32,5 +32,8 @@ struct command {
  */
 int command_read(struct command *c, const struct line *line, struct err *e);
 void command_fini(struct command *c);
+
+/* The member name of o, a number from min to max. Returns 1, 0 if there is none, or -1 with *e set (EX_DATAERR). */
+int command_take_number(const json_t *o, const char *name, double min, double max, double *to, struct err *e);
 
 #endif

@@ -1,9 +1,11 @@
 /* Standing questions; see watch.h. Loop thread. */
 #include "daemon/control/watch.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/control/command.h"
 #include "stream/json_write.h"
 
 static int
@@ -18,26 +20,15 @@ take_string(const json_t *request, const char *name, char **to, struct err *e)
 	return (*to = strdup(json_string_value(j))) != NULL ? 0 : err_set(e, EX_OSERR, "out of memory for a watch");
 }
 
-static int
-take_number(const json_t *request, const char *name, bool *has, double *to, struct err *e)
-{
-	const json_t *j = json_object_get(request, name);
-
-	*has = j != NULL;
-	if (j == NULL)
-		return 0;
-	*to = json_number_value(j);
-	return json_is_number(j) && *to >= 0 ? 0 : err_set(e, EX_DATAERR, "%s must be a number of at least 0", name);
-}
-
 int
 watch_init(struct watch *w, const json_t *request, double now, struct err *e)
 {
-	bool has_silent;
+	int has_surprise;
 
 	*w = (struct watch){.last = now};
-	if (take_number(request, "surprise", &w->has_surprise, &w->surprise, e) < 0 ||
-	    take_number(request, "silent", &has_silent, &w->silent, e) < 0 ||
+	has_surprise = command_take_number(request, "surprise", 0, INFINITY, &w->surprise, e);
+	w->has_surprise = has_surprise > 0;
+	if (has_surprise < 0 || command_take_number(request, "silent", 0, INFINITY, &w->silent, e) < 0 ||
 	    take_string(request, "source", &w->source, e) < 0 ||
 	    take_string(request, "text", &w->text, e) < 0)
 		return -1;

@@ -10,6 +10,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "daemon/input/rotation.h"
 #include "daemon/input/target.h"
@@ -82,16 +83,6 @@ use(struct follow *f, int fd, const char *path, const struct place *p)
 	return 0;
 }
 
-static void
-close_quietly(int fd)
-{
-	int why = errno;
-
-	if (fd >= 0)
-		close(fd);
-	errno = why;
-}
-
 /* Is it the file that is being read? Returns 1 or 0, or -1 with errno set. */
 static int
 is_current(const struct follow *f, int fd)
@@ -111,7 +102,7 @@ refuse_current(const struct follow *f, int fd)
 		return fd;
 	if (rc > 0)
 		errno = ENOENT;
-	close_quietly(fd);
+	fd_close_quietly(fd);
 	return -1;
 }
 
@@ -627,7 +618,7 @@ begin(struct follow *f, struct err *e)
 		goto refuse;
 	}
 	if (f->options->from_end && (p.offset = find_end(fd)) < 0) {
-		close_quietly(fd);
+		fd_close_quietly(fd);
 		goto refuse;
 	}
 	if (use(f, fd, f->named.path, &p) == 0)

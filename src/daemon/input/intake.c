@@ -3,8 +3,8 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "daemon/input/pool.h"
 
 enum { FEEDS = 4 };
@@ -97,16 +97,6 @@ end_strictly(struct intake *in, const struct record *r)
 	end(in, &e);
 }
 
-/* Microseconds since 1970. */
-static int64_t
-get_time(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 static bool
 on_line(void *arg, struct origin *from, const struct line *line)
 {
@@ -133,7 +123,7 @@ on_line(void *arg, struct origin *from, const struct line *line)
 	in->errors += record.type == RECORD_ERROR;
 	record.input = from->name;
 	record.peer = from->peer;
-	record.time = from->time > 0 ? from->time : get_time();
+	record.time = from->time > 0 ? from->time : clock_get_real_usec();
 	r = pool_take(in->pool, &record);
 	worker_submit(in->worker, r);
 	if (record.type == RECORD_ERROR && in->options->strict)

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-journal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/utf8.h"
 
@@ -183,14 +183,12 @@ static void
 wait_for_entries(struct journal *f)
 {
 	uint64_t until, now;
-	struct timespec t;
 	struct timeval in;
 
 	event_add(f->ready, NULL);
 	if (sd_journal_get_timeout(f->j, &until) < 0 || until == UINT64_MAX)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	now = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+	now = (uint64_t)clock_get_usec();
 	until = until > now ? until - now : 0;
 	in = (struct timeval){(time_t)(until / 1000000), (suseconds_t)(until % 1000000)};
 	evtimer_add(f->turn, &in);

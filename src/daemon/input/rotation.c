@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+
 enum {
 	DIGITS = 4, /* of a number; more of them are a date */
 	SCANS = 32, /* of a folder that changes all the time */
@@ -165,14 +167,12 @@ open_folder(const char *path)
 static int
 check_content(DIR *d, const char *name, const struct identity *id)
 {
-	int fd = openat(dirfd(d), name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), rc, why;
+	int fd = openat(dirfd(d), name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), rc;
 
 	if (fd < 0)
 		return errno == ENOENT || errno == EACCES ? 0 : -1;
 	rc = identity_check_content(id, fd);
-	why = errno;
-	close(fd);
-	errno = why;
+	fd_close_quietly(fd);
 	return rc;
 }
 
@@ -362,16 +362,6 @@ open_renamed(const char *path, const struct identity *id)
 
 /* ---- what to read --------------------------------------------------- */
 
-static void
-close_quietly(int fd)
-{
-	int why = errno;
-
-	if (fd >= 0)
-		close(fd);
-	errno = why;
-}
-
 int
 rotation_open_after(const char *path, const struct rotation_mark *after, bool *lost)
 {
@@ -384,7 +374,7 @@ rotation_open_after(const char *path, const struct rotation_mark *after, bool *l
 		return -1;
 	fd = open_next(path, after, lost);
 	if (fd >= 0 || !rotation_is_absent(errno)) {
-		close_quietly(last);
+		fd_close_quietly(last);
 		return fd;
 	}
 	errno = why;
@@ -406,7 +396,7 @@ open_unmoved(const char *path, const struct identity *id)
 		return fd;
 	if (rc == 0)
 		errno = ENOENT;
-	close_quietly(fd);
+	fd_close_quietly(fd);
 	return -1;
 }
 
@@ -427,7 +417,7 @@ open_empty(const char *path, const struct identity *id)
 		return fd;
 	if (fd < 0 && !rotation_is_absent(errno))
 		return -1;
-	close_quietly(fd);
+	fd_close_quietly(fd);
 	return rotation_open_after(path, &mark, &lost);
 }
 

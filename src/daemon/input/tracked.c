@@ -7,6 +7,8 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+
 static void
 note(struct tracked *t, const struct stat *st)
 {
@@ -49,25 +51,29 @@ load(struct tracked *t)
 	return 0;
 }
 
+/* t->fd is a file that was not tracked before. */
+static void
+begin(struct tracked *t, const struct stat *st, int notify)
+{
+	t->device = st->st_dev;
+	t->inode = st->st_ino;
+	note(t, st);
+	t->written = true;
+	watch(t, notify);
+}
+
 int
 tracked_open(struct tracked *t, int fd, int64_t pos, int notify)
 {
 	struct stat st;
-	int why;
 
 	*t = (struct tracked){.fd = fd, .watch = -1, .pos = pos};
 	if (fstat(fd, &st) < 0 || load(t) < 0) {
-		why = errno;
-		close(fd);
+		fd_close_quietly(fd);
 		t->fd = -1;
-		errno = why;
 		return -1;
 	}
-	t->device = st.st_dev;
-	t->inode = st.st_ino;
-	note(t, &st);
-	t->written = true;
-	watch(t, notify);
+	begin(t, &st, notify);
 	return 0;
 }
 
@@ -85,21 +91,14 @@ int
 tracked_move(struct tracked *t, int fd, int notify)
 {
 	struct stat st;
-	int why;
 
 	if (fstat(fd, &st) < 0) {
-		why = errno;
-		close(fd);
-		errno = why;
+		fd_close_quietly(fd);
 		return -1;
 	}
 	tracked_close(t, notify);
 	t->fd = fd;
-	t->device = st.st_dev;
-	t->inode = st.st_ino;
-	note(t, &st);
-	t->written = true;
-	watch(t, notify);
+	begin(t, &st, notify);
 	return 0;
 }
 
