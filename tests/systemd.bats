@@ -29,7 +29,7 @@ setup_file()
 	cp "$BUILD/tests/hold_call.so" "$tree/usr/local/lib/"
 	: >"$tree/etc/sinkd/hold.go"
 	printf '[Service]\nEnvironment=LD_PRELOAD=%s HOLD_CALL=%s HOLD_FILE=%s\n' /usr/local/lib/hold_call.so \
-		XXH3_createState /etc/sinkd/hold >"$tree/etc/systemd/system/sinkd@x.service.d/test.conf"
+		XXH3_createState /etc/sinkd/hold >"$tree/etc/systemd/system/sinkd@x.service.d/hold.conf"
 	printf '[Service]\nSupplementaryGroups=systemd-journal\n' >"$tree/etc/systemd/system/sinkd@j.service.d/test.conf"
 	"$SRC/tests/system" boot "$system" "$tree" 2>"$system/why" 3>&- || [ -s "$system/why" ]
 }
