@@ -67,7 +67,10 @@ void daemon_on_look(evutil_socket_t fd, short what, void *arg);
 int daemon_open(struct daemon *d, char *const *names, int n, struct err *e);
 void daemon_close(struct daemon *d);
 
-/* With --sandbox: all threads give up what they need no more. All is open, and nothing is read. Returns 0, or -1 with *e set. */
+/*
+ * With --sandbox: all threads give up what they need no more. All is open, and nothing is read. Returns 0, or -1 with
+ * *e set.
+ */
 int daemon_enter_sandbox(struct daemon *d, struct err *e);
 
 /* Arm the timers as the settings say. */

@@ -74,7 +74,8 @@ static const struct option_row rows[] = {
 		.help = "Code path of the CPU. auto: the fastest one that the processor runs.",
 	},
 	{
-		.name = "gpu", .type = OPTION_INT, .argument = "number", .offset = AT(gpu), .fallback = "0", .max = 1024,
+		.name = "gpu", .type = OPTION_INT, .argument = "number", .offset = AT(gpu), .fallback = "0",
+		    .max = 1024,
 		.help = "Use the GPU with this number if there are several.",
 	},
 	{
@@ -93,7 +94,8 @@ static const struct option_row rows[] = {
 		    "field; a + between words means or.",
 	},
 	{
-		.name = "journal-directory", .type = OPTION_STRING, .argument = "folder", .offset = AT(journal_directory),
+		.name = "journal-directory", .type = OPTION_STRING, .argument = "folder",
+		    .offset = AT(journal_directory),
 		.help = "Read the journal files in this folder instead of this system's own.",
 	},
 	{
@@ -163,9 +165,9 @@ static const struct option_row rows[] = {
 	{
 		.name = "state-mismatch", .type = OPTION_CHOICE, .offset = AT(state_mismatch), .fallback = "fail",
 		.choices = mismatch_names,
-		.help = "What to do if the last checkpoint was made with another model, window or beginning, or other sinks. "
-		    "fail: do not start; fresh: begin a new context, but go on where the inputs, the output and the numbers "
-		    "were, and keep the old checkpoint as checkpoint.at-SEQ.",
+		.help = "What to do if the last checkpoint was made with another model, window or beginning, or other "
+		    "sinks. fail: do not start; fresh: begin a new context, but go on where the inputs, the output and "
+		    "the numbers were, and keep the old checkpoint as checkpoint.at-SEQ.",
 	},
 	{
 		.name = "checkpoint-interval", .type = OPTION_DURATION, .argument = "time",
@@ -235,7 +237,8 @@ static const struct option_row rows[] = {
 		    "it. K, M or G may follow the number.",
 	},
 	{
-		.name = "patience", .type = OPTION_DURATION, .argument = "time", .offset = AT(patience), .fallback = "60",
+		.name = "patience", .type = OPTION_DURATION, .argument = "time", .offset = AT(patience),
+		    .fallback = "60",
 		.min = 1, .max = 1 << 20, .flags = OPTION_LIVE,
 		.help = "Close a connection that has read nothing for this time while something waits for it. After "
 		    "SIGTERM, stop waiting for the reader of standard output after the same time. A producer that has "
@@ -245,9 +248,9 @@ static const struct option_row rows[] = {
 	{
 		.name = "time-limit", .type = OPTION_DURATION, .argument = "time", .offset = AT(time_limit),
 		.fallback = "120", .max = 24 * 3600, .flags = OPTION_LIVE,
-		.help = "Cut off an answer, or a digest that the model writes on request, when it has taken this long. The "
-		    "client gets the text so far. A request may set a shorter limit, not a longer one. 0: no limit. The "
-		    "time is in seconds; s, m, h or d may follow.",
+		.help = "Cut off an answer, or a digest that the model writes on request, when it has taken this long. "
+		    "The client gets the text so far. A request may set a shorter limit, not a longer one. 0: no "
+		    "limit. The time is in seconds; s, m, h or d may follow.",
 	},
 	{
 		.name = "strict", .type = OPTION_FLAG, .offset = AT(strict),
@@ -270,13 +273,14 @@ static const struct option_row rows[] = {
 	},
 	{
 		.name = "check-config", .type = OPTION_FLAG, .offset = AT(check_config),
-		.help = "Check the options, the model, the state, the inputs, the output and the sockets, print what was found, "
-		    "and exit. Nothing is read or written. The exit status is 0, or that of the first error.",
+		.help = "Check the options, the model, the state, the inputs, the output and the sockets, print what "
+		    "was found, and exit. Nothing is read or written. The exit status is 0, or that of the first "
+		    "error.",
 	},
 	{
 		.name = "sandbox", .type = OPTION_FLAG, .offset = AT(sandbox),
-		.help = "When the start is complete, give up all system calls that are not needed after it. See SECURITY "
-		    "CONSIDERATIONS.",
+		.help = "When the start is complete, give up all system calls that are not needed after it. See "
+		    "SECURITY CONSIDERATIONS.",
 	},
 	{.name = NULL},
 };
@@ -406,7 +410,8 @@ read_schema(struct settings *s, struct err *e)
 	if (s->digest_schema == NULL)
 		return 0;
 	if ((j = json_load_file(s->digest_schema, 0, &je)) == NULL)
-		return err_set(e, EX_DATAERR, "the schema %s is not JSON, line %d: %s", s->digest_schema, je.line, je.text);
+		return err_set(e, EX_DATAERR, "the schema %s is not JSON, line %d: %s", s->digest_schema, je.line,
+		    je.text);
 	s->schema = schema_new(j, e);
 	json_decref(j);
 	return s->schema == NULL ? -1 : 0;
@@ -446,7 +451,8 @@ settings_complete(struct settings *s, struct err *e)
 		return err_set(e, EX_USAGE, "--pin needs the policy sink: %s keeps nothing for ever",
 		    context_policies[s->policy]);
 	if (s->rolling && s->policy != POLICY_SINK)
-		return err_set(e, EX_USAGE, "--rolling needs the policy sink: %s pins no block", context_policies[s->policy]);
+		return err_set(e, EX_USAGE, "--rolling needs the policy sink: %s pins no block",
+		    context_policies[s->policy]);
 	if (s->model == NULL && model_path_find(s->model_path, sizeof s->model_path, e) < 0)
 		return -1;
 	if (check_readable("model", s->model, e) < 0 || check_readable("text to pin", s->pin, e) < 0 ||

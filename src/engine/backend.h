@@ -49,7 +49,8 @@ struct cache_shape {
 	int64_t sinks;        /* S: tokens 0..S-1 have slots of their own */
 	int64_t more_sinks;   /* room for so many more of them, see cache_set_sinks */
 	int64_t window;       /* W; INT64_MAX: all tokens */
-	int64_t slots;        /* ring slots; the token t >= S lies in slot (t - S) mod slots; a multiple of CACHE_BLOCK */
+	/* ring slots; the token t >= S lies in slot (t - S) mod slots; a multiple of CACHE_BLOCK */
+	int64_t slots;
 	enum kv_type type;
 };
 enum { CACHE_BLOCK = 16 };
@@ -124,7 +125,8 @@ struct backend_ops {
 	 * memory, cache_token_bytes for each. Complete on return.
 	 */
 	size_t (*cache_token_bytes)(const struct cache *c);
-	int (*cache_save)(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, void *to, struct err *e);
+	int (*cache_save)(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, void *to,
+	    struct err *e);
 	int (*cache_load)(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, const void *from,
 	    struct err *e);
 
@@ -160,7 +162,8 @@ struct backend_ops {
 	void (*attend)(struct backend *b, const struct attend *a);
 
 	/* y = act(gate) * up, or act(gate) where up is NULL; n values; y may be gate. */
-	void (*activate)(struct backend *b, enum activation act, const float *gate, const float *up, int64_t n, float *y);
+	void (*activate)(struct backend *b, enum activation act, const float *gate, const float *up, int64_t n,
+	    float *y);
 
 	/* x += y, n values */
 	void (*add)(struct backend *b, float *x, const float *y, int64_t n);
@@ -169,11 +172,13 @@ struct backend_ops {
 	 * nll[i] = logsumexp(z) - z[targets[i]] with z = x[i] W^T + bias, capped as
 	 * in struct attend; targets and nll are host memory. Complete on return.
 	 */
-	int (*score)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
+	int (*score)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap,
+	    const float *x,
 	    int n, const int32_t *targets, float *nll, struct err *e);
 
 	/* logits[n, rows] in host memory, the z above. Complete on return. */
-	int (*logits)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
+	int (*logits)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap,
+	    const float *x,
 	    int n, float *logits, struct err *e);
 
 	/*
@@ -234,7 +239,8 @@ struct backend_choice {
 enum { BACKEND_MODULE_VERSION = 8 };
 struct backend_module {
 	int version;
-	struct backend *(*open)(const struct backend_choice *choice, const struct backend_limits *limits, struct err *e);
+	struct backend *(*open)(const struct backend_choice *choice, const struct backend_limits *limits,
+	    struct err *e);
 };
 
 /*

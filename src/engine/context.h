@@ -50,7 +50,8 @@ struct context {
 	float *logits;       /* [n_vocab], where the backend cannot find the largest itself */
 	struct {
 		bool expected;   /* see context_expect_likeliest */
-		bool begun;      /* the token after the last one, `id`, has a pass already, which has asked for its successor */
+		/* the token after the last one, `id`, has a pass already, which has asked for its successor */
+		bool begun;
 		bool asked;      /* the last token's likeliest successor was asked for, and not told */
 		int32_t id;
 	} ahead;

@@ -31,7 +31,8 @@ struct model_info {
 	int32_t n_embd;
 	int32_t n_ctx_train;      /* the context length it was trained with, tokens */
 	int64_t n_params;
-	uint64_t token_bytes;     /* of the weights that every token needs: all but an embedding that is only looked up */
+	/* of the weights that every token needs: all but an embedding that is only looked up */
+	uint64_t token_bytes;
 	uint64_t file_size;       /* bytes */
 	int32_t bos;              /* token id, or -1 */
 	int32_t eos;              /* token id, or -1 */
@@ -164,7 +165,10 @@ struct context_options {
 	void *loading_arg;
 };
 
-/* The names of all code paths, built here or not. The first, "auto", stands for the best one that runs here. Ends with NULL. */
+/*
+ * The names of all code paths, built here or not. The first, "auto", stands for the best one that runs here. Ends
+ * with NULL.
+ */
 extern const char *const context_paths[];
 
 /* The names of enum policy, in its order, and of devices. Both end with NULL. */

@@ -45,7 +45,8 @@ hyper_get_local_layers(const struct hyper_keys *k, int32_t n_layer, bool *local,
 	if (n < 0)
 		return 0;
 	if (n != n_layer)
-		return err_set(e, EX_DATAERR, "%s: %s has %lld values for %d layers", gguf_get_path(k->g), buf, (long long)n,
+		return err_set(e, EX_DATAERR, "%s: %s has %lld values for %d layers", gguf_get_path(k->g), buf,
+		    (long long)n,
 		    n_layer);
 	for (int32_t i = 0; i < n_layer; i++) {
 		if (!gguf_get_array_int(k->g, buf, i, &v) || v < 0 || v > 1)
@@ -69,7 +70,8 @@ get_checked(const struct hyper_keys *k, const char *name, int64_t fallback, int6
 	if (!gguf_has_key(k->g, buf) && (v < lo || v > hi))
 		return err_set(e, EX_DATAERR, "%s: %s is missing", gguf_get_path(k->g), buf);
 	if (v < lo || v > hi)
-		return err_set(e, EX_DATAERR, "%s: %s is %lld, outside %lld to %lld", gguf_get_path(k->g), buf, (long long)v,
+		return err_set(e, EX_DATAERR, "%s: %s is %lld, outside %lld to %lld", gguf_get_path(k->g), buf,
+		    (long long)v,
 		    (long long)lo, (long long)hi);
 	*out = (int32_t)v;
 	return 0;
@@ -163,7 +165,8 @@ int
 hyper_read(struct hyper *h, const struct arch *a, const struct gguf *g, struct err *e)
 {
 	struct hyper_keys k = { g, a->name };
-	const char *eps_name = a->norm == NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
+	const char *eps_name = a->norm == NORM_RMS ? "attention.layer_norm_rms_epsilon"
+	    : "attention.layer_norm_epsilon";
 	int64_t experts = 0;
 	double eps;
 	char buf[KEY_SIZE];
@@ -203,8 +206,10 @@ read_scaling(const struct hyper_keys *k, const struct hyper *h, struct rope_para
 
 	if (get_float_or(k, "rope.scaling.factor", "rope.scale_linear", 1, 1e-3, 1e6, &p->factor, e) < 0 ||
 	    get_float(k, "rope.scaling.attn_factor", 1, 1e-3, 1e3, &p->attn_factor, e) < 0 ||
-	    get_float_or(k, "rope.scaling.yarn_beta_fast", "rope.scaling.beta_fast", 32, 1e-3, 1e6, &p->yarn_fast, e) < 0 ||
-	    get_float_or(k, "rope.scaling.yarn_beta_slow", "rope.scaling.beta_slow", 1, 1e-3, 1e6, &p->yarn_slow, e) < 0)
+	    get_float_or(k, "rope.scaling.yarn_beta_fast", "rope.scaling.beta_fast", 32, 1e-3, 1e6, &p->yarn_fast,
+	    e) < 0 ||
+	    get_float_or(k, "rope.scaling.yarn_beta_slow", "rope.scaling.beta_slow", 1, 1e-3, 1e6, &p->yarn_slow,
+	    e) < 0)
 		return -1;
 	if (hyper_get_int(k, "rope.scaling.original_context_length", &original, e) < 0)
 		return -1;
@@ -225,9 +230,11 @@ read_scaling(const struct hyper_keys *k, const struct hyper *h, struct rope_para
 		    (int)(kind.len < 40 ? kind.len : 40), kind.data);
 #undef KIND_IS
 	if (p->yarn && !gguf_has_key(k->g, key(k, "rope.scaling.factor", buf)))
-		return err_set(e, EX_DATAERR, "%s: %s is missing: YaRN scaling needs a factor", gguf_get_path(k->g), buf);
+		return err_set(e, EX_DATAERR, "%s: %s is missing: YaRN scaling needs a factor", gguf_get_path(k->g),
+		    buf);
 	if (p->yarn && original <= 0)
-		return err_set(e, EX_DATAERR, "%s: YaRN scaling without an original context length", gguf_get_path(k->g));
+		return err_set(e, EX_DATAERR, "%s: YaRN scaling without an original context length",
+		    gguf_get_path(k->g));
 	return 0;
 }
 
@@ -244,7 +251,8 @@ hyper_read_rope(const struct hyper *h, const struct arch *a, const struct gguf *
 		if (get_checked(&k, "rope.dimension_count", h->d_k, 1, h->d_k, &n_rot, e) < 0)
 			return -1;
 		if (n_rot % 2 != 0)
-			return err_set(e, EX_DATAERR, "%s: an odd number of rotated elements, %d", gguf_get_path(g), n_rot);
+			return err_set(e, EX_DATAERR, "%s: an odd number of rotated elements, %d", gguf_get_path(g),
+			    n_rot);
 		if (get_float_or(&k, "rope.freq_base", "rope.global.freq_base", base, 1 + 1e-6, 1e12, &p.base, e) < 0 ||
 		    read_scaling(&k, h, &p, e) < 0)
 			return -1;
@@ -340,9 +348,11 @@ hyper_check_rest(const struct hyper_keys *k, struct err *e)
 
 	key(k, "", prefix);
 	while (gguf_next_unasked(k->g, prefix, &i, &name)) {
-		snprintf(full, sizeof full, "%.*s", (int)(name.len < sizeof full ? name.len : sizeof full - 1), name.data);
+		snprintf(full, sizeof full, "%.*s", (int)(name.len < sizeof full ? name.len : sizeof full - 1),
+		    name.data);
 		if (!is_harmless(k->g, full, full + strlen(prefix)))
-			return err_set(e, EX_DATAERR, "%s: the key %s is not known: without it the model would be computed wrongly",
+			return err_set(e, EX_DATAERR, "%s: the key %s is not known: without it the model would be "
+			    "computed wrongly",
 			    gguf_get_path(k->g), full);
 	}
 	return 0;

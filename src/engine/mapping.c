@@ -61,8 +61,8 @@ mapping_check(const struct mapping *m, const char *path, struct err *e)
 	if ((size_t)st.st_size == m->size && st.st_mtim.tv_sec == m->modified.tv_sec &&
 	    st.st_mtim.tv_nsec == m->modified.tv_nsec)
 		return 0;
-	return err_set(e, EX_IOERR, "%s was written to while it was in use: start again; to replace a model, rename the new "
-	    "file over the old one", path);
+	return err_set(e, EX_IOERR, "%s was written to while it was in use: start again; to replace a model, rename "
+	    "the new file over the old one", path);
 }
 
 void

@@ -14,7 +14,8 @@ enum { PART = 256 }; /* tokens whose keys and values are copied at once */
 
 /* What must be equal; the names are for the sentence. */
 static const char *const fixed_names[] = {
-	"format", "policy", "number of sinks", "window", "type of keys and values", "bytes of a token's keys and values",
+	"format", "policy", "number of sinks", "window", "type of keys and values",
+	    "bytes of a token's keys and values",
 	"number of layers", "width", "start",
 };
 enum { FIXED = sizeof fixed_names / sizeof fixed_names[0], FORMAT = 1, FIXED_POLICY = 1, FIXED_START = FIXED - 1 };
@@ -166,10 +167,12 @@ static int
 refuse_fixed(int i, int64_t saved, int64_t here, struct err *e)
 {
 	if (i == FIXED_POLICY && saved >= 0 && saved <= POLICY_RECOMPUTE)
-		return err_set(e, EX_CONFIG, "the state was saved with the policy %s, here it is %s", context_policies[saved],
+		return err_set(e, EX_CONFIG, "the state was saved with the policy %s, here it is %s",
+		    context_policies[saved],
 		    context_policies[here]);
 	if (i == FIXED_START)
-		return err_set(e, EX_CONFIG, "the state was saved with another beginning of the stream, see --pin and --system");
+		return err_set(e, EX_CONFIG, "the state was saved with another beginning of the stream, see --pin and "
+		    "--system");
 	return err_set(e, EX_CONFIG, "the state was saved with another %s: %lld, here it is %lld", fixed_names[i],
 	    (long long)saved, (long long)here);
 }
@@ -184,7 +187,8 @@ check_head(const struct context *c, const struct head *h, struct err *e)
 		if (h->fixed[i] != want[i])
 			return refuse_fixed(i, h->fixed[i], want[i], e);
 	if (h->pinned < 0 || h->pinned > c->o.block)
-		return err_set(e, EX_CONFIG, "the state was saved with a pinned block of %lld tokens, here it may have %d",
+		return err_set(e, EX_CONFIG, "the state was saved with a pinned block of %lld tokens, here it may have "
+		    "%d",
 		    (long long)h->pinned, c->o.block);
 	if (h->tokens < 0 || h->tokens > (c->o.policy == POLICY_DENSE ? INT64_C(1) << 40 : INT64_C(1) << 60) ||
 	    h->n_history < 0 || h->n_history > (c->history != NULL ? c->o.window : 0) ||

@@ -45,10 +45,12 @@ check_owner(const struct state_folder *f, struct err *e)
 	if (fstat(f->fd, &st) < 0)
 		return err_set(e, EX_CANTCREAT, "cannot look at the folder %s: %s", f->path, strerror(errno));
 	if (st.st_uid != geteuid() && st.st_uid != 0)
-		return err_set(e, EX_NOPERM, "the folder %s belongs to user %ld, not to this one (%ld): name another --state",
+		return err_set(e, EX_NOPERM, "the folder %s belongs to user %ld, not to this one (%ld): name another "
+		    "--state",
 		    f->path, (long)st.st_uid, (long)geteuid());
 	if ((st.st_mode & S_IWOTH) || ((st.st_mode & S_IWGRP) && st.st_gid != getegid() && st.st_gid != 0))
-		return err_set(e, EX_NOPERM, "other users can write to the folder %s: take that away (chmod go-w) first",
+		return err_set(e, EX_NOPERM, "other users can write to the folder %s: take that away (chmod go-w) "
+		    "first",
 		    f->path);
 	return 0;
 }
@@ -116,7 +118,8 @@ state_folder_look(const char *path, struct err *e)
 	if (f == NULL)
 		return NULL;
 	if ((f->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		err_set(e, errno == ENOENT ? EX_NOINPUT : EX_CANTCREAT, "cannot open the folder %s: %s", path, strerror(errno));
+		err_set(e, errno == ENOENT ? EX_NOINPUT : EX_CANTCREAT, "cannot open the folder %s: %s", path,
+		    strerror(errno));
 	else if (check_owner(f, e) == 0)
 		return f;
 	state_folder_close(f);

@@ -181,7 +181,8 @@ identity_load(struct identity *id, const json_t *o, int64_t offset)
 		return false;
 	id->inode = (ino_t)json_integer_value(inode);
 	identity_load_time(o, "modified", &id->modified);
-	id->head_len = load_length(o, "head_bytes", IDENTITY_HEAD, offset < IDENTITY_HEAD ? (size_t)offset : IDENTITY_HEAD);
+	id->head_len = load_length(o, "head_bytes", IDENTITY_HEAD, offset < IDENTITY_HEAD ? (size_t)offset
+	    : IDENTITY_HEAD);
 	if (load_hash(o, "before", &id->tail))
 		id->tail_len = load_length(o, "before_bytes", before, 0);
 	return true;

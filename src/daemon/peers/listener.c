@@ -130,7 +130,8 @@ listener_open(struct listener *l, const char *path, unsigned mode, struct err *e
 	if ((l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) < 0)
 		return err_set(e, EX_OSERR, "cannot make a socket: %s", strerror(errno));
 	if ((lock = lock_folder(path)) < 0 && errno == EWOULDBLOCK)
-		rc = err_set(e, EX_UNAVAILABLE, "another program is making a socket beside %s, and holds the folder's lock",
+		rc = err_set(e, EX_UNAVAILABLE, "another program is making a socket beside %s, and holds the folder's "
+		    "lock",
 		    path);
 	else
 		rc = take_name(l, &address, mode, e);

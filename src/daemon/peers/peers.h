@@ -16,7 +16,8 @@ struct peer;
 
 struct peers_options {
 	size_t max_line;
-	int most;        /* connections at once; for a further one an idle one makes room, or it is told so and closed */
+	/* connections at once; for a further one an idle one makes room, or it is told so and closed */
+	int most;
 	int idle;        /* seconds after its last line in which one that gave lines does not make room */
 	size_t backlog;  /* bytes that may wait for one to read them before lines are left out */
 	int patience;    /* seconds in which one must read something of what waits, before it is closed */

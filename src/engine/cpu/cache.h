@@ -44,14 +44,16 @@ cache_blocks(const struct cache *c)
 static inline const char *
 cache_keys(const struct cache *c, int layer, int head, int64_t block)
 {
-	return c->k + (((size_t)layer * (size_t)c->s.n_head_kv + (size_t)head) * (size_t)cache_blocks(c) + (size_t)block) *
+	return c->k + (((size_t)layer * (size_t)c->s.n_head_kv + (size_t)head) * (size_t)cache_blocks(c) +
+	    (size_t)block) *
 	    c->key_size;
 }
 
 static inline const char *
 cache_values(const struct cache *c, int layer, int head, int64_t block)
 {
-	return c->v + (((size_t)layer * (size_t)c->s.n_head_kv + (size_t)head) * (size_t)cache_blocks(c) + (size_t)block) *
+	return c->v + (((size_t)layer * (size_t)c->s.n_head_kv + (size_t)head) * (size_t)cache_blocks(c) +
+	    (size_t)block) *
 	    c->value_size;
 }
 

@@ -31,7 +31,8 @@ int cpu_load_weight(struct backend *b, struct weight *w, struct err *e);
 void cpu_unload_weight(struct backend *b, struct weight *w);
 void cpu_embed(struct backend *b, const struct weight *w, const int32_t *ids, int n, float scale, float *y);
 void cpu_linear(struct backend *b, const struct linear *l);
-int cpu_score(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x, int n,
+int cpu_score(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
+    int n,
     const int32_t *targets, float *nll, struct err *e);
 int cpu_logits(struct backend *b, const struct weight *w, const struct vector *bias, float softcap, const float *x,
     int n, float *logits, struct err *e);

@@ -86,10 +86,14 @@ struct cpu_kernels {
 	 * of the last panel are zero. The result lies in `panels`, or where the
 	 * weights are kept in words. scratch: PANEL * BLOCK_K floats.
 	 */
-	const void *(*pack)(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0, int64_t k,
+	const void *(*pack)(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0,
+	    int64_t k,
 	    void *panels, float *scratch, int64_t *stride);
 
-	/* y[n] = x[n] rounded to bfloat16 (to nearest even); an odd n is padded with a zero. y may begin where x does. */
+	/*
+	 * y[n] = x[n] rounded to bfloat16 (to nearest even); an odd n is padded with a zero. y may begin where x
+	 * does.
+	 */
 	void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
 
 	/*
@@ -98,7 +102,10 @@ struct cpu_kernels {
 	 */
 	void (*to_q8_blocks)(const float *x, int64_t n, struct q8_block *y);
 
-	/* y[n] = x[n] rounded to float16 (to nearest even; too large a number becomes the largest, what is not finite stays so), and back. */
+	/*
+	 * y[n] = x[n] rounded to float16 (to nearest even; too large a number becomes the largest, what is not finite
+	 * stays so), and back.
+	 */
 	void (*to_f16)(const float *x, int64_t n, uint16_t *y);
 	void (*from_f16)(const uint16_t *x, int64_t n, float *y);
 
@@ -142,7 +149,8 @@ struct cpu_kernels {
 	 * y[n, PANEL] = x times the 16 rows of a weight whose words these are: what
 	 * pack and product_q8 give, to the bit; n <= FEW_ROWS, k counts columns.
 	 */
-	void (*product_few)(uint32_t type, const struct q8_block *x, int64_t ldx, int n, int64_t k, const uint32_t *words,
+	void (*product_few)(uint32_t type, const struct q8_block *x, int64_t ldx, int n, int64_t k,
+	    const uint32_t *words,
 	    float *y, int64_t ldy);
 
 	/*

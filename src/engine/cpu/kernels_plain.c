@@ -36,7 +36,8 @@ plain_pack(enum panel_kind kind, const struct weight *w, int64_t first, int rows
 		float *p = out + r / PANEL * k * PANEL + r % PANEL;
 
 		if (r < rows)
-			quant_dequantize(w->type, (const char *)w->data + (size_t)(first + r) * row_size + offset, k, scratch);
+			quant_dequantize(w->type, (const char *)w->data + (size_t)(first + r) * row_size + offset, k,
+			    scratch);
 		for (int64_t i = 0; i < k; i++)
 			p[i * PANEL] = r < rows ? scratch[i] : 0;
 	}
@@ -51,7 +52,8 @@ plain_to_bf16(const float *x, int64_t n, uint16_t *y)
 		uint32_t bits;
 
 		memcpy(&bits, &x[i], sizeof bits);
-		y[i] = isnan(x[i]) ? (uint16_t)(bits >> 16 | 0x40) : (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+		y[i] = isnan(x[i]) ? (uint16_t)(bits >> 16 | 0x40)
+		    : (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 	}
 	if (n % 2 != 0)
 		y[n] = 0;
