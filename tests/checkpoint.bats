@@ -5,16 +5,6 @@ bats_require_minimum_version 1.5.0
 
 load sinkd.bash
 
-setup()
-{
-	cd "$BATS_TEST_TMPDIR"
-}
-
-teardown()
-{
-	end_processes
-}
-
 @test "ended and started again, it writes what it would have written" {
 	events 600 >all
 	head -n 300 all >log

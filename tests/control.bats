@@ -1,24 +1,9 @@
 #!/usr/bin/env bats
 bats_require_minimum_version 1.5.0
 # The control socket and sinkctl: questions, digests, status, subscriptions,
-# watches; bad requests; metrics and the page.
+# watches; bad requests.
 
 load sinkd.bash
-
-setup()
-{
-	cd "$BATS_TEST_TMPDIR"
-}
-
-teardown()
-{
-	end_processes
-}
-
-event()
-{
-	printf '{"source":"%s","text":"%s"}\n' "$1" "$2"
-}
 
 # state_hash: a number of the stream's state.
 state_hash()
@@ -30,18 +15,6 @@ state_hash()
 request()
 {
 	printf '%s\n' "$@" | timeout 120 socat -t 120 - UNIX:ctl
-}
-
-# http PATH [HEADER]: what GET gives.
-http()
-{
-	printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" "${2-localhost}" | socat -t 30 - UNIX:m
-}
-
-start()
-{
-	daemon --socket sock --control ctl --metrics ./m "$@"
-	for i in 1 2 3 4 5; do event web "request $i"; done | talk sock >out
 }
 
 @test "questions, digests and cancelled questions leave the stream as it was, to the bit" {
@@ -57,7 +30,7 @@ start()
 		esac >/dev/null
 	done
 	[ "$(state_hash)" = "$before" ]
-	event web more | talk sock >/dev/null
+	event_of web more | talk sock >/dev/null
 	[ "$(state_hash)" != "$before" ]
 	sinkctl ask -n 4 --join remember this >/dev/null
 	sinkctl status --json | jq -e '.sinkd.replies >= 21 and .sinkd.events == 6'
@@ -155,7 +128,7 @@ sinkctl: the model saw events 1 to 5, "[0-9]*:*" to "[0-9]*:* ]]
 job()
 {
 	local i
-	for ((i = $1; i <= $2; i++)); do event "unit$((700 + i % 5))" "Job $((1000 + i)) took $((100 + i * 37)) ms"; done
+	for ((i = $1; i <= $2; i++)); do event_of "unit$((700 + i % 5))" "Job $((1000 + i)) took $((100 + i * 37)) ms"; done
 }
 
 @test "a rolling digest is in the model's sight, as far as there is room for it" {
@@ -208,12 +181,12 @@ numbers()
 	sinkctl tail --json -n 1 --min-surprise 1000 >none &
 	pids+=($!)
 	until_true clients_are 2
-	for i in 1 2 3; do event web "$i"; done | talk sock >own
+	for i in 1 2 3; do event_of web "$i"; done | talk sock >own
 	until_true same all own
 	[ ! -s none ]
 	sinkctl tail -n 1 >shown &
 	until_true clients_are 2
-	event web "$(printf '\\u001b[31mred')" | talk sock >/dev/null
+	event_of web "$(printf '\\u001b[31mred')" | talk sock >/dev/null
 	until_true [ -s shown ]
 	grep -q '6\|9 .* web: .\[31mred$' shown
 	no grep -q "$(printf '\033')" shown
@@ -234,25 +207,29 @@ clients_are()
 	sinkctl watch --text disk --source db --json -n 1 >seen &
 	sinkctl watch --silent 0.5s --source db --json -n 1 >silent &
 	until_true clients_are 2
-	{ event web 'disk'; event db 'fine'; event db 'the disk is full'; } | talk sock >/dev/null
+	{ event_of web 'disk'; event_of db 'fine'; event_of db 'the disk is full'; } | talk sock >/dev/null
 	until_true [ -s seen ]
 	jq -e '.sinkd | .type == "alert" and .why == "event" and .seq == 8 and .text == "db: the disk is full"' seen
 	until_true [ -s silent ]
 	jq -e '.sinkd | .why == "silent" and .source == "db"' silent
 }
 
-# scored N SURPRISE [PRIORITY]: an annotated entry of the journal.
+# scored N: so many annotated entries of the journal. Every hundredth has more surprise than any before it, which the
+# others have far less of; 1050 and 2050 have a priority.
 scored()
 {
-	printf '{"MESSAGE":"m%s"%s,"sinkd":{"type":"event","seq":%s,"surprise":%s}}\n' "$1" "${3+,\"PRIORITY\":\"$3\"}" "$1" "$2"
+	awk -v n="$1" 'BEGIN {
+		for (i = 1; i <= n; i++) {
+			surprise = i % 100 == 0 ? "9." 10000 + i : i % 1000 == 50 && i > 1000 ? 0.5 : "1." 1000 + i * 7919 % 3001
+			priority = i == 1050 ? ",\"PRIORITY\":\"3\"" : i == 2050 ? ",\"PRIORITY\":\"4\"" : ""
+			printf "{\"MESSAGE\":\"m%d\"%s,\"sinkd\":{\"type\":\"event\",\"seq\":%d,\"surprise\":%s}}\n",
+			    i, priority, i, surprise
+		}
+	}'
 }
 
 @test "tail --top shows the most surprising of recent events, and severe ones; of a file, a pipe or a daemon" {
-	# Every hundredth event has more surprise than any before it, which the others have far less of.
-	for ((i = 1; i <= 3000; i++)); do
-		if [ $((i % 100)) -eq 0 ]; then scored $i "9.$((10000 + i))"; elif [ $i -eq 1050 ]; then scored $i 0.5 3
-		elif [ $i -eq 2050 ]; then scored $i 0.5 4; else scored $i "1.$((1000 + (i * 7919) % 3001))"; fi
-	done >annotated
+	scored 3000 >annotated
 	echo '{"sinkd":{"type":"error","seq":3001,"line":5,"fault":"input","reason":"bad"}}' >>annotated
 	echo '{"MESSAGE":"","sinkd":{"type":"event","seq":3002,"tokens":0,"reason":"MESSAGE is empty"}}' >>annotated
 	timeout 60 "$BUILD/sinkctl" tail --top 0.5% --json annotated >top
@@ -285,7 +262,7 @@ scored()
 	sinkctl tail --top 50% -n 1 --json >first &
 	pids+=($!)
 	until_true clients_are 1
-	event web one | talk sock >/dev/null
+	event_of web one | talk sock >/dev/null
 	until_true [ -s first ]
 	jq -e '.sinkd.seq == 6' first
 }
@@ -369,76 +346,6 @@ scored()
 	[[ " ${lines[9]} " == *" $SRC/configure.ac "* ]]
 }
 
-@test "metrics, and a page without scripts on which text of events is text" {
-	start --digest-every 5
-	{ event web '<script>alert(1)</script>'; event web 'red \u001b[31m \u009b31m \u007f end'; } | talk sock >/dev/null
-	http /metrics >metrics
-	grep -q '^HTTP/1.1 200' metrics
-	grep -q '^sinkd_events_total 7' metrics
-	grep -q '^sinkd_digests_total 1' metrics
-	grep -q '^sinkd_surprise{quantile="0.9"} [0-9]' metrics
-	# Every sample has its TYPE before it.
-	awk '/^# TYPE/ { known[$3] = 1 } /^sinkd/ { n = $1; sub(/[{].*/, "", n); sub(/_(sum|count)$/, "", n)
-		if (!(n in known) && !(($1) in known)) { print; bad = 1 } } END { exit bad }' metrics
-	http / >page
-	grep -q 'http-equiv="refresh"' page
-	grep -q '&#60;script&#62;alert' page
-	grep -q "$(printf 'web: red \357\277\275\[31m \357\277\27531m \357\277\275 end')" page
-	no grep -q '<script' page
-	http /other | grep -q '^HTTP/1.1 404'
-}
-
-@test "metrics: a connection that cannot be taken for want of descriptors waits, and so does the loop" {
-	need "$(command -v prlimit)"
-	start
-	for ((i = 0; i < 12; i++)); do
-		socat -u UNIX:m - >/dev/null 3>&- &
-		pids+=($!)
-	done
-	until_true connections ./m 12
-	prlimit --pid "$pid" --nofile="$(find "/proc/$pid/fd" -lname '*' | wc -l)"
-	socat -u UNIX:m - >/dev/null 3>&- &
-	pids+=($!)
-	until_true grep -q 'cannot take a connection for metrics now' err
-	used=$(ticks "$pid")
-	sleep 2
-	[ "$(ticks "$pid")" -le $((used + 10)) ]
-	# Those who say nothing are closed after ten seconds, and then there is room again.
-	http /metrics | grep -q '^sinkd_events_total 5'
-}
-
-@test "metrics: 32 connections at once, more of them wait" {
-	start
-	"$BUILD/tests/crowd" m 40 3>&- &
-	pids+=($!)
-	until_true connections ./m 32
-	used=$(ticks "$pid")
-	sleep 3
-	connections ./m 32
-	[ "$(ticks "$pid")" -le $((used + 10)) ]
-	# Those who say nothing are closed after ten seconds, and then the others are let in.
-	http /metrics | grep -q '^sinkd_events_total 5'
-	until_true connections ./m 0
-	for ((i = 0; i < 100; i++)); do http /metrics | grep -c '^sinkd_events_total'; done | sort | uniq -c >answers
-	[ "$(tr -s ' ' <answers)" = ' 100 1' ]
-	until_true connections ./m 0
-}
-
-@test "the page in a browser shows rates, digests and events" {
-	browser=$(command -v chromium || command -v chromium-browser) || skip "there is no headless browser (chromium)"
-	start --digest-every 5
-	event web '<b>bold & odd</b>' | talk sock >/dev/null
-	socat TCP-LISTEN:18093,bind=127.0.0.1,fork,reuseaddr UNIX:m 3>&- &
-	pids+=($!)
-	timeout 60 "$browser" --headless --no-sandbox --disable-gpu --dump-dom http://127.0.0.1:18093/ >dom 2>/dev/null
-	grep -q 'web: &lt;b&gt;bold &amp; odd&lt;/b&gt;' dom
-	grep -q 'Latest digests' dom
-	grep -q 'events 1 to 5' dom
-	timeout 60 "$browser" --headless --no-sandbox --disable-gpu --screenshot=page.png --window-size=900,700 \
-		http://127.0.0.1:18093/ 2>/dev/null
-	[ "$(head -c 4 page.png | tail -c 3)" = PNG ]
-}
-
 # stuffed: all events that the daemon may have are computed, and none can leave.
 stuffed()
 {
@@ -446,7 +353,7 @@ stuffed()
 }
 
 @test "questions are answered while nobody reads the output, and no line of it is lost" {
-	for ((i = 0; i < 1800; i++)); do event web "request $i of some length"; done >log
+	seq -f '{"source":"web","text":"request %g of some length"}' 0 1799 >log
 	"$sinkd" "${tiny[@]}" --digest-every 1 log >whole
 	mkfifo out
 	exec 9<>out
@@ -463,7 +370,7 @@ stuffed()
 }
 
 @test "digests by the clock behind a reader that does not read: few, in order, and every event is in one" {
-	for ((i = 0; i < 1800; i++)); do event web "request $i of some length"; done >log
+	seq -f '{"source":"web","text":"request %g of some length"}' 0 1799 >log
 	mkfifo out
 	exec 9<>out
 	daemon --follow log --from start --control ctl --digest-interval 1 >out
@@ -481,7 +388,7 @@ stuffed()
 @test "reloading: what may change does, an invalid configuration changes nothing, the output is opened anew" {
 	printf 'patience = 60\nmax-peers = 5\n' >conf
 	daemon --config conf --socket sock --output out --control ctl
-	event a b | talk sock >/dev/null
+	event_of a b | talk sock >/dev/null
 	mv out out.1
 	printf 'patience = 7\nmax-peers = 5\nwindow = 99\n' >conf
 	: >notified
@@ -491,7 +398,7 @@ stuffed()
 	grep -q 'MONOTONIC_USEC=' notified
 	grep -q 'patience has changed' err
 	grep -q 'window has changed, and takes effect at the next start' err
-	event c d | talk sock >/dev/null
+	event_of c d | talk sock >/dev/null
 	until_true [ -s out ]
 	[ "$(jq -r .source out.1 out | tr '\n' ' ')" = 'a c ' ]
 	echo 'patience = never' >conf
@@ -499,7 +406,7 @@ stuffed()
 	kill -HUP "$pid"
 	until_true grep -q READY=1 notified
 	grep -q 'the configuration stays as it was: .*patience must be' err
-	event e f | talk sock | jq -e '.sinkd.seq == 3'
+	event_of e f | talk sock | jq -e '.sinkd.seq == 3'
 	stop
 	until_true grep -q STOPPING=1 notified
 }

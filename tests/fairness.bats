@@ -5,35 +5,19 @@ bats_require_minimum_version 1.5.0
 
 load sinkd.bash
 
-setup()
-{
-	cd "$BATS_TEST_TMPDIR"
-}
-
-teardown()
-{
-	end_processes
-}
-
-event()
-{
-	printf '{"source":"%s","text":"%s"}\n' "$1" "$2"
-}
-
 # sockets: a daemon whose sockets everybody may use, and which has read something that can be asked about.
 sockets()
 {
 	chmod 711 .
 	daemon --socket sock --control ctl --metrics ./m --socket-mode 666 "$@"
-	event web started | talk sock >/dev/null
+	event_of web started | talk sock >/dev/null
 }
 
 # slow ARG...: the same, with answers that take seconds: all that the model sees is computed anew for each token.
 slow()
 {
-	local i
 	sockets --policy recompute --window 500 "$@"
-	for ((i = 0; i < 60; i++)); do event web "request number $i took a while"; done | talk sock >/dev/null
+	seq -f '{"source":"web","text":"request number %g took a while"}' 0 59 | talk sock >/dev/null
 }
 
 need_root()
@@ -184,15 +168,15 @@ ended_by_time()
 	mkfifo rare
 	socat -t 300 - UNIX:sock <>rare >rare.out 3>&- &
 	pids+=($!)
-	event a first >rare
+	event_of a first >rare
 	until_true lines rare.out 1
 	until_true connections sock 1
 	"$BUILD/tests/crowd" sock 2 3>&- &
 	pids+=($!)
 	until_true connections sock 3
-	for ((i = 0; i < 5; i++)); do event b "$i" | talk sock; done >others
+	for ((i = 0; i < 5; i++)); do event_of b "$i" | talk sock; done >others
 	[ "$(jq -r .sinkd.type others | tr '\n' ' ')" = "event event event event event " ]
-	event a second >rare
+	event_of a second >rare
 	until_true lines rare.out 2
 	jq -se 'map(.sinkd.type) == ["event", "event"]' rare.out
 }
@@ -215,36 +199,6 @@ ended_by_time()
 	sinkctl status --json | jq -e '.sinkd.clients == 8'
 }
 
-# http REQUEST: the status line and what follows the head.
-http()
-{
-	printf '%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$1" | socat -t 30 - UNIX:m | tr -d '\r' >answer
-	head -n 1 answer
-	sed '1,/^$/d' answer
-}
-
-@test "metrics: HEAD has no body but its length, other methods are refused" {
-	sockets
-	[ "$(http 'HEAD /metrics')" = 'HTTP/1.1 200 OK' ]
-	grep -q '^Content-Length: [1-9]' answer
-	[ "$(http 'HEAD /other')" = 'HTTP/1.1 404 Not Found' ]
-	for method in POST PUT DELETE OPTIONS PATCH TRACE; do
-		[ "$(http "$method /metrics" | head -n 1)" = 'HTTP/1.1 405 Method Not Allowed' ]
-		grep -q '^Allow: GET, HEAD$' answer
-	done
-	[ "$(http 'FOO /metrics' | head -n 1)" = 'HTTP/1.1 501 Not Implemented' ]
-	http 'GET /metrics' | grep -q '^sinkd_events_total 1'
-}
-
-@test "metrics: a request that comes byte by byte for ever is closed" {
-	sockets
-	# Each byte comes well within the ten seconds that a silent connection has.
-	{ printf 'GET / HTTP/1.1\r\nX: '; while sleep 1; do printf x || break; done; } | socat - UNIX:m 3>&- &
-	pids+=($!)
-	until_true connections ./m 1
-	until_true connections ./m 0
-}
-
 # attack NAME UID: a connection of this user that asks as much as it may.
 attack()
 {
@@ -262,7 +216,7 @@ attack()
 	for name in c d; do attack "$name" 65533; done
 	until_true waiting 31
 	for ((i = 0; i < n; i++)); do
-		event db "job $i took $((i * i)) ms" | talk sock >line
+		event_of db "job $i took $((i * i)) ms" | talk sock >line
 		jq -e '.sinkd.type == "event"' line
 		sinkctl status --json | jq -e ".sinkd.events == 62 + $i" >>status
 	done
@@ -284,7 +238,7 @@ attack()
 	client a
 	say a '{"op":"subscribe"}' '{"op":"ask","text":"what?","max_tokens":1000,"stream":true}'
 	until_true begun a.out
-	for i in 1 2 3; do event db "job $i" | talk sock >/dev/null; done
+	for i in 1 2 3; do event_of db "job $i" | talk sock >/dev/null; done
 	until_true grep -q '"type":"reply"' a.out
 	jq -r '.sinkd.type' a.out | uniq | tr '\n' ' ' >order
 	[[ $(cat order) == "ok delta event delta "*"event delta "*"reply " ]]

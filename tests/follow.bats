@@ -5,28 +5,6 @@ bats_require_minimum_version 1.5.0
 
 load sinkd.bash
 
-setup()
-{
-	cd "$BATS_TEST_TMPDIR"
-}
-
-teardown()
-{
-	end_processes
-}
-
-# event TEXT...: an event each.
-event()
-{
-	printf '{"text":"%s"}\n' "$@"
-}
-
-# texts FILE: the events' texts, in one line.
-texts()
-{
-	jq -r '.text // .sinkd.type' "$1" | tr '\n' ' '
-}
-
 # follow FILE [ARG...]: a daemon reads it from its start, with a state.
 follow()
 {

@@ -5,28 +5,6 @@ bats_require_minimum_version 1.5.0
 
 load sinkd.bash
 
-setup()
-{
-	cd "$BATS_TEST_TMPDIR"
-}
-
-teardown()
-{
-	end_processes
-}
-
-# texts FILE: the events' texts, in one line.
-texts()
-{
-	jq -r '.text // .sinkd.type' "$1" | tr '\n' ' '
-}
-
-# event TEXT...: an event each.
-event()
-{
-	printf '{"text":"%s"}\n' "$@"
-}
-
 # peers_are N: sock has as many connections.
 peers_are()
 {
@@ -90,7 +68,7 @@ stuffed()
 }
 
 @test "a followed file that is rotated more than once while the daemon is behind" {
-	for ((i = 0; i < 2000; i++)); do event "$i"; done >log
+	seq -f '{"text":"%g"}' 0 1999 >log
 	mkfifo out
 	exec 9<>out
 	daemon --follow log --from start --control ctl >out
@@ -132,7 +110,7 @@ stuffed()
 @test "a socket: each producer gets its own events back, in order" {
 	daemon --socket sock --output out
 	for i in 1 2 3; do
-		for ((j = 0; j < 300; j++)); do event "$i.$j"; done >in.$i
+		seq -f "{\"text\":\"$i.%g\"}" 0 299 >in.$i
 		talk sock <in.$i >out.$i &
 		talkers+=($!)
 	done
@@ -153,7 +131,7 @@ stuffed()
 	need_true_memory
 	daemon --socket sock --output out
 	event warm up | talk sock >/dev/null
-	for ((j = 0; j < 1000; j++)); do event "event $j"; done >in
+	seq -f '{"text":"event %g"}' 0 999 >in
 	before=$(rss "$pid")
 	for ((i = 0; i < 64; i++)); do
 		talk sock <in >out.$i &
@@ -201,7 +179,7 @@ stuffed()
 	event b | talk sock >own
 	[ "$(texts own)" = 'b ' ]
 	# What is annotated and not read is left out, then the connection closed.
-	for ((i = 0; i < 4000; i++)); do echo '{"from":"deaf","text":"x"}'; done >in
+	yes '{"from":"deaf","text":"x"}' | head -n 4000 >in
 	mkfifo deaf
 	socat -u - UNIX:sock <deaf 3>&- &
 	exec 6>deaf

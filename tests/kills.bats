@@ -14,11 +14,6 @@ setup()
 	cd "$BATS_TEST_TMPDIR"
 }
 
-teardown()
-{
-	end_processes
-}
-
 # took MS COMMAND...: how many milliseconds COMMAND takes to succeed, into the variable MS.
 took()
 {

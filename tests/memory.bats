@@ -5,11 +5,6 @@ bats_require_minimum_version 1.5.0
 
 load sinkd.bash
 
-setup()
-{
-	cd "$BATS_TEST_TMPDIR"
-}
-
 teardown()
 {
 	end_processes

@@ -11,11 +11,6 @@ setup()
 	whole=$model
 }
 
-teardown()
-{
-	end_processes
-}
-
 # spoil TENSOR ROW COLUMN nan|inf: the model is one with such a number.
 spoil()
 {

@@ -5,16 +5,6 @@ bats_require_minimum_version 1.5.0
 
 load sinkd.bash
 
-setup()
-{
-	cd "$BATS_TEST_TMPDIR"
-}
-
-teardown()
-{
-	end_processes
-}
-
 # long_events N: so many that take a hundred times as long to compute as to write; each 97th is no JSON.
 long_events()
 {

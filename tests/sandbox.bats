@@ -15,11 +15,6 @@ setup()
 	need_sandbox
 }
 
-teardown()
-{
-	end_processes
-}
-
 # tries OPTION...: a daemon that tries all that is forbidden, at its end; what came of it is in the file tried.
 tries()
 {

@@ -10,6 +10,17 @@ tiny=(--model "$model" --threads 1)
 read -r -a further <<<"${SINKD_TEST_OPTIONS-}"
 tiny+=("${further[@]}")
 
+# Each case runs in a folder of its own, and ends what it started. A file may have other functions of these names.
+setup()
+{
+	cd "$BATS_TEST_TMPDIR"
+}
+
+teardown()
+{
+	end_processes
+}
+
 # need FILE...: skip the test where one is not there.
 need()
 {
@@ -207,6 +218,31 @@ connections()
 	find "/proc/$pid/fd" -lname 'socket:*' -printf '%l\n' | tr -dc '0-9\n' >inodes
 	[ "$(awk -v name="$1" 'NR == FNR { ours[$1]; next } $6 == "03" && $8 == name && $7 in ours' inodes \
 	    /proc/net/unix | wc -l)" -eq "$2" ]
+}
+
+# event TEXT...: an event each. For hundreds of them use seq -f: bats makes each command of a loop slow.
+event()
+{
+	printf '{"text":"%s"}\n' "$@"
+}
+
+# event_of SOURCE TEXT
+event_of()
+{
+	printf '{"source":"%s","text":"%s"}\n' "$1" "$2"
+}
+
+# start ARG...: a daemon with a data socket sock and a control socket ctl, and what it wrote for five events of web: out.
+start()
+{
+	daemon --socket sock --control ctl "$@"
+	seq -f '{"source":"web","text":"request %g"}' 5 | talk sock >out
+}
+
+# texts FILE: the texts of events, and the types of other lines, in one line.
+texts()
+{
+	jq -r '.text // .sinkd.type' "$1" | tr '\n' ' '
 }
 
 # events N: so many, of several sources, some of them odd.
