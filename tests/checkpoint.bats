@@ -41,7 +41,7 @@ load sinkd.bash
 	need_true_memory
 	events 90 >all
 	: >log
-	LD_PRELOAD=$BUILD/tests/slow_sync.so SLOW_SYNC_MS=60000 SLOW_SYNC_NAME=checkpoint \
+	LD_PRELOAD=$BUILD/tests/fail_calls.so SLOW_SYNC_MS=60000 SLOW_SYNC_NAME=checkpoint \
 		"$sinkd" "${tiny[@]}" --follow log --from start --state state --output out </dev/null 2>>err 3>&- &
 	pid=$!
 	pids+=("$pid")

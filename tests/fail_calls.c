@@ -1,12 +1,14 @@
 /*
  * A library to be loaded before the C library. It counts calls that a program makes of the functions in $FAIL_CALLS
  * (a list with commas), from main on, and makes the one of number $FAIL_FROM fail. See read_plan for all variables.
- * It cannot see calls that the C library makes of itself, except those of malloc and its relatives.
+ * With $SLOW_SYNC_MS the disk is slow. It cannot see calls that the C library makes of itself, except those of malloc
+ * and its relatives.
  */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -37,10 +39,15 @@ static struct {
 	const char *report; /* a file that gets a line when the fault happens; NULL: none */
 	long from;
 	bool ever;          /* all later calls fail too */
+	long every;         /* one of this number of calls fails, at random; 0: from and ever say which */
+	const char *during; /* calls fail only while there is this file; NULL: always */
+	size_t largest;     /* transfers of more bytes pass */
 	bool in_loop;       /* count from the first wait of the loop on, not from main on */
 	enum how how;
 	int error;
-} plan;
+	useconds_t sync_us;    /* how long each call that syncs a file waits first */
+	const char *sync_name; /* only files whose name has this in it; NULL: all */
+} plan = {.largest = SIZE_MAX};
 
 static atomic_long count;
 static atomic_bool counting;
@@ -76,16 +83,29 @@ read_how(const char *how)
 	_exit(64);
 }
 
+static long
+read_number(const char *name, long otherwise)
+{
+	const char *value = getenv(name);
+
+	return value == NULL ? otherwise : atol(value);
+}
+
 /* FAIL_EVER and FAIL_IN_LOOP are set or not; the others have values. Without FAIL_CALLS nothing fails. */
 static void
 read_plan(void)
 {
+	plan.sync_us = 1000 * (useconds_t)read_number("SLOW_SYNC_MS", 0);
+	plan.sync_name = getenv("SLOW_SYNC_NAME");
 	plan.calls = getenv("FAIL_CALLS");
 	if (plan.calls == NULL)
 		return;
 	plan.path = getenv("FAIL_PATH");
 	plan.report = getenv("FAIL_REPORT");
-	plan.from = getenv("FAIL_FROM") == NULL ? 1 : atol(getenv("FAIL_FROM"));
+	plan.during = getenv("FAIL_WHILE");
+	plan.from = read_number("FAIL_FROM", 1);
+	plan.every = read_number("FAIL_EVERY", 0);
+	plan.largest = (size_t)read_number("FAIL_LARGEST", LONG_MAX);
 	plan.ever = getenv("FAIL_EVER") != NULL;
 	plan.in_loop = getenv("FAIL_IN_LOOP") != NULL;
 	read_how(getenv("FAIL_HOW"));
@@ -104,14 +124,14 @@ is_in_plan(const char *call)
 	return false;
 }
 
-/* Is it in the file's name, or where path is relative, in that of its folder? "/out" is in "out" as well. */
+/* Is part in the file's name, or where path is relative, in that of its folder? "/out" is in "out" as well. */
 static bool
-has_path(int fd, const char *path)
+has_path(int fd, const char *path, const char *part)
 {
 	char self[32], name[4096] = "";
 	ssize_t n;
 
-	if (plan.path == NULL)
+	if (part == NULL)
 		return true;
 	if (path == NULL || path[0] != '/') {
 		snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
@@ -123,7 +143,7 @@ has_path(int fd, const char *path)
 
 		snprintf(name + len, sizeof name - len, "%s%s", path[0] == '/' ? "" : "/", path);
 	}
-	return strstr(name, plan.path) != NULL;
+	return strstr(name, part) != NULL;
 }
 
 /* By system calls alone: what is above them may be made to fail. */
@@ -158,11 +178,14 @@ decide(const char *call, int fd, const char *path)
 	enum fate fate;
 	long number;
 
-	if (!plan.active || !atomic_load(&counting) || fd == STDERR_FILENO || !is_in_plan(call) || !has_path(fd, path))
+	if (plan.sync_us > 0 && strstr(call, "sync") != NULL && has_path(fd, path, plan.sync_name))
+		usleep(plan.sync_us);
+	if (!plan.active || !atomic_load(&counting) || fd == STDERR_FILENO || !is_in_plan(call) ||
+	    !has_path(fd, path, plan.path) || (plan.during != NULL && access(plan.during, F_OK) < 0))
 		return PASSES;
 	number = atomic_fetch_add(&count, 1) + 1;
 	errno = saved;
-	if (number != plan.from && !(plan.ever && number > plan.from))
+	if (plan.every > 0 ? random() % plan.every != 0 : number != plan.from && !(plan.ever && number > plan.from))
 		return PASSES;
 	report(call, number);
 	if (plan.how == HOW_KILL_BEFORE)
@@ -244,7 +267,7 @@ aligned_alloc(size_t alignment, size_t n)
                                                                       \
 		if (next == NULL)                                     \
 			next = NEXT(name);                            \
-		fate = decide(#name, fd, NULL);                       \
+		fate = size > plan.largest ? PASSES : decide(#name, fd, NULL); \
 		if (fate == FAILS)                                    \
 			return (type)-1;                              \
 		if (fate == IS_SHORT && size > 8)                     \
@@ -270,6 +293,9 @@ CALL(int, mkdir, -1, -1, path, (const char *path, mode_t mode), (path, mode))
 CALL(int, fstat, -1, fd, NULL, (int fd, struct stat *st), (fd, st))
 CALL(int, stat, -1, -1, path, (const char *path, struct stat *st), (path, st))
 CALL(int, lstat, -1, -1, path, (const char *path, struct stat *st), (path, st))
+CALL(int, fstatat, -1, folder, path, (int folder, const char *path, struct stat *st, int flags),
+    (folder, path, st, flags))
+CALL(off_t, lseek, -1, fd, NULL, (int fd, off_t offset, int whence), (fd, offset, whence))
 CALL(int, dup, -1, fd, NULL, (int fd), (fd))
 CALL(int, dup2, -1, fd, NULL, (int fd, int to), (fd, to))
 CALL(int, dup3, -1, fd, NULL, (int fd, int to, int flags), (fd, to, flags))

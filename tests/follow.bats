@@ -237,14 +237,22 @@ rewritten()
 	done
 }
 
+# failing: while there is a file failing, one of $FAIL_EVERY calls, at random, that open, measure or look for a file log*
+# fails, as does reading a little of it to compare that with what was read before. Reading what comes next does not.
+failing()
+{
+	export FAIL_CALLS=fstat,fstatat,lseek,lstat,open,openat,pread,stat FAIL_HOW=EIO FAIL_PATH=/log FAIL_LARGEST=4096 \
+		FAIL_WHILE=failing
+}
+
 @test "system calls that fail now and then: no line is lost, none is read twice" {
 	need_true_memory
-	export FAIL_NAME=log FAIL_WHILE=failing
+	failing
 	for FAIL_EVERY in 1 20; do
 		export FAIL_EVERY
 		rm -rf state out log* failing
 		event 0 >log
-		LD_PRELOAD=$BUILD/tests/failing_calls.so follow log
+		LD_PRELOAD=$BUILD/tests/fail_calls.so follow log
 		has_texts 0
 		touch failing
 		for ((i = 1; i <= 60; i++)); do
@@ -264,11 +272,12 @@ rewritten()
 	need_true_memory
 	event a >log
 	touch failing
-	export FAIL_NAME=log FAIL_WHILE=failing FAIL_EVERY=1
+	failing
+	export FAIL_EVERY=1
 	follow log
 	has_texts a
 	stop
-	LD_PRELOAD=$BUILD/tests/failing_calls.so \
+	LD_PRELOAD=$BUILD/tests/fail_calls.so \
 		run "$sinkd" "${tiny[@]}" --follow log --from start --state state --output out
 	[ "$status" -eq 66 ]
 	[[ $output == *"cannot follow log: Input/output error"* ]]
@@ -279,7 +288,7 @@ rewritten()
 # killed_early ARG...: a start is killed while it syncs its first checkpoint.
 killed_early()
 {
-	LD_PRELOAD=$BUILD/tests/slow_sync.so SLOW_SYNC_MS=60000 SLOW_SYNC_NAME=checkpoint \
+	LD_PRELOAD=$BUILD/tests/fail_calls.so SLOW_SYNC_MS=60000 SLOW_SYNC_NAME=checkpoint \
 		"$sinkd" "${tiny[@]}" --state state --output out "$@" </dev/null 2>>err 3>&- &
 	pid=$!
 	pids+=("$pid")

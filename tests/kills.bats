@@ -134,7 +134,7 @@ killed()
 }
 
 @test "killed on a slow disk: the same" {
-	export LD_PRELOAD=$BUILD/tests/slow_sync.so SLOW_SYNC_MS=150
+	export LD_PRELOAD=$BUILD/tests/fail_calls.so SLOW_SYNC_MS=150
 	killed $((kills / 10)) 1000
 }
 
@@ -142,23 +142,23 @@ killed()
 	killed $((kills / 4)) 5000 rotated
 }
 
-# calls LIBRARIES [before]: each call in the scenes of tests/kills.c is the last one.
+# calls [before]: each call in the scenes of tests/kills.c is the last one.
 calls()
 {
 	mkdir scene
 	cd scene
-	"$BUILD/tests/kills" "$sinkd" "$model" "$@" >../table 3>&- || { cat ../table; return 1; }
+	"$BUILD/tests/kills" "$sinkd" "$model" "$BUILD/tests/fail_calls.so" "$@" >../table 3>&- || { cat ../table; return 1; }
 	tail -n 1 ../table
 }
 
 @test "killed before each call that touches the state or the output: the same" {
-	calls "$BUILD/tests/fail_calls.so" before
+	calls before
 }
 
 @test "killed after each of them, and on a slow disk: the same" {
 	[ "$kills" -ge 500 ] || skip "a part of the long run: KILLS=500"
-	calls "$BUILD/tests/fail_calls.so"
+	calls
 	cd ..
 	rm -r scene
-	SLOW_SYNC_MS=20 calls "$BUILD/tests/fail_calls.so:$BUILD/tests/slow_sync.so"
+	SLOW_SYNC_MS=20 calls
 }
