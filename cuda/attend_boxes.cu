@@ -64,7 +64,9 @@ score_step(const unsigned char *box, const uint32_t (*q)[4], float (*s)[4])
 			s[i][k] += odd[i][k];
 }
 
-/* sum += weights p of 16 queries and slots times the values of a box; sum[k][i] is elements 64 k + 8 i and following. */
+/*
+ * sum += weights p of 16 queries and slots times the values of a box; sum[k][i] is elements 64 k + 8 i and following.
+ */
 template <int D>
 static __device__ __forceinline__ void
 add_step(const unsigned char *box, const uint32_t *p, float (*sum)[8][4])
@@ -97,7 +99,8 @@ renew_step(unsigned char *box, const __half *fresh, int place, int n, int all)
 			bool value = piece >= D / 8;
 			const __half *from = fresh + ((value ? all : 0) + place + i) * D + piece % (D / 8) * 8;
 
-			*reinterpret_cast<uint4 *>(box + (value ? boxes<D>::KEYS : 0) + place_of(COLUMNS, i, piece % (D / 8))) =
+			*reinterpret_cast<uint4 *>(box + (value ? boxes<D>::KEYS : 0) +
+			    place_of(COLUMNS, i, piece % (D / 8))) =
 			    *reinterpret_cast<const uint4 *>(from);
 		}
 	publish_shared();
@@ -220,7 +223,7 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 
 template <int D>
 static bool
-start(struct cuda *c, const struct few_job *j, dim3 grid)
+attend_boxes_start(struct cuda *c, const struct few_job *j, dim3 grid)
 {
 	const struct cache_view *v = &j->a.v;
 	struct box_source source = {};
@@ -241,5 +244,5 @@ attend_boxes(struct cuda *c, const struct few_job *j, dim3 grid)
 
 	if (!c->overlap || j->a.v.type != KV_F16 || longest > 128)
 		return false;
-	return longest <= 64 ? start<64>(c, j, grid) : start<128>(c, j, grid);
+	return longest <= 64 ? attend_boxes_start<64>(c, j, grid) : attend_boxes_start<128>(c, j, grid);
 }

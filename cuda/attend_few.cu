@@ -84,7 +84,8 @@ few_kernel(const __grid_constant__ few_job j)
 			for (int i = 0; i < 4; i++)
 #pragma unroll
 				for (int k = 0; k < DV / 64; k++)
-					values[i][k] = load_eight<BYTES>(v.v, v.v_scale, row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld,
+					values[i][k] = load_eight<BYTES>(v.v, v.v_scale,
+					    row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld,
 					    64 * k + 8 * g);
 	};
 
@@ -95,7 +96,8 @@ few_kernel(const __grid_constant__ few_job j)
 			if ((unsigned)(place + 8 * i + g) < (unsigned)n)
 #pragma unroll
 				for (int k = 0; k < DK / 32; k++)
-					keys[i][k] = *(const uint4 *)(fresh + (place + 8 * i + g) * DK + 32 * k + 8 * t);
+					keys[i][k] = *(const uint4 *)(fresh + (place + 8 * i + g) * DK + 32 * k + 8 *
+					    t);
 	};
 	auto renew_values = [&](int place, int n) {
 		if (DV <= 128)
@@ -106,7 +108,8 @@ few_kernel(const __grid_constant__ few_job j)
 				if ((unsigned)token < (unsigned)n)
 #pragma unroll
 					for (int k = 0; k < DV / 64; k++)
-						values[i][k] = *(const uint4 *)(fresh + (j.a.n + token) * DV + 64 * k + 8 * g);
+						values[i][k] =
+						    *(const uint4 *)(fresh + (j.a.n + token) * DV + 64 * k + 8 * g);
 			}
 	};
 
@@ -183,7 +186,8 @@ few_kernel(const __grid_constant__ few_job j)
 			if (DV > 128)
 #pragma unroll
 				for (int i = 0; i < 4; i++)
-					values[i][0] = load_eight<BYTES>(v.v, v.v_scale, row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld,
+					values[i][0] = load_eight<BYTES>(v.v, v.v_scale,
+					    row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld,
 					    64 * k + 8 * g);
 #pragma unroll
 			for (int i = 0; i < 8; i++) {
@@ -192,7 +196,8 @@ few_kernel(const __grid_constant__ few_job j)
 
 #pragma unroll
 				for (int n = 0; n < 4; n++)
-					x[n] = i < 2 ? values[n][from].x : i < 4 ? values[n][from].y : i < 6 ? values[n][from].z : values[n][from].w;
+					x[n] = i < 2 ? values[n][from].x : i < 4 ? values[n][from].y : i < 6
+					    ? values[n][from].z : values[n][from].w;
 				multiply(sum[k][i], p, __byte_perm(x[0], x[1], i % 2 == 0 ? 0x5410 : 0x7632),
 				    __byte_perm(x[2], x[3], i % 2 == 0 ? 0x5410 : 0x7632));
 			}
@@ -276,16 +281,18 @@ choose_cluster(struct cuda *c, struct few_job *j, void (*kernel)(few_job), int u
 /* One form of caches. */
 template <int DK, int DV, bool BYTES>
 static void
-start(struct cuda *c, struct few_job *j, int tiles, int splits, int64_t seen)
+attend_few_start(struct cuda *c, struct few_job *j, int tiles, int splits, int64_t seen)
 {
-	void (*alone)(few_job) = few_kernel<DK, DV, BYTES, false>, (*together)(few_job) = few_kernel<DK, DV, BYTES, true>;
+	void (*alone)(few_job) = few_kernel<DK, DV, BYTES, false>, (*together)(few_job) = few_kernel<DK, DV, BYTES,
+	    true>;
 	int units = tiles * j->a.v.n_head_kv;
 	int cluster = choose_cluster<DK, DV>(c, j, together, units, splits, seen * slot_bytes(&j->a.v));
 	size_t shared = cluster > 0 ? place_mail<DK, DV>(j, cluster) : layout<DK, DV>::bytes(j->a.n, j->rows_used);
 	dim3 grid(splits, tiles, j->a.v.n_head_kv);
 
 	if (cluster > 0) {
-		launch_clusters(c, true, (unsigned)cluster, together, dim3(cluster, tiles, j->a.v.n_head_kv), WARPS * 32, shared,
+		launch_clusters(c, true, (unsigned)cluster, together, dim3(cluster, tiles, j->a.v.n_head_kv),
+		    WARPS * 32, shared,
 		    *j);
 		return;
 	}
@@ -311,7 +318,8 @@ start_form(struct cuda *c, struct few_job *j)
 	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + ROWS - 1) / ROWS, splits;
 	int64_t seen = v->window < v->slots ? v->window + v->sinks + j->a.n : v->slots;
 	/* The first and the last step of the ring may be in use in part. */
-	int64_t useful = (seen + 2 * COLUMNS + SPLIT_COLUMNS - 1) / SPLIT_COLUMNS, units = (int64_t)tiles * v->n_head_kv;
+	int64_t useful = (seen + 2 * COLUMNS + SPLIT_COLUMNS - 1) / SPLIT_COLUMNS,
+	    units = (int64_t)tiles * v->n_head_kv;
 
 	splits = (int)(blocks_at_once(DK) * c->sms / units);
 	splits = splits > useful ? (int)useful : splits;
@@ -320,9 +328,9 @@ start_form(struct cuda *c, struct few_job *j)
 		splits = 1;
 	j->rows_used = rows < ROWS ? rows : ROWS;
 	if (v->type == KV_F16)
-		start<DK, DV, false>(c, j, tiles, splits, seen);
+		attend_few_start<DK, DV, false>(c, j, tiles, splits, seen);
 	else
-		start<DK, DV, true>(c, j, tiles, splits, seen);
+		attend_few_start<DK, DV, true>(c, j, tiles, splits, seen);
 }
 
 void

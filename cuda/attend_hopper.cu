@@ -11,8 +11,10 @@
 #ifdef HOPPER
 
 enum {
-	FETCHING = 128,        /* threads of the warpgroup that fetches: one does it, the registers of all go to the others */
-	BARRIER_QUERIES = 1, BARRIER_TURN = 4, /* numbers of barriers among warps; warpgroup i has the i-th from there on */
+	/* threads of the warpgroup that fetches: one does it, the registers of all go to the others */
+	FETCHING = 128,
+	/* numbers of barriers among warps; warpgroup i has the i-th from there on */
+	BARRIER_QUERIES = 1, BARRIER_TURN = 4,
 };
 
 /*
@@ -64,7 +66,7 @@ init_stages(const stages<S> &t)
 
 template <typename S>
 static __device__ __forceinline__ uint32_t
-stage_of(const stages<S> &t, int i)
+attend_hopper_stage_of(const stages<S> &t, int i)
 {
 	return t.tiles + i % S::STAGES * S::TILE;
 }
@@ -93,7 +95,9 @@ arrive_empty(const stages<S> &t, int i)
 
 /* ---- fetching */
 
-/* A layer's keys and values as bulk copies see them: [head][slot][element], in boxes of `rows` slots, PANEL elements. */
+/*
+ * A layer's keys and values as bulk copies see them: [head][slot][element], in boxes of `rows` slots, PANEL elements.
+ */
 struct tile_source {
 	CUtensorMap k, v;
 	int rows;
@@ -108,7 +112,7 @@ fetch_tiles(const struct many_job &j, const struct many_block &b, const tile_sou
 	int n = b.range.end - b.range.begin;
 
 	auto fetch_tile = [&](const stages<S> &t, int i, const CUtensorMap *map) {
-		uint32_t to = stage_of(t, i), full = t.full + i % S::STAGES * 8;
+		uint32_t to = attend_hopper_stage_of(t, i), full = t.full + i % S::STAGES * 8;
 
 		wait_empty(t, i);
 		barrier_arrive_expecting(full, S::TILE);
@@ -145,7 +149,8 @@ begin_queries(const struct many_job &j, const struct many_block &b, int group, c
 		int query = many_query_of(j, b, group * 64 + r);
 		bool there = query >= 0 && piece * 8 < ld;
 
-		copy_async(to + place_of(S::ROWS, group * 64 + r, piece), there ? from + (int64_t)query * ld + piece * 8 : NULL,
+		copy_async(to + place_of(S::ROWS, group * 64 + r, piece), there ? from + (int64_t)query * ld + piece * 8
+		    : NULL,
 		    there);
 	}
 	copy_commit();
@@ -174,7 +179,7 @@ struct share {
 
 template <typename S>
 static __device__ __forceinline__ void
-clear(share<S> &t)
+attend_hopper_clear(share<S> &t)
 {
 #pragma unroll
 	for (int r = 0; r < 2; r++) {
@@ -251,7 +256,7 @@ turn_to_values(share<S> &t)
  */
 template <bool PLAIN, typename S>
 static __device__ __forceinline__ void
-compute(const struct many_job &j, const struct many_block &b, uint32_t queries, const stages<S> &keys,
+attend_hopper_compute(const struct many_job &j, const struct many_block &b, uint32_t queries, const stages<S> &keys,
     const stages<S> &values)
 {
 	int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0), next = (group + 1) % S::GROUPS;
@@ -265,12 +270,12 @@ compute(const struct many_job &j, const struct many_block &b, uint32_t queries, 
 			begin_queries<S>(j, b, group, j.q_window, queries);
 	};
 
-	clear(t);
+	attend_hopper_clear(t);
 	if (n > 0) {
 		begin_queries<S>(j, b, group, b.range.begin < b.range.sink_tiles ? j.q_sink : j.q_window, queries);
 		end_queries(group);
 		wait_full(keys, 0);
-		begin_scores(t, rows, stage_of(keys, 0));
+		begin_scores(t, rows, attend_hopper_stage_of(keys, 0));
 		wait_for_products<0>();
 		hold(t.s);
 		arrive_empty(keys, 0);
@@ -285,9 +290,9 @@ compute(const struct many_job &j, const struct many_block &b, uint32_t queries, 
 			end_queries(group);
 		wait_full(keys, i);
 		warps_sync(BARRIER_TURN + group, 256);
-		begin_scores(t, rows, stage_of(keys, i));
+		begin_scores(t, rows, attend_hopper_stage_of(keys, i));
 		wait_full(values, i - 1);
-		begin_sums(t, stage_of(values, i - 1));
+		begin_sums(t, attend_hopper_stage_of(values, i - 1));
 		if (next > 0 || i + 1 < n)
 			warps_arrive(BARRIER_TURN + next, 256);
 		wait_for_products<1>();
@@ -302,7 +307,7 @@ compute(const struct many_job &j, const struct many_block &b, uint32_t queries, 
 	}
 	if (n > 0) {
 		wait_full(values, n - 1);
-		begin_sums(t, stage_of(values, n - 1));
+		begin_sums(t, attend_hopper_stage_of(values, n - 1));
 		wait_for_products<0>();
 		hold(t.sum);
 	}
@@ -335,13 +340,13 @@ hopper_kernel(const __grid_constant__ many_job j, const __grid_constant__ tile_s
 			fetch_tiles(j, b, source, keys, values);
 	} else {
 		take_registers<S::REGISTERS_COMPUTING>();
-		compute<PLAIN>(j, b, queries, keys, values);
+		attend_hopper_compute<PLAIN>(j, b, queries, keys, values);
 	}
 }
 
 template <typename S>
 static bool
-start(struct cuda *c, struct many_job *j)
+attend_hopper_start(struct cuda *c, struct many_job *j)
 {
 	const struct cache_view *v = &j->a.v;
 	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + S::ROWS - 1) / S::ROWS;
@@ -373,7 +378,8 @@ attend_hopper(struct cuda *c, const struct many_job *j)
 
 	if (!c->hopper || longest > 128)
 		return false;
-	return longest <= 64 ? start<shape<64, 64, 3, 6>>(c, &mine) : start<shape<128, 128, 2, 3>>(c, &mine);
+	return longest <= 64 ? attend_hopper_start<shape<64, 64, 3, 6>>(c, &mine) : attend_hopper_start<shape<128, 128,
+	    2, 3>>(c, &mine);
 }
 
 #else

@@ -87,10 +87,12 @@ many_kernel(const __grid_constant__ many_job j)
 
 #pragma unroll
 			for (int i = 0; i < M; i++)
-				load_matrices(a[i], queries + (warp * M * 16 + i * 16 + lane % 16) * LD + d + lane / 16 * 8);
+				load_matrices(a[i], queries + (warp * M * 16 + i * 16 + lane % 16) * LD + d +
+				    lane / 16 * 8);
 #pragma unroll
 			for (int n = 0; n < COLUMNS / 8; n += 2) {
-				load_matrices(keys_of, keys + (n * 8 + lane / 16 * 8 + lane % 8) * LD + d + lane / 8 % 2 * 8);
+				load_matrices(keys_of, keys + (n * 8 + lane / 16 * 8 + lane % 8) * LD + d +
+				    lane / 8 % 2 * 8);
 #pragma unroll
 				for (int i = 0; i < M; i++) {
 					multiply(s[i][n], a[i], keys_of[0], keys_of[1]);
@@ -146,7 +148,8 @@ many_kernel(const __grid_constant__ many_job j)
 	for (int i = 0; i < M; i++)
 #pragma unroll
 		for (int r = 0; r < 2; r++)
-			put_row<D, ROWS>(j, b, (warp * M + i) * 16 + g + 8 * r, sum[i], 2 * r, m[i][r] * b.unit, l[i][r]);
+			put_row<D, ROWS>(j, b, (warp * M + i) * 16 + g + 8 * r, sum[i], 2 * r, m[i][r] * b.unit,
+			    l[i][r]);
 }
 
 /* One block per row: the splits' parts joined. */
@@ -161,7 +164,8 @@ join_kernel(const __grid_constant__ many_job j, int splits, int tile_rows, int w
 	wait_for_predecessor();
 	token = row / group;
 	head = head_kv * group + row % group;
-	part = j.parts + (((int64_t)head_kv * tiles + row / tile_rows) * splits * tile_rows + row % tile_rows) * (width + 2);
+	part = j.parts + (((int64_t)head_kv * tiles + row / tile_rows) * splits * tile_rows + row % tile_rows) *
+	    (width + 2);
 	for (int d = threadIdx.x; d < v.d_v; d += blockDim.x) {
 		int64_t stride = (int64_t)tile_rows * (width + 2);
 		float top = -INFINITY, x = 0, y = 0;
@@ -215,15 +219,17 @@ expand_kernel(const int8_t *x, const __half *scales, int64_t n, __half *y)
 }
 
 static bool
-expand(struct cuda *c, struct cache_view *v)
+attend_many_expand(struct cuda *c, struct cache_view *v)
 {
 	int64_t rows = v->slots * v->n_head_kv, k = rows * v->k_ld, n = k + rows * v->v_ld;
 	__half *to = static_cast<__half *>(cuda_scratch(c, SCRATCH_KEYS, (size_t)n * sizeof *to));
 
 	if (to == NULL)
 		return false;
-	launch(c, true, expand_kernel, blocks_for(k, 256), 256, 0, static_cast<const int8_t *>(v->k), v->k_scale, k, to);
-	launch(c, true, expand_kernel, blocks_for(n - k, 256), 256, 0, static_cast<const int8_t *>(v->v), v->v_scale, n - k,
+	launch(c, true, expand_kernel, blocks_for(k, 256), 256, 0, static_cast<const int8_t *>(v->k), v->k_scale, k,
+	    to);
+	launch(c, true, expand_kernel, blocks_for(n - k, 256), 256, 0, static_cast<const int8_t *>(v->v), v->v_scale,
+	    n - k,
 	    to + k);
 	v->type = KV_F16;
 	v->k = to;
@@ -233,7 +239,7 @@ expand(struct cuda *c, struct cache_view *v)
 
 template <int D, int M>
 static void
-start(struct cuda *c, struct many_job *j)
+attend_many_start(struct cuda *c, struct many_job *j)
 {
 	const int tile_rows = WARPS * M * 16;
 	const struct cache_view *v = &j->a.v;
@@ -255,16 +261,16 @@ attend_many(struct cuda *c, const struct attend_call *a, const __half *q_window,
 	int longest = a->v.d_k > a->v.d_v ? a->v.d_k : a->v.d_v;
 	struct many_job j = { *a, q_window, q_sink, NULL };
 
-	if (a->v.type == KV_Q8_0 && !expand(c, &j.a.v))
+	if (a->v.type == KV_Q8_0 && !attend_many_expand(c, &j.a.v))
 		return;
 	if (attend_hopper(c, &j))
 		return;
 	if (longest <= 64)
-		start<64, 2>(c, &j);
+		attend_many_start<64, 2>(c, &j);
 	else if (longest <= 96)
-		start<96, 2>(c, &j);
+		attend_many_start<96, 2>(c, &j);
 	else if (longest <= 128)
-		start<128, 2>(c, &j);
+		attend_many_start<128, 2>(c, &j);
 	else
-		start<256, 1>(c, &j);
+		attend_many_start<256, 1>(c, &j);
 }

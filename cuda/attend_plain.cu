@@ -36,7 +36,8 @@ plain_kernel(const __grid_constant__ plain_job j)
 		sum[d] = 0;
 	__syncthreads();
 	for (int64_t base = warp * 32; base < columns; base += THREADS) {
-		int64_t i = base + lane, u = i < sinks ? s.from + i : s.begin + i - sinks, slot = slot_of(v, i < columns ? u : t);
+		int64_t i = base + lane, u = i < sinks ? s.from + i : s.begin + i - sinks,
+		    slot = slot_of(v, i < columns ? u : t);
 		float score = -INFINITY, before = m, p;
 
 		if (i < columns) {

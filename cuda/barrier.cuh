@@ -1,4 +1,7 @@
-/* Barriers in shared memory that count arrivals and bytes: a phase ends when so many have come. Bytes only since compute capability 9.0. */
+/*
+ * Barriers in shared memory that count arrivals and bytes: a phase ends when so many have come. Bytes only since
+ * compute capability 9.0.
+ */
 #ifndef SINKD_CUDA_BARRIER_CUH
 #define SINKD_CUDA_BARRIER_CUH
 

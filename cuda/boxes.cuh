@@ -49,7 +49,10 @@ find_encoder(void)
 	return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(encoder);
 }
 
-/* A layer's keys or values, halves, as [head][slot][element], in boxes of `rows` slots, PANEL elements; false: it cannot be. */
+/*
+ * A layer's keys or values, halves, as [head][slot][element], in boxes of `rows` slots, PANEL elements; false: it
+ * cannot be.
+ */
 static inline bool
 describe_slots(CUtensorMap *map, const struct cache_view *v, void *base, int ld, int rows)
 {
@@ -59,7 +62,8 @@ describe_slots(CUtensorMap *map, const struct cache_view *v, void *base, int ld,
 	cuuint32_t box[3] = { PANEL, (cuuint32_t)rows, 1 }, step[3] = { 1, 1, 1 };
 
 	return encode != NULL &&
-	    encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, base, size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+	    encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, base, size, stride, box, step,
+	    CU_TENSOR_MAP_INTERLEAVE_NONE,
 	        CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) ==
 	    CUDA_SUCCESS;
 }

@@ -11,7 +11,7 @@
 enum { WARPS = 4 };
 
 static size_t
-element_size(enum kv_type type)
+cuda_cache_element_size(enum kv_type type)
 {
 	return type == KV_F32 ? sizeof(float) : type == KV_F16 ? sizeof(__half) : 1;
 }
@@ -32,14 +32,14 @@ rows_of(const struct cache *c)
 }
 
 static int
-allocate(struct cuda *u, struct cache *c, struct err *e)
+cuda_cache_allocate(struct cuda *u, struct cache *c, struct err *e)
 {
 	size_t rows, k, v, scales = 0;
 
 	c->slots = c->sink_slots + c->s.slots;
 	rows = (size_t)rows_of(c);
-	k = rows * (size_t)c->k_ld * element_size(c->s.type);
-	v = rows * (size_t)c->v_ld * element_size(c->s.type);
+	k = rows * (size_t)c->k_ld * cuda_cache_element_size(c->s.type);
+	v = rows * (size_t)c->v_ld * cuda_cache_element_size(c->s.type);
 	if (c->s.type == KV_Q8_0)
 		scales = rows * (size_t)(c->k_ld + c->v_ld) / 32 * sizeof(__half);
 	c->bytes = k + v + scales;
@@ -48,7 +48,8 @@ allocate(struct cuda *u, struct cache *c, struct err *e)
 	    (scales > 0 && (cudaMalloc(&c->k_scale, rows * (size_t)c->k_ld / 32 * sizeof(__half)) != cudaSuccess ||
 	     cudaMalloc(&c->v_scale, rows * (size_t)c->v_ld / 32 * sizeof(__half)) != cudaSuccess))) {
 		cudaGetLastError();
-		return err_set(e, EX_OSERR, "%s: not enough memory for keys and values of %lld tokens (%zu MiB)", u->path,
+		return err_set(e, EX_OSERR, "%s: not enough memory for keys and values of %lld tokens (%zu MiB)",
+		    u->path,
 		    (long long)c->slots, c->bytes >> 20);
 	}
 	CHECK(u, cudaMemsetAsync(c->k, 0, k, u->stream));
@@ -61,7 +62,7 @@ allocate(struct cuda *u, struct cache *c, struct err *e)
 }
 
 static void
-release(struct cache *c)
+cuda_cache_release(struct cache *c)
 {
 	cudaFree(c->k);
 	cudaFree(c->v);
@@ -90,8 +91,9 @@ cache_new(struct backend *b, const struct cache_shape *shape, struct err *e)
 	c->k_ld = row_length(c->s.type, shape->d_k);
 	c->v_ld = row_length(c->s.type, shape->d_v);
 	if (shape->d_k > HEAD_MAX || shape->d_v > HEAD_MAX)
-		err_set(e, EX_UNAVAILABLE, "%s: heads of more than %d elements are not supported", u->path, (int)HEAD_MAX);
-	else if (allocate(u, c, e) == 0)
+		err_set(e, EX_UNAVAILABLE, "%s: heads of more than %d elements are not supported", u->path,
+		    (int)HEAD_MAX);
+	else if (cuda_cache_allocate(u, c, e) == 0)
 		return c;
 	cache_free(b, c);
 	return NULL;
@@ -108,7 +110,7 @@ cache_free(struct backend *b, struct cache *c)
 	plan_flush(u);
 	plan_forget(u);
 	cudaStreamSynchronize(u->stream);
-	release(c);
+	cuda_cache_release(c);
 	free(c);
 }
 
@@ -128,14 +130,14 @@ cache_grow(struct backend *b, struct cache *c, int64_t slots, struct err *e)
 {
 	struct cuda *u = cuda_of(b);
 	struct cache old = *c;
-	size_t size = element_size(c->s.type);
+	size_t size = cuda_cache_element_size(c->s.type);
 
 	cuda_use(u);
 	plan_flush(u);
 	plan_forget(u);
 	c->s.slots = slots;
-	if (allocate(u, c, e) < 0) {
-		release(c);
+	if (cuda_cache_allocate(u, c, e) < 0) {
+		cuda_cache_release(c);
 		*c = old;
 		return -1;
 	}
@@ -144,7 +146,7 @@ cache_grow(struct backend *b, struct cache *c, int64_t slots, struct err *e)
 	move_heads(u, c, c->k_scale, &old, old.k_scale, (size_t)c->k_ld / 32 * sizeof(__half));
 	move_heads(u, c, c->v_scale, &old, old.v_scale, (size_t)c->v_ld / 32 * sizeof(__half));
 	CHECK(u, cudaStreamSynchronize(u->stream));
-	release(&old);
+	cuda_cache_release(&old);
 	return cuda_report(u, e);
 }
 
@@ -158,7 +160,8 @@ struct cache_view
 cache_view(const struct cache *c, int layer, int64_t native)
 {
 	struct cache_view v = {};
-	size_t rows = (size_t)layer * (size_t)c->s.n_head_kv * (size_t)c->slots, size = element_size(c->s.type);
+	size_t rows = (size_t)layer * (size_t)c->s.n_head_kv * (size_t)c->slots,
+	    size = cuda_cache_element_size(c->s.type);
 
 	v.type = c->s.type;
 	v.k = static_cast<char *>(c->k) + rows * (size_t)c->k_ld * size;
@@ -214,7 +217,8 @@ prepare_kernel(const __grid_constant__ prepare_job j)
 
 			if (y == NULL)
 				continue;
-			rotate_row(j.r, form == 0 ? j.r.window : j.r.sink, j.r.q_norm, x, token, j.v.d_k, row, lane, j.p.unscale);
+			rotate_row(j.r, form == 0 ? j.r.window : j.r.sink, j.r.q_norm, x, token, j.v.d_k, row, lane,
+			    j.p.unscale);
 			for (int d = lane; d < j.v.k_ld; d += 32)
 				y[to + d] = d < j.v.d_k ? to_half(row[d]) : __float2half_rn(0);
 			__syncwarp();
@@ -267,7 +271,8 @@ put_turned(const struct pairs &p, const float4 *t, int i, int half, __half *y)
 	    p.a.z * t[1].y + p.b.z * t[1].x, p.a.w * t[1].w + p.b.w * t[1].z);
 
 	if (PAIRS) {
-		*(uint4 *)(y + 2 * i) = make_uint4(to_pair(a.x, b.x), to_pair(a.y, b.y), to_pair(a.z, b.z), to_pair(a.w, b.w));
+		*(uint4 *)(y + 2 * i) = make_uint4(to_pair(a.x, b.x), to_pair(a.y, b.y), to_pair(a.z, b.z),
+		    to_pair(a.w, b.w));
 	} else {
 		*(uint2 *)(y + i) = make_uint2(to_pair(a.x, a.y), to_pair(a.z, a.w));
 		*(uint2 *)(y + i + half) = make_uint2(to_pair(b.x, b.y), to_pair(b.z, b.w));
@@ -327,24 +332,27 @@ is_usual(const struct prepare_job *j)
 	uintptr_t places = reinterpret_cast<uintptr_t>(j->p.q) | reinterpret_cast<uintptr_t>(j->p.k) |
 	    reinterpret_cast<uintptr_t>(j->p.values);
 
-	return j->n_head > 0 && j->r.style != ROPE_NONE && j->r.q_norm == NULL && j->r.n_rot == v->d_k && v->d_k % 8 == 0 &&
+	return j->n_head > 0 && j->r.style != ROPE_NONE && j->r.q_norm == NULL && j->r.n_rot == v->d_k &&
+	    v->d_k % 8 == 0 &&
 	    v->d_k <= 256 && v->d_v % 4 == 0 && v->k_ld == v->d_k && v->v_ld == v->d_v && v->type == KV_F16 &&
 	    lengths % 4 == 0 && places % (j->p.halves ? 8 : 16) == 0;
 }
 
 template <typename T>
 static void
-start(struct cuda *c, const struct prepare_job *j)
+cuda_cache_start(struct cuda *c, const struct prepare_job *j)
 {
 	int64_t rows = (int64_t)j->n * (j->n_head + 2 * j->v.n_head_kv);
 	size_t longest = (size_t)(j->v.d_k > j->v.d_v ? j->v.d_k : j->v.d_v);
 	int lanes = j->v.d_k / 8;
 
 	if (is_usual(j))
-		launch(c, true, j->r.style == ROPE_PAIRS ? prepare_usual_kernel<T, true> : prepare_usual_kernel<T, false>,
+		launch(c, true, j->r.style == ROPE_PAIRS ? prepare_usual_kernel<T, true> : prepare_usual_kernel<T,
+		    false>,
 		    (unsigned)j->n, WARPS * 32 / lanes * lanes, 0, *j);
 	else
-		launch(c, true, prepare_kernel<T>, blocks_for(rows, WARPS), WARPS * 32, WARPS * longest * sizeof(float), *j);
+		launch(c, true, prepare_kernel<T>, blocks_for(rows, WARPS), WARPS * 32, WARPS * longest * sizeof(float),
+		    *j);
 }
 
 void
@@ -361,7 +369,7 @@ cache_store(struct cuda *c, const struct cache_view *v, const int64_t *first, in
 	j.p.unscale = 1;
 	j.p.ld_k = (int64_t)v->n_head_kv * v->d_k;
 	j.p.ld_v = (int64_t)v->n_head_kv * v->d_v;
-	start<float>(c, &j);
+	cuda_cache_start<float>(c, &j);
 }
 
 void
@@ -371,7 +379,7 @@ cache_prepare(struct cuda *c, const struct cache_view *v, const struct rotation 
 	struct prepare_job j = { *v, *r, first, n, n_head, *p, window, sink };
 
 	if (p->halves)
-		start<__half>(c, &j);
+		cuda_cache_start<__half>(c, &j);
 	else
-		start<float>(c, &j);
+		cuda_cache_start<float>(c, &j);
 }

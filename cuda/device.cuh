@@ -83,7 +83,8 @@ struct cuda {
 	float *results;        /* pinned host memory for nll */
 	float *results_device;
 	struct likeliest *likeliest; /* device memory: the latest */
-	uint64_t *told;        /* pinned host memory: [LIKELIEST_MAX] in turn; their numbers, from 1, are in the high half; see TOLD_NAN */
+	/* pinned host memory: [LIKELIEST_MAX] in turn; their numbers, from 1, are in the high half; see TOLD_NAN */
+	uint64_t *told;
 	uint32_t heard;        /* the number of the one that was waited for last */
 };
 

@@ -52,11 +52,14 @@ range_of(const struct cache_view &v, int64_t low, int64_t high)
 	return r;
 }
 
-/* The token of a step's first column: a sink, or one of the ring, counted from `origin`; sinks: whether it is theirs. */
+/*
+ * The token of a step's first column: a sink, or one of the ring, counted from `origin`; sinks: whether it is theirs.
+ */
 static __device__ __forceinline__ int
 base_of_step(const struct cache_view &v, const struct range &range, int64_t step, bool sinks, int64_t origin)
 {
-	return sinks ? (int)step * COLUMNS : (int)(v.sinks + (step - range.sink_steps + range.ring_first) * COLUMNS - origin);
+	return sinks ? (int)step * COLUMNS
+	    : (int)(v.sinks + (step - range.sink_steps + range.ring_first) * COLUMNS - origin);
 }
 
 /*

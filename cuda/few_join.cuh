@@ -72,7 +72,10 @@ post_part(const few_job &j, int64_t unit, int i, const struct part &mine)
 	}
 }
 
-/* An element of all splits' parts, joined in the order of the splits. All that JOINED of them need is on its way at once. */
+/*
+ * An element of all splits' parts, joined in the order of the splits. All that JOINED of them need is on its way at
+ * once.
+ */
 template <int DV>
 static __device__ __forceinline__ float
 join_posts(const few_job &j, int64_t unit, int i, const struct part &mine)

@@ -42,7 +42,8 @@ rotate_at_once(const struct rotation &r, const float *table, const float *norm, 
 	__syncwarp();
 #pragma unroll
 	for (int u = 0; u < D / 64; u++) {
-		int i = lane + 32 * u, a = r.style == ROPE_PAIRS ? 2 * i : i, b = r.style == ROPE_PAIRS ? 2 * i + 1 : i + half;
+		int i = lane + 32 * u, a = r.style == ROPE_PAIRS ? 2 * i : i, b = r.style == ROPE_PAIRS ? 2 * i + 1
+		    : i + half;
 
 		if (i < half) {
 			float xa = row[a], xb = row[b];
@@ -82,10 +83,13 @@ fetch_query(const few_job &j, int tile, int head_kv, int group, int form, int i,
 		return;
 	}
 	rotate_at_once<DK>(j.fused ? j.r : no_rotation(), form == 0 ? j.r.window : j.r.sink, j.r.q_norm,
-	    (form == 0 || j.fused ? j.q_window : j.q_sink) + at, token, d, row, [&](int k, float x) { to[k] = to_half(x); });
+	    (form == 0 || j.fused ? j.q_window : j.q_sink) + at, token, d, row,
+	    [&](int k, float x) { to[k] = to_half(x); });
 }
 
-/* A new key (even i) or value, if it lies in this block's range: to the cache, and as halves to fresh. A warp's work. */
+/*
+ * A new key (even i) or value, if it lies in this block's range: to the cache, and as halves to fresh. A warp's work.
+ */
 template <int D>
 static __device__ __forceinline__ void
 store_new(const few_job &j, const struct range &range, int head_kv, int64_t first, int i, float *row, __half *fresh)
@@ -106,7 +110,8 @@ store_new(const few_job &j, const struct range &range, int head_kv, int64_t firs
 #pragma unroll
 		for (int u = 0; u < D / 32; u++)
 			x[u] = lane + 32 * u < v.d_v ? value[lane + 32 * u] : 0;
-		rotate_at_once<D>(j.r, j.r.window, j.r.k_norm, j.k + ((int64_t)token * v.n_head_kv + head_kv) * v.d_k, token,
+		rotate_at_once<D>(j.r, j.r.window, j.r.k_norm, j.k + ((int64_t)token * v.n_head_kv + head_kv) * v.d_k,
+		    token,
 		    v.d_k, row, [&](int k, float y) { row[k] = y; });
 #pragma unroll
 		for (int u = 0; u < D / 32; u++)

@@ -4,7 +4,10 @@
 
 #include "few.cuh"
 
-/* What a lane knows of its queries, rows g and g + 8: see struct sight; tokens of the ring are counted from an origin. */
+/*
+ * What a lane knows of its queries, rows g and g + 8: see struct sight; tokens of the ring are counted from an
+ * origin.
+ */
 struct row_state {
 	int token[2], begin[2], from[2], to[2], here[2];
 	float slope[2];

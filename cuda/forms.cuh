@@ -62,7 +62,10 @@ nibbles(uint32_t v, int p)
 	return p % 2 == 0 ? and_or(shifted, 0x000f000f, magic) : and_or(shifted, 0x00f000f0, magic_16);
 }
 
-/* To such halves of pair p further bits, which lie `bits` times p and 16 more above bit `from` of h: mask, above 4 bits. */
+/*
+ * To such halves of pair p further bits, which lie `bits` times p and 16 more above bit `from` of h: mask, above 4
+ * bits.
+ */
 static __device__ __forceinline__ uint32_t
 and_higher(uint32_t low, uint32_t h, int p, int bits, int from, uint32_t mask)
 {
@@ -118,7 +121,8 @@ from_shared(uint32_t address, uint2 *v)
 static __device__ __forceinline__ void
 from_shared(uint32_t address, uint4 *v)
 {
-	asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v->x), "=r"(v->y), "=r"(v->z), "=r"(v->w) : "r"(address));
+	asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v->x), "=r"(v->y), "=r"(v->z), "=r"(v->w)
+	    : "r"(address));
 }
 
 static __device__ __forceinline__ void
@@ -130,7 +134,8 @@ from_shared(uint32_t address, float2 *v)
 static __device__ __forceinline__ void
 from_shared(uint32_t address, float4 *v)
 {
-	asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v->x), "=f"(v->y), "=f"(v->z), "=f"(v->w) : "r"(address));
+	asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v->x), "=f"(v->y), "=f"(v->z), "=f"(v->w)
+	    : "r"(address));
 }
 
 template <typename T>
@@ -197,7 +202,8 @@ lane_place(const cursor<P> &at, int lane, int two)
 	int g = lane / 4;
 
 	return { at.q + lane * (F::q_bytes == 1024 ? 16 : F::q_bytes / 32), at.h + lane * (F::h_bytes / 32),
-		at.s + (F::blocks == 2 ? g * (F::s_bytes / 16) : (g * 4 + two * 2) * (F::s_bytes / 32)), at.d + g * (F::d_bytes / 8) };
+		at.s + (F::blocks == 2 ? g * (F::s_bytes / 16) : (g * 4 + two * 2) * (F::s_bytes / 32)),
+		    at.d + g * (F::d_bytes / 8) };
 }
 
 /* Where step `at`, counted over all tiles, begins. */
@@ -208,7 +214,8 @@ step_place(const packed &p, int64_t at)
 	typedef form<TYPE> F;
 
 	return { static_cast<const char *>(p.q) + at * F::q_bytes, static_cast<const char *>(p.h) + at * F::h_bytes,
-		static_cast<const char *>(p.s) + at * F::s_bytes, static_cast<const char *>(p.d) + (at >> 2) * F::d_bytes };
+		static_cast<const char *>(p.s) + at * F::s_bytes,
+		    static_cast<const char *>(p.d) + (at >> 2) * F::d_bytes };
 }
 
 /* ---- scales */
@@ -227,7 +234,8 @@ struct block_words {
 	static __device__ __forceinline__ raw_scales
 	load_scales(L &l, const cursor<P> &c, int ahead)
 	{
-		return { { l.template get<WORD>(c.s + ahead * s_bytes), l.template get<WORD>(c.s + ahead * s_bytes + s_bytes / 2) } };
+		return { { l.template get<WORD>(c.s + ahead * s_bytes),
+		    l.template get<WORD>(c.s + ahead * s_bytes + s_bytes / 2) } };
 	}
 };
 
@@ -279,7 +287,8 @@ struct super_minima {
 	static __device__ __forceinline__ raw_scales
 	load_scales(L &l, const cursor<P> &c, int ahead)
 	{
-		return { { l.template get<uint32_t>(c.s + ahead * s_bytes), l.template get<uint32_t>(c.s + ahead * s_bytes + s_bytes / 2) },
+		return { { l.template get<uint32_t>(c.s + ahead * s_bytes),
+		    l.template get<uint32_t>(c.s + ahead * s_bytes + s_bytes / 2) },
 			l.template get<uint2>(c.d + ahead / 4 * d_bytes) };
 	}
 
@@ -311,7 +320,8 @@ struct super_bytes {
 	static __device__ __forceinline__ raw_scales
 	load_scales(L &l, const cursor<P> &c, int ahead)
 	{
-		return { l.template get<uint32_t>(c.s + ahead * s_bytes), l.template get<uint32_t>(c.d + ahead / 4 * d_bytes) };
+		return { l.template get<uint32_t>(c.s + ahead * s_bytes),
+		    l.template get<uint32_t>(c.d + ahead / 4 * d_bytes) };
 	}
 
 	static __device__ __forceinline__ scales
@@ -339,7 +349,8 @@ struct super_nibbles {
 	static __device__ __forceinline__ raw_scales
 	load_scales(L &l, const cursor<P> &c, int ahead)
 	{
-		return { l.template get<uint32_t>(c.s + ahead * s_bytes), l.template get<uint2>(c.d + ahead / 4 * d_bytes) };
+		return { l.template get<uint32_t>(c.s + ahead * s_bytes),
+		    l.template get<uint2>(c.d + ahead / 4 * d_bytes) };
 	}
 
 	static __device__ __forceinline__ scales
@@ -403,7 +414,8 @@ struct five_bits {
 	static __device__ __forceinline__ raw
 	load(L &l, const cursor<P> &c, int ahead)
 	{
-		return { l.template get<uint4>(c.q + ahead * q_bytes), l.template get<uint32_t>(c.h + ahead * h_bytes) };
+		return { l.template get<uint4>(c.q + ahead * q_bytes),
+		    l.template get<uint32_t>(c.h + ahead * h_bytes) };
 	}
 
 	static __device__ __forceinline__ void
@@ -449,7 +461,8 @@ struct eight_bits {
 	static __device__ __forceinline__ raw
 	load(L &l, const cursor<P> &c, int ahead)
 	{
-		return { { l.template get<uint4>(c.q + ahead * q_bytes), l.template get<uint4>(c.q + ahead * q_bytes + 512) } };
+		return { { l.template get<uint4>(c.q + ahead * q_bytes),
+		    l.template get<uint4>(c.q + ahead * q_bytes + 512) } };
 	}
 
 	static __device__ __forceinline__ void
@@ -498,7 +511,8 @@ struct three_bits {
 	static __device__ __forceinline__ raw
 	load(L &l, const cursor<P> &c, int ahead)
 	{
-		return { l.template get<uint2>(c.q + ahead * q_bytes), l.template get<uint32_t>(c.h + ahead * h_bytes) };
+		return { l.template get<uint2>(c.q + ahead * q_bytes),
+		    l.template get<uint32_t>(c.h + ahead * h_bytes) };
 	}
 
 	static __device__ __forceinline__ void

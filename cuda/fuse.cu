@@ -40,14 +40,16 @@ run_norm(struct fuse *f, int i)
 	}
 	if (next != NULL && next->kind == NODE_ADD && next->x == x->y && next->width == x->rows * x->width &&
 	    !fuse_same_place(f, next->y, x->x) && fuse_dead_after(f, i + 1, x->y)) {
-		rows_norm(f->c, x->norm, x->scale, x->bias[0], x->bias[1], x->x, x->rows, x->width, NULL, NULL, 0, next->y);
+		rows_norm(f->c, x->norm, x->scale, x->bias[0], x->bias[1], x->x, x->rows, x->width, NULL, NULL, 0,
+		    next->y);
 		return 2;
 	}
 	if (x->y != x->x)
 		y16 = fuse_result_halves(f, i, x->y, x->width, 1, &ld);
 	else
 		fuse_set_floats(f, x->y);
-	rows_norm(f->c, x->norm, x->scale, x->bias[0], x->bias[1], x->x, x->rows, x->width, y16 == NULL ? x->y : NULL, y16,
+	rows_norm(f->c, x->norm, x->scale, x->bias[0], x->bias[1], x->x, x->rows, x->width, y16 == NULL ? x->y : NULL,
+	    y16,
 	    ld, NULL);
 	return 1;
 }

@@ -51,7 +51,8 @@ fuse_match_heads(const struct fuse *f, int i, struct heads *h)
 	    c->type == KV_F32)
 		return false;
 	if (match_head_norm(f, i, at->x, (int64_t)at->n * at->heads, c->d_k, &h->r.q_norm, &h->r.eps)) {
-		if (!match_head_norm(f, i + 1, store->x, (int64_t)at->n * c->n_head_kv, c->d_k, &h->r.k_norm, &h->r.eps))
+		if (!match_head_norm(f, i + 1, store->x, (int64_t)at->n * c->n_head_kv, c->d_k, &h->r.k_norm,
+		    &h->r.eps))
 			return false;
 		i += 2;
 	}
@@ -111,7 +112,8 @@ fuse_run_heads(struct fuse *f, const struct heads *h, const struct projections *
 	if (a.n <= SMALL) {
 		const float *q = static_cast<const float *>(p->q);
 
-		attend_few(f->c, &a, &h->r, q, q, static_cast<const float *>(p->k), static_cast<const float *>(p->values));
+		attend_few(f->c, &a, &h->r, q, q, static_cast<const float *>(p->k),
+		    static_cast<const float *>(p->values));
 		return;
 	}
 	window = query_scratch(f, &a.v, h->at, &sink);

@@ -23,7 +23,8 @@ match_activation(const struct fuse *f, int i)
 		return false;
 	if (a->x2 == NULL)
 		return x->count == 1;
-	return x->count == 2 && a->x2 == x->out[1] && x->w[1]->rows == x->w[0]->rows && fuse_dead_after(f, i + 1, a->x2);
+	return x->count == 2 && a->x2 == x->out[1] && x->w[1]->rows == x->w[0]->rows &&
+	    fuse_dead_after(f, i + 1, a->x2);
 }
 
 /*
@@ -355,7 +356,8 @@ fuse_run_score(struct fuse *f, const struct node *x)
 		n = x->n - i < most ? x->n - i : most;
 		z = compute_logits(f, x, x->x + i * w->cols, n);
 		if (z != NULL)
-			rows_score(f->c, z, n, w->rows, x->bias[0], x->softcap, static_cast<const int32_t *>(x->data) + i,
+			rows_score(f->c, z, n, w->rows, x->bias[0], x->softcap,
+			    static_cast<const int32_t *>(x->data) + i,
 			    f->c->results_device + i);
 	}
 	CHECK(f->c, cudaMemcpyAsync(f->c->results, f->c->results_device, (size_t)x->n * sizeof(float),

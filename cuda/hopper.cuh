@@ -13,7 +13,8 @@ template <int N> struct integer { };
 static __device__ __forceinline__ uint64_t
 describe(uint32_t address, int panel)
 {
-	return (uint64_t)(address >> 4 & 0x3fff) | (uint64_t)(panel >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+	return (uint64_t)(address >> 4 & 0x3fff) | (uint64_t)(panel >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 |
+	    (uint64_t)1 << 62;
 }
 
 /* ---- products */
@@ -32,7 +33,8 @@ multiply_shared(float (*c)[4], uint64_t a, uint64_t b, int add, integer<128>)
 	             "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 	             "}, %64, %65, p, 1, 1, 0, 0;\n}\n"
 	             : FOUR(c[0]), FOUR(c[1]), FOUR(c[2]), FOUR(c[3]), FOUR(c[4]), FOUR(c[5]), FOUR(c[6]), FOUR(c[7]),
-	               FOUR(c[8]), FOUR(c[9]), FOUR(c[10]), FOUR(c[11]), FOUR(c[12]), FOUR(c[13]), FOUR(c[14]), FOUR(c[15])
+	               FOUR(c[8]), FOUR(c[9]), FOUR(c[10]), FOUR(c[11]), FOUR(c[12]), FOUR(c[13]), FOUR(c[14]),
+	               FOUR(c[15])
 	             : "l"(a), "l"(b), "r"(add));
 }
 
@@ -60,7 +62,8 @@ multiply_weights(float (*c)[4], const uint32_t *a, uint64_t b, integer<128>)
 	             "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 	             "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n}\n"
 	             : FOUR(c[0]), FOUR(c[1]), FOUR(c[2]), FOUR(c[3]), FOUR(c[4]), FOUR(c[5]), FOUR(c[6]), FOUR(c[7]),
-	               FOUR(c[8]), FOUR(c[9]), FOUR(c[10]), FOUR(c[11]), FOUR(c[12]), FOUR(c[13]), FOUR(c[14]), FOUR(c[15])
+	               FOUR(c[8]), FOUR(c[9]), FOUR(c[10]), FOUR(c[11]), FOUR(c[12]), FOUR(c[13]), FOUR(c[14]),
+	               FOUR(c[15])
 	             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 

@@ -134,7 +134,8 @@ copy_async(uint32_t address, const void *global, bool there)
 {
 	int bytes = there ? 16 : 0;
 
-	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(address), "l"(global), "r"(bytes) : "memory");
+	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(address), "l"(global), "r"(bytes)
+	    : "memory");
 }
 
 /* Copies so far form a group; wait until at most `pending` groups are under way. */

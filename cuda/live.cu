@@ -50,7 +50,7 @@ live_has_room(const struct live *l, size_t bytes)
 
 /* Where this pass's bytes are gathered. As a rule the device has fetched long ago what lay there before. */
 static char *
-stage_of(struct cuda *c, struct live *l)
+live_stage_of(struct cuda *c, struct live *l)
 {
 	while (!l->staged && l->passes - *static_cast<volatile unsigned *>(l->fetched) >= STAGES) {
 		cudaError_t r = cudaStreamQuery(c->stream);
@@ -71,7 +71,7 @@ live_put(struct cuda *c, struct live *l, const void *data, size_t bytes)
 
 	if (c->failure.code != 0 || at + bytes > l->size)
 		return l->device;
-	memcpy(stage_of(c, l) + at, data, bytes);
+	memcpy(live_stage_of(c, l) + at, data, bytes);
 	l->used = at + bytes;
 	return l->device + at;
 }
@@ -88,7 +88,7 @@ live_put_first(struct cuda *c, struct live *l, int64_t first)
 		i++;
 	if (i == LIVE_FIRSTS)
 		return NULL;
-	reinterpret_cast<int64_t *>(stage_of(c, l))[i] = l->firsts[i] = first;
+	reinterpret_cast<int64_t *>(live_stage_of(c, l))[i] = l->firsts[i] = first;
 	if (i == l->n_firsts)
 		l->n_firsts++;
 	return device + i;
@@ -124,7 +124,8 @@ live_fetch(struct cuda *c, const struct live *l)
 	int pieces = (int)((l->used + 15) / 16), threads = pieces < FETCHERS ? (pieces + 31) / 32 * 32 : FETCHERS;
 
 	if (l->staged)
-		launch(c, true, fetch_kernel, 1, (unsigned)threads, 0, static_cast<const char *>(l->stages), l->size, pieces, l->turn,
+		launch(c, true, fetch_kernel, 1, (unsigned)threads, 0, static_cast<const char *>(l->stages), l->size,
+		    pieces, l->turn,
 		    l->fetched, reinterpret_cast<uint4 *>(l->device));
 }
 

@@ -1,4 +1,7 @@
-/* What both kernels for attention of many tokens share: attend_many.cu, and attend_hopper.cu for compute capability 9.0. */
+/*
+ * What both kernels for attention of many tokens share: attend_many.cu, and attend_hopper.cu for compute capability
+ * 9.0.
+ */
 #ifndef SINKD_CUDA_MANY_CUH
 #define SINKD_CUDA_MANY_CUH
 
@@ -61,7 +64,8 @@ many_range_of(const struct cache_view &v, int64_t low, int64_t high)
 	if (high >= v.sinks) {
 		r.ring_first = (sight_of(v, low).begin - v.sinks) / COLUMNS;
 		r.ring_start = remainder_of(r.ring_first * COLUMNS, v.ring);
-		r.clear_begin = tiles + (int)((sight_of(v, high).begin - v.sinks + COLUMNS - 1) / COLUMNS - r.ring_first);
+		r.clear_begin = tiles + (int)((sight_of(v, high).begin - v.sinks + COLUMNS - 1) / COLUMNS -
+		    r.ring_first);
 		r.clear_end = tiles + (int)((low + 1 - v.sinks) / COLUMNS - r.ring_first);
 		tiles += (int)((high - v.sinks) / COLUMNS - r.ring_first) + 1;
 	}

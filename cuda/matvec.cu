@@ -29,7 +29,7 @@ find_tile(const matvec_job &j, const place &at, int *tile)
 
 /* A result on its way out; held: the gate's, where this is the up matrix's, or what it is added to. */
 static __device__ __forceinline__ void
-put(const matvec_job &j, int m, int64_t row, int column, float sum, float *held, int sub)
+matvec_put(const matvec_job &j, int m, int64_t row, int column, float sum, float *held, int sub)
 {
 	const operand_matrix &o = j.out[m];
 	int64_t at = column * o.rows + row;
@@ -64,7 +64,7 @@ enum { TURNS = (SMALL + 1) / 2 };
 /* The warps' parts of a tile, joined and put where they belong, by one warp. */
 template <int COLUMNS_USED>
 static __device__ __forceinline__ void
-finish_tile(const matvec_job &j, const place &at, const column_sums (*part)[COLUMNS_USED], float *held)
+matvec_finish_tile(const matvec_job &j, const place &at, const column_sums (*part)[COLUMNS_USED], float *held)
 {
 	int row = threadIdx.x % TILE_ROWS, half = threadIdx.x % 32 / TILE_ROWS, tile, m = find_tile(j, at, &tile);
 	bool inside = (int64_t)tile * TILE_ROWS + row < j.out[m].rows;
@@ -77,7 +77,7 @@ finish_tile(const matvec_job &j, const place &at, const column_sums (*part)[COLU
 			sum += part[i * 2 + half][0][row];
 		sum = sum_lanes<TILE_ROWS, TILE_ROWS>(sum);
 		if (inside && half == 0)
-			put(j, m, (int64_t)tile * TILE_ROWS + row, 0, sum, held, at.sub);
+			matvec_put(j, m, (int64_t)tile * TILE_ROWS + row, 0, sum, held, at.sub);
 	} else {
 #pragma unroll
 		for (int k = 0; k < TURNS; k++) {
@@ -88,7 +88,7 @@ finish_tile(const matvec_job &j, const place &at, const column_sums (*part)[COLU
 				break;
 			for (int i = 0; i < WARPS; i++)
 				sum += part[i][column][row];
-			put(j, m, (int64_t)tile * TILE_ROWS + row, column, sum, held + k, at.sub);
+			matvec_put(j, m, (int64_t)tile * TILE_ROWS + row, column, sum, held + k, at.sub);
 		}
 	}
 }
@@ -118,7 +118,8 @@ fetch_residual(const matvec_job &j, int unit, float *held)
 struct reader {
 	struct place next;
 	int batches;           /* of a tile */
-	int slot, phase;       /* where the next one to be used lies in the ring, and how often that has been used before */
+	/* where the next one to be used lies in the ring, and how often that has been used before */
+	int slot, phase;
 };
 
 /* The first step of a warp's batch. */
@@ -228,7 +229,7 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 			barrier_arrive(met + tile % parts * 8);
 			if (mine) {
 				barrier_wait(met + tile % parts * 8, tile / parts);
-				finish_tile<ROWS::columns>(j, { unit, sub, 0 }, part[tile % parts], held);
+				matvec_finish_tile<ROWS::columns>(j, { unit, sub, 0 }, part[tile % parts], held);
 			}
 		}
 	}
@@ -251,12 +252,13 @@ matvec_f32_kernel(const __grid_constant__ matvec_job j)
 		float sum = 0, held = 0;
 
 		if (j.mode == MATVEC_ADD)
-			held = j.out[m].y[i * j.out[m].rows + row] + (j.extra != NULL ? j.extra[i * j.out[m].rows + row] : 0);
+			held = j.out[m].y[i * j.out[m].rows + row] +
+			    (j.extra != NULL ? j.extra[i * j.out[m].rows + row] : 0);
 		for (int64_t k = lane; k < j.cols; k += 32)
 			sum += w[k] * j.x32[i * j.cols + k];
 		sum = sum_lanes<1, 16>(sum);
 		if (lane == 0)
-			put(j, m, row, i, sum, &held, 0);
+			matvec_put(j, m, row, i, sum, &held, 0);
 	}
 }
 
@@ -266,7 +268,8 @@ shared_bytes(int n, int64_t steps, int depth)
 {
 	size_t sums = ROWS::blocks * (ROWS::minima ? 2 : 1) * sizeof(float);
 
-	return RING_AT + (size_t)(WARPS * depth * ROWS::batch_bytes) + ROWS::parts * WARPS * ROWS::columns * sizeof(column_sums) +
+	return RING_AT + (size_t)(WARPS * depth * ROWS::batch_bytes) + ROWS::parts * WARPS * ROWS::columns *
+	    sizeof(column_sums) +
 	    operand_bytes(n, steps, sums);
 }
 

@@ -71,7 +71,8 @@ operand_at(const matvec_job &j, unsigned char *at)
 static inline size_t
 operand_bytes(int n, int64_t steps, size_t sums)
 {
-	return (size_t)n * ((size_t)(steps * STEP + SHARED_PAD) * sizeof(__half) + (size_t)steps * sums) + 16 * sizeof(__half);
+	return (size_t)n * ((size_t)(steps * STEP + SHARED_PAD) * sizeof(__half) + (size_t)steps * sums) + 16 *
+	    sizeof(__half);
 }
 
 #endif

@@ -68,11 +68,15 @@ fetch_weights(const matvec_job &j, float4 *weights)
 	for (int k = 0; k < KEPT; k++) {
 		int i = threadIdx.x + k * THREADS;
 
-		weights[k] = j.norm_weight != NULL && i * 4 < j.cols ? ((const float4 *)j.norm_weight)[i] : make_float4(0, 0, 0, 0);
+		weights[k] = j.norm_weight != NULL && i * 4 < j.cols ? ((const float4 *)j.norm_weight)[i]
+		    : make_float4(0, 0, 0, 0);
 	}
 }
 
-/* A row of floats, normalised or not; weights: the norm's, fetched before; asked() is called when its loads are on their way. */
+/*
+ * A row of floats, normalised or not; weights: the norm's, fetched before; asked() is called when its loads are on
+ * their way.
+ */
 template <typename ROWS, typename Asked>
 static __device__ __forceinline__ void
 fetch_kept(const matvec_job &j, int row, __half *to, float *sums, float *part, const float4 *weights, Asked asked)
@@ -166,7 +170,8 @@ load_some(const __half *x, int n)
 
 #pragma unroll
 	for (int i = 0; i < 4; i++)
-		v[i] = bits_of(__halves2half2(2 * i < n ? x[2 * i] : __float2half_rn(0), 2 * i + 1 < n ? x[2 * i + 1] : __float2half_rn(0)));
+		v[i] = bits_of(__halves2half2(2 * i < n ? x[2 * i] : __float2half_rn(0), 2 * i + 1 < n ? x[2 * i + 1]
+		    : __float2half_rn(0)));
 	return make_uint4(v[0], v[1], v[2], v[3]);
 }
 
@@ -202,7 +207,8 @@ fetch_halves(const matvec_job &j, int row, __half *to, float *sums, Asked asked)
 				break;
 			if (i < end)
 				*(uint4 *)(to + i) = v[k];
-			put_sums<ROWS, 8>(j, sum_of_pair(v[k].x) + sum_of_pair(v[k].z), sum_of_pair(v[k].y) + sum_of_pair(v[k].w), i, sums);
+			put_sums<ROWS, 8>(j, sum_of_pair(v[k].x) + sum_of_pair(v[k].z),
+			    sum_of_pair(v[k].y) + sum_of_pair(v[k].w), i, sums);
 		}
 	}
 }

@@ -66,7 +66,8 @@ struct half_rows {
 	{
 		int row = lane_g() < j.n ? lane_g() : j.n - 1;
 
-		return { computed(shared_address(o.x + row * j.ldx + lane_t() * 8)), (uint32_t)(lane_g() * pitch + lane_t() * 16) };
+		return { computed(shared_address(o.x + row * j.ldx + lane_t() * 8)),
+		    (uint32_t)(lane_g() * pitch + lane_t() * 16) };
 	}
 
 	static __device__ __forceinline__ void
@@ -74,11 +75,13 @@ struct half_rows {
 	{
 		int bytes = n * STEP * (int)sizeof(__half), left = (int)(m.rows - (int64_t)tile * TILE_ROWS);
 		int rows = left < TILE_ROWS ? left : TILE_ROWS;
-		const __half *from = static_cast<const __half *>(m.data) + (int64_t)tile * TILE_ROWS * m.ld + first * STEP;
+		const __half *from = static_cast<const __half *>(m.data) + (int64_t)tile * TILE_ROWS * m.ld + first *
+		    STEP;
 
 		/* Rows beyond the last one are whatever was there; so are their results. */
 		batch_begin(barrier, rows * bytes);
-		batch_copy_rows(to, pitch, reinterpret_cast<const char *>(from), m.ld * (int)sizeof(__half), rows, bytes, barrier);
+		batch_copy_rows(to, pitch, reinterpret_cast<const char *>(from), m.ld * (int)sizeof(__half), rows,
+		    bytes, barrier);
 		batch_end();
 	}
 
@@ -135,7 +138,10 @@ struct packed_rows {
 	static const int h_at = steps * F::q_bytes, s_at = h_at + steps * F::h_bytes, d_at = s_at + steps * F::s_bytes;
 	static const int batch_bytes = d_at + F::d_bytes;
 	struct sums { float y[passes][2]; };
-	/* Addresses in shared memory: a lane's activations of row and step 0, zeros, its sums; what it reads of a batch; what it gives. */
+	/*
+	 * Addresses in shared memory: a lane's activations of row and step 0, zeros, its sums; what it reads of a
+	 * batch; what it gives.
+	 */
 	struct view { uint32_t x, zeros, sums, q, h, s, d; int given; };
 
 	/* The group whose results a lane gets, and which two blocks of it: its columns 2t and 2t + 1. */
@@ -148,12 +154,14 @@ struct packed_rows {
 	static __device__ __forceinline__ view
 	look(const matvec_job &j, const struct operand &o)
 	{
-		cursor<uint32_t> lane = lane_place<TYPE>(cursor<uint32_t>{ 0, h_at, s_at, d_at }, threadIdx.x % 32, result_two());
+		cursor<uint32_t> lane = lane_place<TYPE>(cursor<uint32_t>{ 0, h_at, s_at, d_at }, threadIdx.x % 32,
+		    result_two());
 		view v;
 
 		v.x = computed(shared_address(o.x + lane_t() * 16));
 		v.zeros = computed(shared_address(o.x + j.n * j.ldx));
-		v.sums = computed(shared_address(o.sums + (scale_step() * blocks + 2 * result_two()) * (minima ? 2 : 1)));
+		v.sums = computed(shared_address(o.sums + (scale_step() * blocks + 2 * result_two()) *
+		    (minima ? 2 : 1)));
 		v.q = computed(lane.q);
 		v.h = F::h_bytes > 0 ? computed(lane.h) : 0;
 		v.s = computed(lane.s + scale_step() * F::s_bytes);
@@ -186,7 +194,10 @@ struct packed_rows {
 		return F::expand(F::load_scales(l, at, s));
 	}
 
-	/* What a product begins with, of a lane's row and step, and the sums of activations; there: whether there is such a step. */
+	/*
+	 * What a product begins with, of a lane's row and step, and the sums of activations; there: whether there is
+	 * such a step.
+	 */
 	static __device__ __forceinline__ void
 	begin_product(const matvec_job &j, const view &v, int row, int step, bool there, float (*c)[4], float *sum)
 	{

@@ -60,7 +60,8 @@ cuda_clusters_at_once(struct cuda *c, const void *kernel, int cluster, int threa
 	if (!c->overlap)
 		return 0;
 	for (i = 0; i < c->n_clusters; i++)
-		if (c->clusters[i].kernel == kernel && c->clusters[i].cluster == cluster && c->clusters[i].threads == threads &&
+		if (c->clusters[i].kernel == kernel && c->clusters[i].cluster == cluster &&
+		    c->clusters[i].threads == threads &&
 		    c->clusters[i].shared == shared)
 			return c->clusters[i].at_once;
 	config.gridDim = dim3((unsigned)cluster);
@@ -132,7 +133,8 @@ choose_device(struct cuda *c, int gpu, struct err *e)
 	if (r != cudaSuccess)
 		return err_set(e, EX_UNAVAILABLE, "CUDA: GPU %d: %s", gpu, cudaGetErrorString(r));
 	if (p.major < 8)
-		return err_set(e, EX_UNAVAILABLE, "CUDA: GPU %d (%.100s) has compute capability %d.%d, at least 8.0 is needed",
+		return err_set(e, EX_UNAVAILABLE, "CUDA: GPU %d (%.100s) has compute capability %d.%d, at least 8.0 is "
+		    "needed",
 		    gpu, p.name, p.major, p.minor);
 	c->device = gpu;
 	c->sms = p.multiProcessorCount;
@@ -171,7 +173,8 @@ prepare_device(struct cuda *c, struct err *e)
 	    CHECK(c, cudaMallocHost(&c->told, LIKELIEST_MAX * sizeof *c->told)))
 		return err_set(e, EX_OSERR, "%s", c->failure.text);
 	memset(c->told, 0, LIKELIEST_MAX * sizeof *c->told);
-	if (cublasCreate(&c->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(c->blas, c->stream) != CUBLAS_STATUS_SUCCESS)
+	if (cublasCreate(&c->blas) != CUBLAS_STATUS_SUCCESS ||
+	    cublasSetStream(c->blas, c->stream) != CUBLAS_STATUS_SUCCESS)
 		return err_set(e, EX_UNAVAILABLE, "%s: cuBLAS cannot be started", c->path);
 	c->arena = arena_new();
 	c->plan = plan_new(c);

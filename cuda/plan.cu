@@ -101,7 +101,7 @@ add_node(struct cuda *c, enum node_kind kind, int n)
 
 /* Room for so many bytes of what changes from pass to pass, or everything recorded goes first. */
 static void
-make_room(struct cuda *c, size_t bytes)
+plan_make_room(struct cuda *c, size_t bytes)
 {
 	if (!live_has_room(&c->plan->live, bytes))
 		plan_flush(c);
@@ -177,7 +177,8 @@ graph_pays(const struct cuda *c)
 	for (int i = 0; i < p->n; i++) {
 		const struct node *x = &p->nodes[i];
 
-		if (x->kind != NODE_LINEAR && x->kind != NODE_SCORE && x->kind != NODE_LOGITS && x->kind != NODE_LIKELIEST)
+		if (x->kind != NODE_LINEAR && x->kind != NODE_SCORE && x->kind != NODE_LOGITS &&
+		    x->kind != NODE_LIKELIEST)
 			continue;
 		for (int j = 0; j < x->count; j++)
 			if (!matvec_can(c, x->w[j], x->n))
@@ -338,7 +339,7 @@ op_free(struct backend *b, void *m)
 }
 
 static int
-finish(struct cuda *c, struct err *e)
+plan_finish(struct cuda *c, struct err *e)
 {
 	CHECK(c, cudaStreamSynchronize(c->stream));
 	return cuda_report(c, e);
@@ -352,7 +353,7 @@ op_write(struct backend *b, void *dst, const void *src, size_t bytes, struct err
 	cuda_use(c);
 	plan_flush(c);
 	CHECK(c, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, c->stream));
-	return finish(c, e);
+	return plan_finish(c, e);
 }
 
 static int
@@ -363,7 +364,7 @@ op_read(struct backend *b, void *dst, const void *src, size_t bytes, struct err 
 	cuda_use(c);
 	plan_flush(c);
 	CHECK(c, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, c->stream));
-	return finish(c, e);
+	return plan_finish(c, e);
 }
 
 static void
@@ -391,7 +392,7 @@ op_embed(struct backend *b, const struct weight *w, const int32_t *ids, int n, f
 	const void *at;
 
 	if (ids != NULL) {
-		make_room(c, (size_t)n * sizeof *ids);
+		plan_make_room(c, (size_t)n * sizeof *ids);
 		at = put_live(c, ids, (size_t)n * sizeof *ids);
 	} else {
 		at = &c->likeliest->id;
@@ -442,7 +443,7 @@ op_rope_table(struct backend *b, const struct rope *r, const int64_t *positions,
 	struct node *x;
 	const void *at, *turn;
 
-	make_room(c, (size_t)n * sizeof *positions);
+	plan_make_room(c, (size_t)n * sizeof *positions);
 	at = put_live(c, positions, (size_t)n * sizeof *positions);
 	turn = put_constant(c, r->turn, (size_t)r->n_rot / 2 * sizeof *r->turn);
 	x = add_node(c, NODE_TABLE, n);
@@ -454,7 +455,8 @@ op_rope_table(struct backend *b, const struct rope *r, const int64_t *positions,
 }
 
 static void
-op_rotate(struct backend *b, const struct rope *r, const float *table, const float *x, int n, int heads, int d, float *y)
+op_rotate(struct backend *b, const struct rope *r, const float *table, const float *x, int n, int heads, int d,
+    float *y)
 {
 	struct node *node = add_node(cuda_of(b), NODE_ROTATE, n);
 
@@ -549,11 +551,11 @@ op_score(struct backend *b, const struct weight *w, const struct vector *bias, f
 	const void *at;
 
 	cuda_use(c);
-	make_room(c, (size_t)n * sizeof *targets);
+	plan_make_room(c, (size_t)n * sizeof *targets);
 	at = put_live(c, targets, (size_t)n * sizeof *targets);
 	add_output(c, NODE_SCORE, w, bias, softcap, x, n)->data = at;
 	plan_flush(c);
-	if (finish(c, e) < 0)
+	if (plan_finish(c, e) < 0)
 		return -1;
 	memcpy(nll, c->results, (size_t)n * sizeof *nll);
 	return 0;
@@ -574,7 +576,7 @@ op_logits(struct backend *b, const struct weight *w, const struct vector *bias, 
 		CHECK(c, cudaMemcpyAsync(logits + i * w->rows, c->scratch[SCRATCH_LOGITS].p,
 		    (size_t)(part * w->rows) * sizeof *logits, cudaMemcpyDeviceToHost, c->stream));
 	}
-	return finish(c, e);
+	return plan_finish(c, e);
 }
 
 static void
@@ -608,7 +610,8 @@ op_tell_likeliest(struct backend *b, int32_t *id, struct err *e)
 	if (cuda_report(c, e) < 0)
 		return -1;
 	if (((uint32_t)answer & TOLD_NAN) != 0)
-		return err_set(e, EX_DATAERR, "%s: logits are not numbers (NaN), so that no token is the likeliest", c->path);
+		return err_set(e, EX_DATAERR, "%s: logits are not numbers (NaN), so that no token is the likeliest",
+		    c->path);
 	return 0;
 }
 
@@ -630,12 +633,14 @@ op_sync(struct backend *b, struct err *e)
 
 	cuda_use(c);
 	plan_flush(c);
-	return finish(c, e);
+	return plan_finish(c, e);
 }
 
 const struct backend_ops plan_ops = {
-	op_close, op_alloc, op_free, op_write, op_read, op_copy, weights_load, weights_unload, vector_load, vector_unload,
+	op_close, op_alloc, op_free, op_write, op_read, op_copy, weights_load, weights_unload, vector_load,
+	    vector_unload,
 	cache_new, cache_free, cache_grow, cache_set_sinks, cache_bytes, cache_token_bytes, cache_save, cache_load,
-	cache_copy, op_embed, op_norm, op_linear, op_rope_table, op_rotate, op_store, op_attend, op_activate, op_add, op_score,
+	cache_copy, op_embed, op_norm, op_linear, op_rope_table, op_rotate, op_store, op_attend, op_activate, op_add,
+	    op_score,
 	op_logits, op_ask_likeliest, op_tell_likeliest, op_end, op_sync, NULL,
 };

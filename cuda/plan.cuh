@@ -40,7 +40,8 @@ enum {
 /* What changes from pass to pass, see live.cu. */
 struct live {
 	char *device, *stages;     /* stages: STAGES of `size` bytes, pinned */
-	unsigned *turn, *fetched;  /* passes whose bytes the device has fetched: as it knows, and as it says in pinned memory */
+	/* passes whose bytes the device has fetched: as it knows, and as it says in pinned memory */
+	unsigned *turn, *fetched;
 	size_t size, used;
 	unsigned passes;           /* with such bytes, before this one */
 	bool staged;               /* there are some in this one */
@@ -68,7 +69,10 @@ struct graph {
 };
 
 struct plan {
-	/* Of this pass and, from n on, of the last one, which had `before`; the latest one is on its own until the next one comes. */
+	/*
+	 * Of this pass and, from n on, of the last one, which had `before`; the latest one is on its own until the
+	 * next one comes.
+	 */
 	struct node *nodes, latest;
 	int n, capacity, before;
 	int same;              /* nodes that this pass begins with as the last one did */

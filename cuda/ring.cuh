@@ -68,7 +68,8 @@ batch_copy_rows(uint32_t to, int pitch, const char *from, int64_t ld, int rows, 
 			copy_bulk(to + lane * pitch, from + lane * ld, bytes, barrier);
 	} else {
 		for (int i = lane; i < rows * pieces; i += 32)
-			copy_async(to + i / pieces * pitch + i % pieces * 16, from + i / pieces * ld + i % pieces * 16, true);
+			copy_async(to + i / pieces * pitch + i % pieces * 16, from + i / pieces * ld + i % pieces * 16,
+			    true);
 	}
 }
 

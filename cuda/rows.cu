@@ -138,7 +138,8 @@ rows_norm(struct cuda *c, enum norm_kind kind, float eps, const float *weight, c
 {
 	struct norm_job j = { kind, eps, weight, bias, x, width, ld16, y32, add_to, y16 };
 
-	if (!by_fours(x, width) || (y32 != NULL && !by_fours(y32, width)) || (add_to != NULL && !by_fours(add_to, width)) ||
+	if (!by_fours(x, width) || (y32 != NULL && !by_fours(y32, width)) ||
+	    (add_to != NULL && !by_fours(add_to, width)) ||
 	    width > NORM_KEPT * 4 * THREADS)
 		launch(c, true, norm_kernel, (unsigned)n, THREADS, 0, j);
 	else if (width <= NORM_KEPT * 4 * 32)
@@ -157,7 +158,8 @@ table_kernel(const uint64_t *turn, int half, float scale, const int64_t *positio
 	wait_for_predecessor();
 	if (i >= n * half)
 		return;
-	angle = (double)(int64_t)((uint64_t)positions[i / half] * turn[i % half]) * (2 * 3.14159265358979323846 * 0x1p-64);
+	angle = (double)(int64_t)((uint64_t)positions[i / half] * turn[i % half]) *
+	    (2 * 3.14159265358979323846 * 0x1p-64);
 	sincos(angle, &s, &c);
 	table[2 * i] = (float)c * scale;
 	table[2 * i + 1] = (float)s * scale;
@@ -166,13 +168,15 @@ table_kernel(const uint64_t *turn, int half, float scale, const int64_t *positio
 void
 rows_table(struct cuda *c, const uint64_t *turn, int n_rot, float scale, const int64_t *positions, int n, float *table)
 {
-	launch(c, true, table_kernel, blocks_for((int64_t)n * n_rot / 2, 128), 128, 0, turn, n_rot / 2, scale, positions, n,
+	launch(c, true, table_kernel, blocks_for((int64_t)n * n_rot / 2, 128), 128, 0, turn, n_rot / 2, scale,
+	    positions, n,
 	    table);
 }
 
 /* One thread for each pair, and for each element that is only copied. */
 static __global__ void
-rotate_kernel(enum rope_style style, int n_rot, const float *table, const float *x, int64_t n, int heads, int d, float *y)
+rotate_kernel(enum rope_style style, int n_rot, const float *table, const float *x, int64_t n, int heads, int d,
+    float *y)
 {
 	int half = n_rot / 2, work = half + d - n_rot;
 	int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, row = i / work, at = row * d;
@@ -202,7 +206,8 @@ rows_rotate(struct cuda *c, enum rope_style style, int n_rot, const float *table
 {
 	int64_t work = (int64_t)n * heads * (d - n_rot / 2);
 
-	launch(c, false, rotate_kernel, blocks_for(work, THREADS), THREADS, 0, style, n_rot, table, x, (int64_t)n, heads, d,
+	launch(c, false, rotate_kernel, blocks_for(work, THREADS), THREADS, 0, style, n_rot, table, x, (int64_t)n,
+	    heads, d,
 	    y);
 }
 
@@ -242,7 +247,8 @@ activate_fours_kernel(struct activation_call a)
 	g = load_four(static_cast<const T *>(a.gate) + row * a.ld + i);
 	if (a.up != NULL)
 		u = load_four(static_cast<const T *>(a.up) + row * a.ld + i);
-	g = make_float4(activation(a.act, g.x * a.unscale) * u.x * factor, activation(a.act, g.y * a.unscale) * u.y * factor,
+	g = make_float4(activation(a.act, g.x * a.unscale) * u.x * factor,
+	    activation(a.act, g.y * a.unscale) * u.y * factor,
 	    activation(a.act, g.z * a.unscale) * u.z * factor, activation(a.act, g.w * a.unscale) * u.w * factor);
 	if (a.y32 != NULL)
 		*(float4 *)(a.y32 + row * a.width + i) = g;
@@ -253,10 +259,11 @@ activate_fours_kernel(struct activation_call a)
 
 template <typename T>
 static void
-activate(struct cuda *c, const struct activation_call *a)
+rows_run_activation(struct cuda *c, const struct activation_call *a)
 {
 	if (by_fours(a->gate, a->width) && by_fours(a->up, a->ld) && by_fours(a->y32, a->width) && a->n > 1)
-		launch(c, true, activate_fours_kernel<T>, dim3((unsigned)a->n, blocks_for(a->width, 4 * THREADS)), THREADS, 0,
+		launch(c, true, activate_fours_kernel<T>, dim3((unsigned)a->n, blocks_for(a->width, 4 * THREADS)),
+		    THREADS, 0,
 		    *a);
 	else
 		launch(c, true, activate_kernel<T>, blocks_for(a->n * a->width, THREADS), THREADS, 0, *a);
@@ -266,9 +273,9 @@ void
 rows_activate(struct cuda *c, const struct activation_call *a)
 {
 	if (a->halves)
-		activate<__half>(c, a);
+		rows_run_activation<__half>(c, a);
 	else
-		activate<float>(c, a);
+		rows_run_activation<float>(c, a);
 }
 
 static __global__ void
@@ -344,23 +351,24 @@ finish_kernel(T *y, int64_t n, int64_t width, int64_t ld, const float *bias, flo
 
 template <typename T>
 static void
-finish(struct cuda *c, T *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp, float scale)
+rows_end(struct cuda *c, T *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp, float scale)
 {
 	if (bias != NULL || clamp > 0)
-		launch(c, false, finish_kernel<T>, blocks_for(n * width, THREADS), THREADS, 0, y, n, width, ld, bias, clamp, scale);
+		launch(c, false, finish_kernel<T>, blocks_for(n * width, THREADS), THREADS, 0, y, n, width, ld, bias,
+		    clamp, scale);
 }
 
 void
 rows_finish_half(struct cuda *c, __half *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp,
     float scale)
 {
-	finish(c, y, n, width, ld, bias, clamp, scale);
+	rows_end(c, y, n, width, ld, bias, clamp, scale);
 }
 
 void
 rows_finish(struct cuda *c, float *y, int64_t n, int64_t width, int64_t ld, const float *bias, float clamp)
 {
-	finish(c, y, n, width, ld, bias, clamp, 1);
+	rows_end(c, y, n, width, ld, bias, clamp, 1);
 }
 
 static __device__ __forceinline__ float
@@ -398,7 +406,7 @@ static const uint32_t nan_rank = 0xffffffff;
 
 /* A place and its value as one number, the larger the better: NaN, or the larger value, or the earlier of equals. */
 static __device__ __forceinline__ unsigned long long
-rank_of(float y, int at)
+rows_rank_of(float y, int at)
 {
 	uint32_t bits = __float_as_uint(y + 0.0f); /* -0 is 0 */
 
@@ -423,7 +431,7 @@ likeliest_kernel(const float *z, int64_t width, struct agreement *all, struct li
 			best = z[i];
 			at = (int)i;
 		}
-	rank = rank_of(best, at);
+	rank = rows_rank_of(best, at);
 #pragma unroll
 	for (int i = 16; i > 0; i /= 2)
 		rank = max(rank, __shfl_xor_sync(0xffffffffu, rank, i));

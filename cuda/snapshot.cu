@@ -5,7 +5,7 @@
 #include "device.cuh"
 
 static size_t
-element_size(enum kv_type type)
+cuda_snapshot_element_size(enum kv_type type)
 {
 	return type == KV_F32 ? sizeof(float) : type == KV_F16 ? sizeof(__half) : 1;
 }
@@ -20,7 +20,7 @@ enum { PARTS = 4 };
 static void
 list_parts(const struct cache *c, struct part parts[PARTS])
 {
-	size_t size = element_size(c->s.type), scales = c->s.type == KV_Q8_0 ? sizeof(__half) : 0;
+	size_t size = cuda_snapshot_element_size(c->s.type), scales = c->s.type == KV_Q8_0 ? sizeof(__half) : 0;
 
 	parts[0] = { static_cast<char *>(c->k), (size_t)c->k_ld * size };
 	parts[1] = { static_cast<char *>(c->v), (size_t)c->v_ld * size };
@@ -77,14 +77,16 @@ copy_run(struct cuda *u, const struct cache *c, int layer, int64_t slot, int64_t
 }
 
 static int
-copy_tokens(struct cuda *u, const struct cache *c, int layer, int64_t first, int64_t n, char *host, bool save,
+cuda_snapshot_copy_tokens(struct cuda *u, const struct cache *c, int layer, int64_t first, int64_t n, char *host,
+    bool save,
     struct err *e)
 {
 	cuda_use(u);
 	plan_flush(u);
 	while (n > 0) {
 		bool sink = first < c->s.sinks;
-		int64_t at = sink ? first : (first - c->s.sinks) % c->s.slots, run = (sink ? c->s.sinks : c->s.slots) - at;
+		int64_t at = sink ? first : (first - c->s.sinks) % c->s.slots,
+		    run = (sink ? c->s.sinks : c->s.slots) - at;
 
 		if (run > n)
 			run = n;
@@ -100,13 +102,14 @@ copy_tokens(struct cuda *u, const struct cache *c, int layer, int64_t first, int
 int
 cache_save(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, void *to, struct err *e)
 {
-	return copy_tokens(cuda_of(b), c, layer, first, n, static_cast<char *>(to), true, e);
+	return cuda_snapshot_copy_tokens(cuda_of(b), c, layer, first, n, static_cast<char *>(to), true, e);
 }
 
 int
 cache_load(struct backend *b, struct cache *c, int layer, int64_t first, int64_t n, const void *from, struct err *e)
 {
-	return copy_tokens(cuda_of(b), c, layer, first, n, static_cast<char *>(const_cast<void *>(from)), false, e);
+	return cuda_snapshot_copy_tokens(cuda_of(b), c, layer, first, n, static_cast<char *>(const_cast<void *>(from)),
+	    false, e);
 }
 
 int
@@ -124,7 +127,8 @@ cache_copy(struct backend *b, struct cache *to, const struct cache *from, struct
 	list_parts(to, copies);
 	for (int i = 0; i < PARTS; i++)
 		if (parts[i].row > 0)
-			CHECK(u, cudaMemcpyAsync(copies[i].base, parts[i].base, rows * parts[i].row, cudaMemcpyDeviceToDevice,
+			CHECK(u, cudaMemcpyAsync(copies[i].base, parts[i].base, rows * parts[i].row,
+			    cudaMemcpyDeviceToDevice,
 			    u->stream));
 	CHECK(u, cudaStreamSynchronize(u->stream));
 	return cuda_report(u, e);

@@ -45,7 +45,7 @@ arena_free(struct arena *a)
 }
 
 static void *
-cut(struct slab *s, size_t bytes)
+cuda_weights_cut(struct slab *s, size_t bytes)
 {
 	void *p = s->base + s->used;
 
@@ -63,7 +63,7 @@ arena_get(struct cuda *c, enum arena_kind kind, size_t bytes)
 	struct arena *a = c->arena;
 	struct slab *s = a->current[kind] >= 0 ? &a->slabs[a->current[kind]] : NULL;
 	size_t need = (bytes + slab_align - 1) / slab_align * slab_align;
-	void *p = s != NULL ? cut(s, need) : NULL;
+	void *p = s != NULL ? cuda_weights_cut(s, need) : NULL;
 
 	for (int i = 0; p == NULL && i < SLABS; i++) {
 		s = &a->slabs[i];
@@ -78,7 +78,7 @@ arena_get(struct cuda *c, enum arena_kind kind, size_t bytes)
 		s->used = 0;
 		s->live = 0;
 		a->current[kind] = i;
-		p = cut(s, need);
+		p = cuda_weights_cut(s, need);
 		break;
 	}
 	if (p != NULL)
@@ -199,7 +199,8 @@ pack_pairs(const uint32_t *n, int from, int bits, int shift, uint32_t mask, int 
 	uint32_t v = 0;
 
 	for (int p = 0; p < pairs; p++)
-		v |= (n[from + 2 * p] >> shift & mask) << bits * p | (n[from + 2 * p + 1] >> shift & mask) << (16 + bits * p);
+		v |= (n[from + 2 * p] >> shift & mask) << bits * p |
+		    (n[from + 2 * p + 1] >> shift & mask) << (16 + bits * p);
 	return v;
 }
 
@@ -215,7 +216,8 @@ struct pack_job {
 static __global__ void
 pack_kernel(struct pack_job j)
 {
-	int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, at = i / 32, tile = at / j.steps, step = at % j.steps;
+	int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, at = i / 32, tile = at / j.steps,
+	    step = at % j.steps;
 	int lane = (int)(i % 32), g = lane / 4, t = lane % 4;
 	uint32_t n[2][16], scale[2] = { 0, 0 }, min[2] = { 0, 0 }, d[2] = { 0, 0 }, dmin[2] = { 0, 0 };
 	int64_t k0 = step * STEP + t * 16;
@@ -243,7 +245,8 @@ pack_kernel(struct pack_job j)
 			uint32_t v[4];
 
 			for (int x = 0; x < 4; x++)
-				v[x] = n[r][4 * x] | n[r][4 * x + 1] << 8 | n[r][4 * x + 2] << 16 | n[r][4 * x + 3] << 24;
+				v[x] = n[r][4 * x] | n[r][4 * x + 1] << 8 | n[r][4 * x + 2] << 16 |
+				    n[r][4 * x + 3] << 24;
 			((uint4 *)j.p.q)[at * 64 + r * 32 + lane] = make_uint4(v[0], v[1], v[2], v[3]);
 		}
 		break;
@@ -316,7 +319,8 @@ static __global__ void
 unpack_kernel(struct unpack_job j)
 {
 	typedef form<TYPE> F;
-	int64_t warp = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / 32, step = warp % j.steps, group = warp / j.steps;
+	int64_t warp = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / 32, step = warp % j.steps,
+	    group = warp / j.steps;
 	int t = threadIdx.x % 4, block = t * F::blocks / 4, lane, r;
 	int64_t i = group * 8 + threadIdx.x % 32 / 4, row, at, k = step * STEP + t * 16;
 	uint32_t w[2][8];
@@ -355,7 +359,8 @@ unpack(struct cuda *c, uint32_t type, const struct unpack_job *j)
 {
 	int64_t warps = (j->rows + 7) / 8 * j->steps;
 
-	with_form(type, [=](auto t) { launch(c, true, unpack_kernel<decltype(t)::value>, blocks_for(warps, 8), 256, 0, *j); });
+	with_form(type,
+	    [=](auto t) { launch(c, true, unpack_kernel<decltype(t)::value>, blocks_for(warps, 8), 256, 0, *j); });
 }
 
 void
@@ -467,13 +472,15 @@ load_rows(struct cuda *c, const struct weight *w, struct matrix *m, struct err *
 		return 0;
 	}
 	if (w->type != QUANT_BF16) {
-		CHECK(c, cudaMemcpy2DAsync(p, (size_t)ld * size, w->data, (size_t)w->cols * size, (size_t)w->cols * size,
+		CHECK(c, cudaMemcpy2DAsync(p, (size_t)ld * size, w->data, (size_t)w->cols * size,
+		    (size_t)w->cols * size,
 		    (size_t)w->rows, cudaMemcpyHostToDevice, c->stream));
 		return 0;
 	}
 	raw = stage(c, w);
 	if (raw != NULL)
-		launch(c, false, convert_bf16_kernel, (unsigned)w->rows, 256, 0, reinterpret_cast<const uint16_t *>(raw),
+		launch(c, false, convert_bf16_kernel, (unsigned)w->rows, 256, 0,
+		    reinterpret_cast<const uint16_t *>(raw),
 		    w->cols, m->half, ld);
 	return 0;
 }

@@ -286,7 +286,7 @@ trim_line(char *s)
 }
 
 static int
-parse_line(const struct options *o, char *line, void *values, uint64_t *given, const char *where, struct err *e)
+options_parse_line(const struct options *o, char *line, void *values, uint64_t *given, const char *where, struct err *e)
 {
 	const struct option_row *r;
 	char *key = trim_line(line), *value;
@@ -326,7 +326,7 @@ parse_file(const struct options *o, const char *path, void *values, uint64_t *gi
 		if (memchr(line, '\0', (size_t)len) != NULL)
 			rc = err_set(e, EX_CONFIG, "%sthe line holds a NUL byte", where);
 		else
-			rc = parse_line(o, line, values, given, where, e);
+			rc = options_parse_line(o, line, values, given, where, e);
 	}
 	if (rc == 0 && ferror(f))
 		rc = err_set(e, EX_NOINPUT, "cannot read the configuration file %s: %s", path, strerror(errno));

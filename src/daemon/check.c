@@ -60,7 +60,7 @@ print_state(struct check *c, const struct state *state, int fit, const struct er
 }
 
 static bool
-on_loading(void *arg)
+check_on_loading(void *arg)
 {
 	(void)arg;
 	return !signals_ask_end();
@@ -77,14 +77,15 @@ check_stream(struct check *c, const struct state *state)
 	struct context_info info;
 	int fit = -1;
 
-	o.context.loading = on_loading;
+	o.context.loading = check_on_loading;
 	if ((stream = stream_open(&o, &e)) == NULL) {
 		print_bad(c, "model", &e);
 		return;
 	}
 	context_get_info(stream->context, &info);
 	print_good("model", "%s, %.0f million parameters of %s, on %s", s->worker.stream.model,
-	    1e-6 * (double)model_get_info(stream->model)->n_params, model_get_info(stream->model)->weight_type, info.path);
+	    1e-6 * (double)model_get_info(stream->model)->n_params, model_get_info(stream->model)->weight_type,
+	    info.path);
 	if (state != NULL && !state_is_foreign(state, &e))
 		fit = state_restore(state, stream, &e);
 	if (s->state != NULL)
@@ -106,7 +107,8 @@ check_place(const char *path, struct err *e)
 	folder = dirname(copy);
 	if (access(folder, W_OK | X_OK) == 0)
 		return 0;
-	return err_set(e, EX_CANTCREAT, "cannot make %s: %s%s", path, strerror(errno), service_explain(path, errno, true));
+	return err_set(e, EX_CANTCREAT, "cannot make %s: %s%s", path, strerror(errno),
+	    service_explain(path, errno, true));
 }
 
 static void
@@ -141,7 +143,8 @@ check_input(struct check *c, const char *what, const char *path, bool waits)
 	else if (waits && errno == ENOENT)
 		print_good(what, "%s is not there yet, sinkd waits for it", path);
 	else {
-		err_set(&e, EX_NOINPUT, "cannot read %s: %s%s", path, strerror(errno), service_explain(path, errno, false));
+		err_set(&e, EX_NOINPUT, "cannot read %s: %s%s", path, strerror(errno),
+		    service_explain(path, errno, false));
 		print_bad(c, what, &e);
 	}
 }

@@ -36,7 +36,7 @@ struct checkpoint {
 };
 
 static void on_synced(evutil_socket_t fd, short what, void *arg);
-static void on_retry(evutil_socket_t fd, short what, void *arg);
+static void checkpoint_on_retry(evutil_socket_t fd, short what, void *arg);
 
 struct checkpoint *
 checkpoint_new(struct event_base *base, struct state_folder *folder, const struct checkpoint_callbacks *callbacks,
@@ -52,7 +52,7 @@ checkpoint_new(struct event_base *base, struct state_folder *folder, const struc
 	c->arg = arg;
 	if ((c->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
 	    (c->synced = event_new(base, c->fd, EV_READ | EV_PERSIST, on_synced, c)) == NULL ||
-	    event_add(c->synced, NULL) < 0 || (c->retry = evtimer_new(base, on_retry, c)) == NULL)
+	    event_add(c->synced, NULL) < 0 || (c->retry = evtimer_new(base, checkpoint_on_retry, c)) == NULL)
 		goto fail;
 	return c;
 fail:
@@ -70,7 +70,7 @@ close_files(struct checkpoint *c)
 }
 
 static void
-join(struct checkpoint *c)
+checkpoint_join(struct checkpoint *c)
 {
 	if (c->syncing)
 		pthread_join(c->thread, NULL);
@@ -85,7 +85,7 @@ checkpoint_free(struct checkpoint *c)
 {
 	if (c == NULL)
 		return;
-	join(c);
+	checkpoint_join(c);
 	if (c->retry != NULL)
 		event_free(c->retry);
 	if (c->synced != NULL)
@@ -96,7 +96,7 @@ checkpoint_free(struct checkpoint *c)
 }
 
 static struct request *
-make_request(struct checkpoint *c, struct err *e)
+checkpoint_make_request(struct checkpoint *c, struct err *e)
 {
 	struct request *q = request_new(REQUEST_CHECKPOINT);
 	json_t *o = q == NULL ? NULL : c->callbacks->save(c->arg);
@@ -127,7 +127,7 @@ retry_later(struct checkpoint *c)
 
 /* A disk that is full for a day fails a thousand times for one reason: that is said once. */
 static void
-note_failure(struct checkpoint *c, const struct err *e)
+checkpoint_note_failure(struct checkpoint *c, const struct err *e)
 {
 	c->numbers.failed++;
 	if (strcmp(e->text, c->numbers.failure.text) != 0)
@@ -151,7 +151,7 @@ note_success(struct checkpoint *c)
 }
 
 static void
-on_retry(evutil_socket_t fd, short what, void *arg)
+checkpoint_on_retry(evutil_socket_t fd, short what, void *arg)
 {
 	struct checkpoint *c = arg;
 	struct err e;
@@ -181,14 +181,14 @@ checkpoint_begin(struct checkpoint *c, struct worker *w, struct err *e)
 		c->again = true;
 		return 0;
 	}
-	if ((q = make_request(c, e)) == NULL) {
-		note_failure(c, e);
+	if ((q = checkpoint_make_request(c, e)) == NULL) {
+		checkpoint_note_failure(c, e);
 		return -1;
 	}
 	if (!worker_submit_request(w, q)) {
 		request_free(q);
 		err_set(e, EX_TEMPFAIL, "there are too many requests waiting for a checkpoint");
-		note_failure(c, e);
+		checkpoint_note_failure(c, e);
 		return -1;
 	}
 	c->busy = true;
@@ -197,13 +197,13 @@ checkpoint_begin(struct checkpoint *c, struct worker *w, struct err *e)
 }
 
 static void
-finish(struct checkpoint *c)
+checkpoint_finish(struct checkpoint *c)
 {
 	struct err failure = c->failure;
 
 	c->busy = false;
 	if (failure.code != 0)
-		note_failure(c, &failure);
+		checkpoint_note_failure(c, &failure);
 	else
 		note_success(c);
 	if (c->again) {
@@ -275,8 +275,8 @@ on_synced(evutil_socket_t fd, short what, void *arg)
 
 	(void)what;
 	(void)!eventfd_read(fd, &n);
-	join(c);
-	finish(c);
+	checkpoint_join(c);
+	checkpoint_finish(c);
 }
 
 bool

@@ -23,7 +23,7 @@ static void pump(struct daemon *d);
 
 /* What goes wrong first is what the user is told. */
 static void
-note_failure(struct daemon *d, const struct err *e)
+daemon_note_failure(struct daemon *d, const struct err *e)
 {
 	if (d->failure.code == 0)
 		d->failure = *e;
@@ -91,7 +91,7 @@ move(struct daemon *d)
 
 /* At the end of the inputs: the last checkpoint. Returns true when all is done. */
 static bool
-finish(struct daemon *d)
+daemon_finish(struct daemon *d)
 {
 	struct err e;
 
@@ -121,7 +121,7 @@ pump(struct daemon *d)
 	if (d->stopping)
 		service_extend(d->service, SAVE_SECONDS);
 	if ((ended || failed) && e.code != 0) {
-		note_failure(d, &e);
+		daemon_note_failure(d, &e);
 		intake_stop(d->intake);
 	}
 	if (!drained)
@@ -133,7 +133,7 @@ pump(struct daemon *d)
 	else if (!intake_has_stopped(d->intake)) {
 		if (d->began)
 			intake_resume(d->intake);
-	} else if (intake_get_count(d->intake) == 0 && d->digests == 0 && finish(d))
+	} else if (intake_get_count(d->intake) == 0 && d->digests == 0 && daemon_finish(d))
 		event_base_loopbreak(d->base);
 }
 
@@ -163,7 +163,7 @@ daemon_on_replies(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_drained(void *arg)
+daemon_on_drained(void *arg)
 {
 	pump(arg);
 }
@@ -174,12 +174,12 @@ on_output_failed(void *arg, const struct err *e)
 {
 	struct daemon *d = arg;
 
-	note_failure(d, e);
+	daemon_note_failure(d, e);
 	intake_stop(d->intake);
 	event_base_loopbreak(d->base);
 }
 
-const struct output_callbacks daemon_output_callbacks = {on_drained, on_output_failed};
+const struct output_callbacks daemon_output_callbacks = {daemon_on_drained, on_output_failed};
 
 /* ---- digests -------------------------------------------------------- */
 
@@ -224,7 +224,7 @@ on_intake_end(void *arg, const struct err *e)
 	struct daemon *d = arg;
 
 	if (e->code != 0)
-		note_failure(d, e);
+		daemon_note_failure(d, e);
 	else if (has_digests(d))
 		ask_digest(d);
 	pump(d);
@@ -305,13 +305,13 @@ on_measure(void *arg, int files[CHECKPOINT_FILES], int *n, struct err *e)
 
 /* The inputs are read from here on, and the service manager is told so. */
 static void
-go_on(struct daemon *d)
+daemon_go_on(struct daemon *d)
 {
 	struct err e;
 
 	d->began = true;
 	if (service_ready(d->service, d->base, &e) < 0) {
-		note_failure(d, &e);
+		daemon_note_failure(d, &e);
 		event_base_loopbreak(d->base);
 	}
 }
@@ -327,17 +327,17 @@ on_saved(void *arg, const struct err *e)
 	if (!d->began) {
 		/* What is read from here on can be read again, if this run does not come to its end. */
 		if (e->code != 0) {
-			note_failure(d, e);
+			daemon_note_failure(d, e);
 			event_base_loopbreak(d->base);
 			return;
 		}
 		beginning_remove(state_folder_get_path(d->folder));
-		go_on(d);
+		daemon_go_on(d);
 	}
 	if (d->ending && !checkpoint_is_busy(d->checkpoint)) {
 		d->ended = e->code == 0 || ++d->last_tries == LAST_TRIES;
 		if (d->ended && e->code != 0)
-			note_failure(d, e);
+			daemon_note_failure(d, e);
 	}
 	pump(d);
 }
@@ -419,7 +419,7 @@ reload(struct daemon *d)
  * at once.
  */
 static void
-end(struct daemon *d)
+daemon_end(struct daemon *d)
 {
 	for (int i = 0; i < 2; i++)
 		event_del(d->signals[i]); /* back to the default action */
@@ -443,7 +443,7 @@ daemon_on_signal(evutil_socket_t number, short what, void *arg)
 	if (number == SIGHUP)
 		reload(arg);
 	else
-		end(arg);
+		daemon_end(arg);
 }
 
 /* ---- the whole ------------------------------------------------------ */
@@ -463,7 +463,7 @@ drain(struct daemon *d)
 }
 
 static int
-begin(struct daemon *d, struct err *e)
+daemon_begin(struct daemon *d, struct err *e)
 {
 	if (worker_start(d->worker, e) < 0 || daemon_enter_sandbox(d, e) < 0)
 		return -1;
@@ -472,7 +472,7 @@ begin(struct daemon *d, struct err *e)
 		service_extend(d->service, SAVE_SECONDS);
 		return checkpoint_begin(d->checkpoint, d->worker, e);
 	}
-	go_on(d);
+	daemon_go_on(d);
 	intake_resume(d->intake);
 	return 0;
 }
@@ -493,10 +493,10 @@ daemon_run(struct settings *s, int argc, char **argv, int operand)
 	rc = daemon_open(&d, argv + operand, argc - operand, &e);
 	if (signals_ask_end())
 		e = (struct err){0}; /* during the start: nothing was read, and what failed may have been interrupted */
-	else if (rc == 0 && begin(&d, &e) == 0) {
+	else if (rc == 0 && daemon_begin(&d, &e) == 0) {
 		if (event_base_dispatch(d.base) < 0) {
 			err_set(&e, EX_OSERR, "the event loop ended: %s", strerror(errno));
-			note_failure(&d, &e);
+			daemon_note_failure(&d, &e);
 		}
 		drain(&d);
 		e = d.failure;

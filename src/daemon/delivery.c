@@ -13,7 +13,7 @@ delivery_fini(struct delivery *d)
 
 /* A fresh line, and no memory of a long one. */
 static void
-clear(struct delivery *d)
+delivery_clear(struct delivery *d)
 {
 	buf_clear(&d->line);
 	buf_trim(&d->line, KEEP);
@@ -32,7 +32,7 @@ delivery_tell_skips(struct delivery *d)
 {
 	if (d->skips.count == 0)
 		return;
-	clear(d);
+	delivery_clear(d);
 	skips_write(&d->skips, &d->line, d->key);
 	delivery_take_line(d, d->line.data, d->line.len);
 }
@@ -48,7 +48,7 @@ skip(struct delivery *d, const struct record *r)
 	if (d->producers == NULL || r->peer == 0)
 		return;
 	skips_add(&one, r);
-	clear(d);
+	delivery_clear(d);
 	skips_write(&one, &d->line, d->key);
 	producers_give(d->producers, r->peer, d->line.data, d->line.len);
 }
@@ -65,7 +65,7 @@ delivery_take_record(struct delivery *d, const struct record *r)
 		d->errors++;
 	else
 		d->events++;
-	clear(d);
+	delivery_clear(d);
 	annotate_write(&d->line, r, d->key);
 	buf_add(output_get_buf(d->output), d->line.data, d->line.len);
 	if (d->line.failed)
@@ -75,5 +75,5 @@ delivery_take_record(struct delivery *d, const struct record *r)
 		control_publish_record(d->control, r, d->line.data, d->line.len);
 	if (d->producers != NULL)
 		producers_give(d->producers, r->peer, d->line.data, d->line.len);
-	clear(d);
+	delivery_clear(d);
 }

@@ -46,7 +46,7 @@ allocate_json(size_t n)
 }
 
 static int
-fail(const struct err *e)
+main_fail(const struct err *e)
 {
 	if (signals_ask_end())
 		return 0; /* what failed was interrupted, or does not matter any more */
@@ -55,17 +55,17 @@ fail(const struct err *e)
 }
 
 static int
-run(int argc, char **argv, struct settings *s)
+main_run(int argc, char **argv, struct settings *s)
 {
 	struct err e = {0};
 	int operand, wish = options_parse(&settings_options, argc, argv, s, &operand, &e);
 
 	if (wish < 0)
-		return fail(&e);
+		return main_fail(&e);
 	if (wish != OPTIONS_RUN)
-		return options_print_wish(&settings_options, wish, PACKAGE_VERSION, stdout, &e) < 0 ? fail(&e) : 0;
+		return options_print_wish(&settings_options, wish, PACKAGE_VERSION, stdout, &e) < 0 ? main_fail(&e) : 0;
 	if (settings_complete(s, &e) < 0)
-		return fail(&e);
+		return main_fail(&e);
 	return s->check_config ? check_run(s, argv + operand, argc - operand) : daemon_run(s, argc, argv, operand);
 }
 
@@ -85,7 +85,7 @@ main(int argc, char **argv)
 		log_use_priorities();
 	guard_install();
 	memset(&s, 0, sizeof s);
-	status = run(argc, argv, &s);
+	status = main_run(argc, argv, &s);
 	settings_fini(&s);
 	return status;
 }

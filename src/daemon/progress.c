@@ -31,14 +31,14 @@ struct progress {
 };
 
 static void
-look(struct progress *p, struct moment *m)
+progress_look(struct progress *p, struct moment *m)
 {
 	m->time = clock_get_seconds();
 	p->ask(p->arg, &m->n);
 }
 
 static double
-rate(int64_t from, int64_t to, double seconds)
+progress_rate(int64_t from, int64_t to, double seconds)
 {
 	return seconds > 0 ? (double)(to - from) / seconds : 0;
 }
@@ -60,7 +60,8 @@ draw(struct progress *p, const struct moment *now, const struct moment *old)
 	size_t columns = get_columns();
 	char line[LINE];
 	int n = snprintf(line, sizeof line, "%" PRId64 " events  %.1f events/s  %.0f tokens/s  lag %zu", now->n.events,
-	    rate(old->n.events, now->n.events, seconds), rate(old->n.tokens, now->n.tokens, seconds), now->n.lag);
+	    progress_rate(old->n.events, now->n.events, seconds), progress_rate(old->n.tokens, now->n.tokens, seconds),
+	    now->n.lag);
 
 	if (now->n.errors > 0)
 		snprintf(line + n, sizeof line - (size_t)n, "  %" PRId64 " errors", now->n.errors);
@@ -79,7 +80,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (!output_is_drained(p->terminal))
 		return; /* it was stopped */
-	look(p, &now);
+	progress_look(p, &now);
 	draw(p, &now, old);
 	*old = now;
 	p->redraws++;
@@ -101,7 +102,7 @@ progress_new(struct event_base *base, struct output *terminal, void (*ask)(void 
 	p->terminal = terminal;
 	p->ask = ask;
 	p->arg = arg;
-	look(p, &p->start);
+	progress_look(p, &p->start);
 	for (int i = 0; i < HISTORY; i++)
 		p->history[i] = p->start;
 	return p;
@@ -128,12 +129,12 @@ progress_finish(struct progress *p)
 		return;
 	line = output_get_buf(p->terminal);
 	progress_erase(p);
-	look(p, &now);
+	progress_look(p, &now);
 	seconds = now.time - p->start.time;
 	buf_printf(line, "%" PRId64 " events, %" PRId64 " errors, %" PRId64 " tokens in %.1f s: ", now.n.events,
 	    now.n.errors, now.n.tokens, seconds);
-	buf_printf(line, "%.1f events/s, %.0f tokens/s\n", rate(0, now.n.events, seconds),
-	    rate(0, now.n.tokens, seconds));
+	buf_printf(line, "%.1f events/s, %.0f tokens/s\n", progress_rate(0, now.n.events, seconds),
+	    progress_rate(0, now.n.tokens, seconds));
 	output_flush(p->terminal);
 }
 

@@ -53,14 +53,14 @@ queue_free(struct queue *q)
 }
 
 static void
-wake(int fd)
+queue_wake_fd(int fd)
 {
 	/* Fails only if the counter is at its end, and then the other thread is awake. */
 	(void)!eventfd_write(fd, 1);
 }
 
 static void
-clear(int fd)
+queue_clear_fd(int fd)
 {
 	eventfd_t n;
 
@@ -74,7 +74,7 @@ sleep_on(int fd)
 
 	while (poll(&p, 1, -1) < 0 && errno == EINTR)
 		;
-	clear(fd);
+	queue_clear_fd(fd);
 }
 
 bool
@@ -109,7 +109,7 @@ queue_push_wait(struct queue *q, const void *item, const atomic_bool *stopping)
 void
 queue_wake_pusher(struct queue *q)
 {
-	wake(q->room_fd);
+	queue_wake_fd(q->room_fd);
 }
 
 bool
@@ -122,7 +122,7 @@ queue_pop(struct queue *q, void *item)
 	memcpy(item, q->items + popped % q->capacity * q->size, q->size);
 	atomic_store(&q->popped, popped + 1);
 	if (atomic_load(&q->full))
-		wake(q->room_fd);
+		queue_wake_fd(q->room_fd);
 	return true;
 }
 
@@ -137,7 +137,7 @@ queue_get_count(const struct queue *q)
 void
 queue_wake(struct queue *q)
 {
-	wake(q->fd);
+	queue_wake_fd(q->fd);
 }
 
 int
@@ -149,7 +149,7 @@ queue_get_fd(const struct queue *q)
 void
 queue_clear(struct queue *q)
 {
-	clear(q->fd);
+	queue_clear_fd(q->fd);
 }
 
 void

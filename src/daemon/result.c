@@ -31,7 +31,7 @@ result_write_delta(struct buf *out, const char *key, const struct request *q, co
 }
 
 static void
-add_view(struct buf *out, const struct memory_view *v)
+result_add_view(struct buf *out, const struct memory_view *v)
 {
 	if (v->events > 0)
 		buf_printf(out, ",\"view\":{\"events\":%" PRId64 ",\"from\":%" PRId64 ",\"to\":%" PRId64
@@ -47,7 +47,7 @@ result_write_reply(struct buf *out, const char *key, const struct request *q, co
 	json_write_string(out, "text", r->text.data, r->text.len);
 	if (q->reply.schema != NULL)
 		json_write_raw(out, "json", r->text.data, r->text.len);
-	add_view(out, &r->view);
+	result_add_view(out, &r->view);
 	json_write_string(out, "end", reply_end_names[r->end], strlen(reply_end_names[r->end]));
 	json_write_int(out, "asked", r->asked);
 	json_write_int(out, "tokens", r->tokens);

@@ -101,7 +101,7 @@ service_free(struct service *s)
 }
 
 static int
-take(struct service *s, const char *name, bool listening)
+service_take(struct service *s, const char *name, bool listening)
 {
 	for (int i = 0; i < s->n; i++) {
 		struct socket *k = &s->sockets[i];
@@ -118,7 +118,7 @@ take(struct service *s, const char *name, bool listening)
 int
 service_take_socket(struct service *s, const char *name)
 {
-	return take(s, name, true);
+	return service_take(s, name, true);
 }
 
 int
@@ -126,7 +126,7 @@ service_take_producer(struct service *s)
 {
 	for (int i = 0; i < s->n; i++)
 		if (strncmp(s->sockets[i].name, "producer-", 9) == 0) {
-			int fd = take(s, s->sockets[i].name, false);
+			int fd = service_take(s, s->sockets[i].name, false);
 
 			if (fd >= 0)
 				return fd;
@@ -255,7 +255,8 @@ service_forget(struct service *s, uint64_t number)
 static bool
 is_home(const char *path)
 {
-	return strncmp(path, "/home/", 6) == 0 || strncmp(path, "/root/", 6) == 0 || strncmp(path, "/run/user/", 10) == 0;
+	return strncmp(path, "/home/", 6) == 0 || strncmp(path, "/root/", 6) == 0 ||
+	    strncmp(path, "/run/user/", 10) == 0;
 }
 
 const char *

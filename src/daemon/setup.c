@@ -69,7 +69,7 @@ open_follow(struct daemon *d, const json_t *state, struct err *e)
 }
 
 static int
-open_journal(struct daemon *d, const json_t *state, struct err *e)
+setup_open_journal(struct daemon *d, const json_t *state, struct err *e)
 {
 	const struct settings *s = d->settings;
 	struct journal_options o = {
@@ -132,7 +132,7 @@ open_inputs(struct daemon *d, char *const *names, int n, const json_t *state, st
 		return -1;
 	if (s->follow != NULL && open_follow(d, state, e) < 0)
 		return -1;
-	return s->journal ? open_journal(d, state, e) : 0;
+	return s->journal ? setup_open_journal(d, state, e) : 0;
 }
 
 /* As a JSON string that is valid UTF-8; NULL: there is no text, or no memory. */
@@ -194,9 +194,9 @@ refuse_state(const struct settings *s, struct err *e)
 {
 	struct err why = *e;
 
-	return err_set(e, EX_CONFIG, "%s; take the options back, or give --state-mismatch=fresh to begin a new context where "
-	    "the inputs were, or move the folder %s away to begin anew: then --from says where, and lines that came "
-	    "meanwhile may not be read", why.text, s->state);
+	return err_set(e, EX_CONFIG, "%s; take the options back, or give --state-mismatch=fresh to begin a new context "
+	    "where the inputs were, or move the folder %s away to begin anew: then --from says where, and lines that "
+	    "came meanwhile may not be read", why.text, s->state);
 }
 
 static int
@@ -212,7 +212,7 @@ open_checkpoint(struct daemon *d, struct restored *r, struct err *e)
 }
 
 static int
-open_state(struct daemon *d, struct restored *r, struct err *e)
+setup_open_state(struct daemon *d, struct restored *r, struct err *e)
 {
 	const struct settings *s = d->settings;
 	const char *blob;
@@ -250,7 +250,8 @@ restore_size(struct daemon *d, const struct restored *r, struct err *e)
 	if (fstat(fd, &st) < 0 || (st.st_size > size && ftruncate(fd, (off_t)size) < 0))
 		return err_set(e, EX_IOERR, "cannot cut %s: %s", was, strerror(errno));
 	if (st.st_size < size)
-		log_message(LOG_WARNING, "%s is shorter than it was at the checkpoint: it was renamed or cut by others", was);
+		log_message(LOG_WARNING, "%s is shorter than it was at the checkpoint: it was renamed or cut by others",
+		    was);
 	return 0;
 }
 
@@ -269,7 +270,8 @@ restore_output(struct daemon *d, const struct restored *r, struct err *e)
 	if ((text = state_get_places(r->state, &len)) == NULL)
 		return restore_size(d, r, e);
 	if ((places = json_loadb(text, len, 0, NULL)) == NULL)
-		return err_set(e, EX_DATAERR, "the checkpoint in %s does not say where the output was", d->settings->state);
+		return err_set(e, EX_DATAERR, "the checkpoint in %s does not say where the output was",
+		    d->settings->state);
 	resume.path = resume.fd < 0 ? NULL : d->settings->output;
 	resume.seq = json_integer_value(json_object_get(r->blob, "seq"));
 	if ((resume.mark = json_object_get(places, "output")) != NULL)
@@ -295,7 +297,7 @@ restore_counters(struct daemon *d, const json_t *blob)
 /* ---- events --------------------------------------------------------- */
 
 static struct event *
-wait_for(struct daemon *d, int fd, event_callback_fn callback)
+setup_wait_for(struct daemon *d, int fd, event_callback_fn callback)
 {
 	struct event *ev = event_new(d->base, fd, EV_READ | EV_PERSIST, callback, d);
 
@@ -359,8 +361,8 @@ open_signals(struct daemon *d, struct err *e)
 static int
 open_events(struct daemon *d, struct err *e)
 {
-	if ((d->results = wait_for(d, worker_get_fd(d->worker), daemon_on_results)) == NULL ||
-	    (d->replies = wait_for(d, worker_get_reply_fd(d->worker), daemon_on_replies)) == NULL)
+	if ((d->results = setup_wait_for(d, worker_get_fd(d->worker), daemon_on_results)) == NULL ||
+	    (d->replies = setup_wait_for(d, worker_get_reply_fd(d->worker), daemon_on_replies)) == NULL)
 		return err_set(e, EX_OSERR, "cannot wait for the engine thread");
 	if (open_signals(d, e) < 0)
 		return -1;
@@ -390,7 +392,7 @@ raise_limit(void)
 
 /* It goes on, unless a signal has asked for the end. */
 static bool
-on_loading(void *arg)
+setup_on_loading(void *arg)
 {
 	service_extend(arg, LOAD_SECONDS);
 	return !signals_ask_end();
@@ -408,7 +410,8 @@ leave_state(struct daemon *d, const struct restored *r, struct err *e)
 		return refuse_state(d->settings, e);
 	if (state_keep(r->state, d->folder, seq, kept, sizeof kept, e) < 0)
 		return -1;
-	log_message(LOG_WARNING, "%s: a new context begins after number %lld, and the old checkpoint is kept as %s", why.text,
+	log_message(LOG_WARNING, "%s: a new context begins after number %lld, and the old checkpoint is kept as %s",
+	    why.text,
 	    (long long)seq, kept);
 	return 0;
 }
@@ -421,9 +424,9 @@ open_worker(struct daemon *d, const struct restored *r, struct err *e)
 	o.key = d->key.data;
 	o.folder = d->folder;
 	o.state = r->state;
-	o.stream.context.loading = on_loading;
+	o.stream.context.loading = setup_on_loading;
 	o.stream.context.loading_arg = d->service;
-	if (!on_loading(d->service))
+	if (!setup_on_loading(d->service))
 		return err_set(e, EX_TEMPFAIL, "the start was stopped");
 	if (r->state != NULL && state_is_foreign(r->state, e)) {
 		if (leave_state(d, r, e) < 0)
@@ -536,7 +539,8 @@ check_loop(const struct daemon *d, char *const *names, int n, struct err *e)
 	for (int i = 0; i < n && name == NULL; i++)
 		if (is_output(d, names[i]))
 			name = names[i];
-	return name == NULL ? 0 : err_set(e, EX_USAGE, "%s is an input and the output too: name another --output", name);
+	return name == NULL ? 0 : err_set(e, EX_USAGE, "%s is an input and the output too: name another --output",
+	    name);
 }
 
 static int
@@ -595,7 +599,7 @@ daemon_open(struct daemon *d, char *const *names, int n, struct err *e)
 
 	if (!reloads(d))
 		signals_leave_hangup();
-	if (open_base(d, e) == 0 && open_state(d, &r, e) == 0)
+	if (open_base(d, e) == 0 && setup_open_state(d, &r, e) == 0)
 		rc = open_rest(d, names, n, &r, e);
 	json_decref(r.blob);
 	state_close(r.state);

@@ -80,7 +80,7 @@ stats_take_digest(struct stats *s, const char *line, size_t len)
 }
 
 static int
-compare(const void *a, const void *b)
+stats_compare(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
 
@@ -97,7 +97,7 @@ stats_get_quantile(const struct stats *s, double q)
 		return NAN;
 	for (size_t i = 0; i < n; i++)
 		values[i] = s->recent[i].surprise;
-	qsort(values, n, sizeof *values, compare);
+	qsort(values, n, sizeof *values, stats_compare);
 	return values[(size_t)(q * (double)(n - 1) + 0.5)];
 }
 

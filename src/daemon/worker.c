@@ -151,7 +151,7 @@ worker_free(struct worker *w)
 
 /* Take a record and all that wait behind it, as far as they fit and nothing has to be done between. */
 static int
-gather(struct worker *w, struct record *first)
+worker_gather(struct worker *w, struct record *first)
 {
 	struct work next = {.record = first};
 
@@ -179,13 +179,13 @@ follow(struct worker *w)
 
 /* A group from its first record to its last, and what stands behind it. */
 static int
-work(struct worker *w, struct work first)
+worker_work(struct worker *w, struct work first)
 {
 	if (first.record == NULL) {
 		w->held = first.request;
 		if (worker_make_way(w) < 0)
 			return -1;
-	} else if (gather(w, first.record) < 0 || worker_make_way(w) < 0 ||
+	} else if (worker_gather(w, first.record) < 0 || worker_make_way(w) < 0 ||
 	    pipeline_run(w->pipeline, &w->failure) < 0) {
 		atomic_store(&w->failed, true);
 		pipeline_fail(w->pipeline, w->failure.text);
@@ -195,7 +195,7 @@ work(struct worker *w, struct work first)
 }
 
 static void *
-run(void *arg)
+worker_run(void *arg)
 {
 	struct worker *w = arg;
 	struct work first;
@@ -205,7 +205,7 @@ run(void *arg)
 	while (!atomic_load(&w->stopping) && (served = worker_serve_next(w, true)) >= 0) {
 		if (queue_pop(w->in, &first)) {
 			atomic_store(&w->busy, true);
-			if (work(w, first) < 0)
+			if (worker_work(w, first) < 0)
 				break;
 		} else if (served == 0) {
 			atomic_store(&w->busy, false);
@@ -225,7 +225,7 @@ run(void *arg)
 int
 worker_start(struct worker *w, struct err *e)
 {
-	int rc = pthread_create(&w->thread, NULL, run, w);
+	int rc = pthread_create(&w->thread, NULL, worker_run, w);
 
 	if (rc != 0)
 		return err_set(e, EX_OSERR, "cannot start the engine thread: %s", strerror(rc));

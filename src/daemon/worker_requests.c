@@ -42,7 +42,7 @@ push_done(struct worker *w, struct request *q, struct queue *to, bool failed)
 
 /* The peer is told; what breaks the engine ends the thread. */
 static int
-refuse(struct worker_service *v, const struct err *e)
+worker_requests_refuse(struct worker_service *v, const struct err *e)
 {
 	bool broken = stream_is_broken(v->w->stream, e);
 	enum fault fault = v->q == NULL || broken ? FAULT_SERVER : fault_of_request(e);
@@ -140,7 +140,7 @@ answer(struct worker_service *v)
 	int rc;
 
 	if (reply_make(v->w->stream, v->q->text, v->q->text_len, &v->q->reply, &hooks, &r, &e) < 0)
-		rc = refuse(v, &e);
+		rc = worker_requests_refuse(v, &e);
 	else
 		rc = push_reply(v, &r, waited);
 	buf_fini(&r.text);
@@ -152,7 +152,7 @@ static int
 fail_digest(struct worker_service *v, bool scheduled, const struct err *e)
 {
 	if (!scheduled || e->code != EX_OSERR)
-		return refuse(v, e);
+		return worker_requests_refuse(v, e);
 	v->w->failure = *e;
 	return -1;
 }
@@ -239,7 +239,7 @@ end_active(struct worker *w, bool failed)
 static int
 fail_active(struct worker *w, const struct err *e)
 {
-	int rc = refuse(&w->active.service, e);
+	int rc = worker_requests_refuse(&w->active.service, e);
 
 	end_active(w, rc < 0);
 	return rc;
@@ -278,7 +278,7 @@ finish_active(struct worker *w)
 	int rc;
 
 	if (reply_end(a->answer, &r, &e) < 0)
-		rc = refuse(&a->service, &e);
+		rc = worker_requests_refuse(&a->service, &e);
 	else if (a->service.q->op == REQUEST_ASK)
 		rc = push_reply(&a->service, &r, a->waited);
 	else {
@@ -292,7 +292,7 @@ finish_active(struct worker *w)
 }
 
 static int
-go_on(struct worker *w)
+worker_requests_go_on(struct worker *w)
 {
 	struct err e = {0};
 	int rc = reply_go_on(w->active.answer, &e);
@@ -343,12 +343,12 @@ worker_serve_next(struct worker *w, bool between)
 	}
 	if (!active || (!between && w->active.service.q->reply.join))
 		return 0;
-	return go_on(w) < 0 ? -1 : 1;
+	return worker_requests_go_on(w) < 0 ? -1 : 1;
 }
 
 void
 worker_cut_off(struct worker *w)
 {
 	if (is_active(w) && w->failure.code == 0)
-		(void)go_on(w);
+		(void)worker_requests_go_on(w);
 }

@@ -57,7 +57,7 @@ context_keep(struct context *c)
 
 /* Room for the place of a fork that waits. Recompute has all that it needs in the tokens of its history. */
 static int
-prepare(struct context *c, struct err *e)
+aside_prepare(struct context *c, struct err *e)
 {
 	struct aside_place *o = &c->other;
 	struct cache_shape shape = c->shape;
@@ -89,7 +89,7 @@ take_apart(struct context *c, struct err *e)
 {
 	struct aside_place *o = &c->other;
 
-	if (prepare(c, e) < 0 || forward_get_hidden(c->f, o->hidden, e) < 0)
+	if (aside_prepare(c, e) < 0 || forward_get_hidden(c->f, o->hidden, e) < 0)
 		return -1;
 	if (o->cache != c->cache && c->b->ops->cache_copy(c->b, o->cache, c->cache, e) < 0)
 		return -1;

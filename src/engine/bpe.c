@@ -34,7 +34,7 @@ character_of(unsigned char byte)
 
 /* The byte that character c means, or -1. */
 static int
-byte_of(int32_t c)
+bpe_byte_of(int32_t c)
 {
 	if (c >= 0x100 && c <= 0x120)
 		return c - 0x100;
@@ -70,7 +70,7 @@ bpe_decode(struct gguf_string text, char *to)
 		int byte;
 
 		i += utf8_decode(text.data + i, text.len - i, &c);
-		byte = byte_of(c);
+		byte = bpe_byte_of(c);
 		if (byte < 0) { /* not written in that alphabet: it stands for itself */
 			memcpy(to, text.data, text.len);
 			return text.len;
@@ -81,7 +81,7 @@ bpe_decode(struct gguf_string text, char *to)
 }
 
 static size_t
-hash(const struct bpe *b, int32_t left, int32_t right)
+bpe_hash(const struct bpe *b, int32_t left, int32_t right)
 {
 	uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
 
@@ -90,9 +90,9 @@ hash(const struct bpe *b, int32_t left, int32_t right)
 
 /* The slot that holds this pair, or the free one where it belongs. */
 static struct bpe_pair *
-find_slot(const struct bpe *b, int32_t left, int32_t right)
+bpe_find_slot(const struct bpe *b, int32_t left, int32_t right)
 {
-	size_t i = hash(b, left, right);
+	size_t i = bpe_hash(b, left, right);
 
 	while (b->pairs[i].left != -1 && (b->pairs[i].left != left || b->pairs[i].right != right))
 		i = (i + 1) & b->mask;
@@ -124,7 +124,7 @@ add_merge(struct bpe *b, const struct gguf *g, int64_t i, struct gguf_string tex
 	if (left < 0 || right < 0 || joined < 0)
 		return err_set(e, EX_DATAERR, "%s: " KEY "merges: merge %lld does not make a token of two others",
 		    gguf_get_path(g), (long long)i);
-	slot = find_slot(b, left, right);
+	slot = bpe_find_slot(b, left, right);
 	if (slot->left == -1) /* else it is listed again, and the first place counts */
 		*slot = (struct bpe_pair){ left, right, (uint32_t)i, joined };
 	return 0;
@@ -190,9 +190,9 @@ bpe_fini(struct bpe *b)
 }
 
 static bool
-find_pair(const void *arg, const struct merge_symbol *a, const struct merge_symbol *b, uint32_t *rank, int32_t *id)
+bpe_find_pair(const void *arg, const struct merge_symbol *a, const struct merge_symbol *b, uint32_t *rank, int32_t *id)
 {
-	const struct bpe_pair *pair = find_slot(arg, a->id, b->id);
+	const struct bpe_pair *pair = bpe_find_slot(arg, a->id, b->id);
 
 	if (pair->left == -1)
 		return false;
@@ -203,7 +203,7 @@ find_pair(const void *arg, const struct merge_symbol *a, const struct merge_symb
 
 /* The token of the whole piece, or -1. */
 static int32_t
-find_whole(struct bpe *b, const char *text, size_t len)
+bpe_find_whole(struct bpe *b, const char *text, size_t len)
 {
 	size_t n = 0;
 
@@ -223,7 +223,7 @@ encode_piece(void *arg, size_t start, size_t len)
 	const char *text = r->text + start;
 
 	if (presplit_takes_whole_pieces(b->presplit)) {
-		int32_t id = find_whole(b, text, len);
+		int32_t id = bpe_find_whole(b, text, len);
 
 		if (id >= 0) {
 			r->ids[r->n++] = id;
@@ -240,7 +240,7 @@ encode_piece(void *arg, size_t start, size_t len)
 	}
 	if (b->merge.n == 0)
 		return 0;
-	merge_run(&b->merge, find_pair, b);
+	merge_run(&b->merge, bpe_find_pair, b);
 	for (int32_t i = 0; i != -1; i = b->merge.symbols[i].next)
 		r->ids[r->n++] = b->merge.symbols[i].id;
 	return 0;

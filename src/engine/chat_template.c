@@ -67,7 +67,7 @@ static const struct row rows[] = {
 
 /* The length of needle at the start of text, or 0. Both quotes are the same, and so are a newline and \n. */
 static size_t
-match(const char *text, const char *needle)
+chat_template_match(const char *text, const char *needle)
 {
 	const char *s = text;
 
@@ -86,13 +86,13 @@ static bool
 contains(const char *text, const char *needle)
 {
 	for (; *text != '\0'; text++)
-		if (match(text, needle) > 0)
+		if (chat_template_match(text, needle) > 0)
 			return true;
 	return false;
 }
 
 static bool
-fits(const struct row *row, const char *text)
+chat_template_fits(const struct row *row, const char *text)
 {
 	for (int i = 0; row->has[i] != NULL; i++)
 		if (!contains(text, row->has[i]))
@@ -102,7 +102,7 @@ fits(const struct row *row, const char *text)
 
 /* Copy text with the file's own tokens in place. Returns false if there is no room for them. */
 static bool
-expand(char to[CHAT_TEMPLATE_TEXT], const char *text, const char *bos, const char *eos)
+chat_template_expand(char to[CHAT_TEMPLATE_TEXT], const char *text, const char *bos, const char *eos)
 {
 	size_t n = 0;
 
@@ -126,12 +126,12 @@ fill(struct chat_template *t, const struct row *row, const char *bos, const char
 	t->recognised = true;
 	t->system_opens_user = row->system_opens_user;
 	memcpy(t->stops, row->stops, sizeof t->stops);
-	return expand(t->system_prefix, row->system[0], bos, eos) &&
-	    expand(t->system_suffix, row->system[1], bos, eos) &&
-	    expand(t->user_prefix, row->user[0], bos, eos) &&
-	    expand(t->user_suffix, row->user[1], bos, eos) &&
-	    expand(t->assistant_prefix, row->assistant[0], bos, eos) &&
-	    expand(t->assistant_suffix, row->assistant[1], bos, eos);
+	return chat_template_expand(t->system_prefix, row->system[0], bos, eos) &&
+	    chat_template_expand(t->system_suffix, row->system[1], bos, eos) &&
+	    chat_template_expand(t->user_prefix, row->user[0], bos, eos) &&
+	    chat_template_expand(t->user_suffix, row->user[1], bos, eos) &&
+	    chat_template_expand(t->assistant_prefix, row->assistant[0], bos, eos) &&
+	    chat_template_expand(t->assistant_suffix, row->assistant[1], bos, eos);
 }
 
 void
@@ -139,7 +139,7 @@ chat_template_recognise(struct chat_template *t, const char *text, const char *b
 {
 	if (text != NULL)
 		for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-			if (fits(&rows[i], text) && fill(t, &rows[i], bos, eos))
+			if (chat_template_fits(&rows[i], text) && fill(t, &rows[i], bos, eos))
 				return;
 	fill(t, &plain, bos, eos);
 	t->recognised = text == NULL || *text == '\0';

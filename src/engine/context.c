@@ -38,7 +38,8 @@ check_options(const struct model *m, const struct context_options *o, struct err
 	if (o->policy != POLICY_SINK && o->sinks != 0)
 		return err_set(e, EX_USAGE, "only the policy 'sink' has sinks, here are %d", o->sinks);
 	if (o->policy != POLICY_SINK && o->block != 0)
-		return err_set(e, EX_USAGE, "only the policy 'sink' can pin a block, room for %d tokens was asked for", o->block);
+		return err_set(e, EX_USAGE, "only the policy 'sink' can pin a block, room for %d tokens was asked for",
+		    o->block);
 	if (o->block < 0 || (o->policy == POLICY_SINK && (int64_t)o->sinks + o->block > m->h.n_ctx_train))
 		return err_set(e, EX_USAGE, "%d sinks and pinned tokens are more than the %d that %s was trained with",
 		    o->sinks + o->block, m->h.n_ctx_train, m->info.path);
@@ -51,7 +52,8 @@ check_options(const struct model *m, const struct context_options *o, struct err
 	if (o->gpu < 0)
 		return err_set(e, EX_USAGE, "there is no GPU with the negative number %d", o->gpu);
 	if (o->start < 0)
-		return err_set(e, EX_USAGE, "the stream cannot start at the negative position %lld", (long long)o->start);
+		return err_set(e, EX_USAGE, "the stream cannot start at the negative position %lld",
+		    (long long)o->start);
 	return 0;
 }
 
@@ -92,7 +94,7 @@ widest_row(const struct hyper *h)
 }
 
 static int
-allocate(struct context *c, struct err *e)
+context_allocate(struct context *c, struct err *e)
 {
 	struct backend_choice choice = { .device = c->o.device, .gpu = c->o.gpu, .path = c->o.path,
 		.threads = c->o.threads };
@@ -143,7 +145,7 @@ free_aside(struct context *c)
 }
 
 static void
-release(struct context *c)
+context_release(struct context *c)
 {
 	if (c->b != NULL) {
 		free_aside(c);
@@ -177,13 +179,13 @@ context_new(struct model *m, const struct context_options *o, struct err *e)
 	c->m = m;
 	c->o = *o;
 	c->last_id = -1;
-	r = allocate(c, e);
+	r = context_allocate(c, e);
 	/* A GPU that was not asked for and has too little memory is as good as none. */
 	if (r < 0 && c->b != NULL && c->b->device && (o->device == NULL || strcmp(o->device, "auto") == 0)) {
-		release(c);
+		context_release(c);
 		c->o = *o;
 		c->o.device = "cpu";
-		r = allocate(c, e);
+		r = context_allocate(c, e);
 	}
 	if (r < 0) {
 		context_free(c);
@@ -197,7 +199,7 @@ context_free(struct context *c)
 {
 	if (c == NULL)
 		return;
-	release(c);
+	context_release(c);
 	free(c);
 }
 
@@ -236,7 +238,7 @@ context_grow(struct context *c, int64_t n, struct err *e)
  * rows are read only where nothing else would tell soon: a score tells of the row before.
  */
 static int
-is_sound(struct context *c, int n, const float *nll, const float *logits, struct err *e)
+context_is_sound(struct context *c, int n, const float *nll, const float *logits, struct err *e)
 {
 	int unscored = c->tokens == 0;
 
@@ -256,7 +258,7 @@ check_pass(struct context *c, const int32_t *ids, int n, const float *nll, const
 	struct fault_pass p = { .ids = ids, .n = n, .first = c->tokens + c->pinned, .start = c->o.start - c->pinned,
 		.rows = { logits != NULL || c->tokens == 0 ? 1 : 0, logits != NULL ? n + 1 : nll != NULL ? n : 0 },
 		.before = c->last_id, .number = c->tokens, .of = "the stream" };
-	int rc = is_sound(c, n, nll, logits, e);
+	int rc = context_is_sound(c, n, nll, logits, e);
 
 	return rc == 0 ? fault_report(c, &p, e) : rc < 0 ? -1 : 0;
 }
@@ -407,7 +409,8 @@ check_feed(const struct context *c, const int32_t *ids, size_t n, struct err *e)
 {
 	for (size_t i = 0; i < n; i++)
 		if (ids[i] < 0 || ids[i] >= c->m->h.n_vocab)
-			return err_set(e, EX_DATAERR, "token %d is outside the vocabulary of %d tokens", ids[i], c->m->h.n_vocab);
+			return err_set(e, EX_DATAERR, "token %d is outside the vocabulary of %d tokens", ids[i],
+			    c->m->h.n_vocab);
 	if (c->forked && (int64_t)n > c->fork_at + c->o.fork_tokens - c->tokens)
 		return err_set(e, EX_SOFTWARE, "a fork has room for %d tokens only", c->o.fork_tokens);
 	return 0;
@@ -496,9 +499,11 @@ int
 context_pin(struct context *c, const int32_t *ids, size_t n, struct err *e)
 {
 	if (n > (size_t)c->o.block)
-		return err_set(e, EX_DATAERR, "a block of %zu tokens cannot be pinned, there is room for %d", n, c->o.block);
+		return err_set(e, EX_DATAERR, "a block of %zu tokens cannot be pinned, there is room for %d", n,
+		    c->o.block);
 	if (c->forked || c->tokens < c->o.sinks)
-		return err_set(e, EX_SOFTWARE, "a block cannot be pinned on a fork, nor before there are %d sinks", c->o.sinks);
+		return err_set(e, EX_SOFTWARE, "a block cannot be pinned on a fork, nor before there are %d sinks",
+		    c->o.sinks);
 	if (check_feed(c, ids, n, e) < 0)
 		return -1;
 	context_settle(c);

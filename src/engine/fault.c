@@ -35,7 +35,7 @@ clear_slots(struct context *c, int64_t first, int64_t n, struct err *e)
 
 /* Compute the tokens [from, to) of the pass once more. Returns whether all their hidden rows are finite, or -1. */
 static int
-is_sound(struct context *c, const struct fault_pass *p, int from, int to, struct err *e)
+fault_is_sound(struct context *c, const struct fault_pass *p, int from, int to, struct err *e)
 {
 	int rc = 1;
 
@@ -51,16 +51,16 @@ is_sound(struct context *c, const struct fault_pass *p, int from, int to, struct
 
 /* The first token whose hidden row is not finite: those before it are computed and stay so. Returns 0 or -1. */
 static int
-find_token(struct context *c, const struct fault_pass *p, struct place *place, struct err *e)
+fault_find_token(struct context *c, const struct fault_pass *p, struct place *place, struct err *e)
 {
-	int good = 0, bad = p->n, rc = is_sound(c, p, 0, p->n, e);
+	int good = 0, bad = p->n, rc = fault_is_sound(c, p, 0, p->n, e);
 
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
 	while (bad - good > 1) {
 		int middle = good + (bad - good) / 2;
 
-		if ((rc = is_sound(c, p, good, middle, e)) < 0)
+		if ((rc = fault_is_sound(c, p, good, middle, e)) < 0)
 			return -1;
 		if (rc > 0)
 			good = middle;
@@ -78,7 +78,7 @@ find_token(struct context *c, const struct fault_pass *p, struct place *place, s
 
 /* Every hidden row is finite: the first whose logits are not. */
 static int
-find_row(struct context *c, const struct fault_pass *p, struct place *place, struct err *e)
+fault_find_row(struct context *c, const struct fault_pass *p, struct place *place, struct err *e)
 {
 	size_t n = (size_t)c->m->h.n_vocab;
 	float *logits = malloc(n * sizeof *logits);
@@ -96,16 +96,16 @@ find_row(struct context *c, const struct fault_pass *p, struct place *place, str
 }
 
 static int
-find_place(struct context *c, const struct fault_pass *p, struct place *place, struct err *e)
+fault_find_place(struct context *c, const struct fault_pass *p, struct place *place, struct err *e)
 {
 	int rc = 1;
 
 	if (p->rows[0] < p->rows[1])
 		rc = forward_check(c->f, p->rows[0], p->rows[1] - p->rows[0], e);
-	if (rc < 0 || (rc > 0 && find_row(c, p, place, e) < 0))
+	if (rc < 0 || (rc > 0 && fault_find_row(c, p, place, e) < 0))
 		return -1;
 	if (place->layer == NOWHERE && p->n > 0)
-		return find_token(c, p, place, e);
+		return fault_find_token(c, p, place, e);
 	if (rc == 0)
 		*place = (struct place){ -1, EVERYWHERE };
 	return 0;
@@ -193,7 +193,8 @@ describe_layer(const struct context *c, int layer, char text[TENSOR_NAME])
 	else if (layer == EVERYWHERE)
 		snprintf(text, TENSOR_NAME, "a layer");
 	else
-		snprintf(text, TENSOR_NAME, layer < 0 ? "the embedding" : layer == n ? "the output norm" : "the output matrix");
+		snprintf(text, TENSOR_NAME, layer < 0 ? "the embedding" : layer == n ? "the output norm"
+		    : "the output matrix");
 }
 
 /* The sentence about a place, with the code it deserves. */
@@ -215,10 +216,11 @@ blame(const struct context *c, const struct fault_pass *p, const struct place *p
 		return err_set(e, EX_DATAERR, "%s: %s, because tensor %s holds one; fetch or convert the file again",
 		    c->m->info.path, what, t->name);
 	if (c->b->device)
-		return err_set(e, EX_TEMPFAIL, "%s: %s, and no weight of %s does; start again, or with --device cpu", c->b->path,
+		return err_set(e, EX_TEMPFAIL, "%s: %s, and no weight of %s does; start again, or with --device cpu",
+		    c->b->path,
 		    what, c->m->info.path);
-	return err_set(e, EX_DATAERR, "%s: %s, although its weights are finite; they are too large for its arithmetic, use "
-	    "another model", c->m->info.path, what);
+	return err_set(e, EX_DATAERR, "%s: %s, although its weights are finite; they are too large for its arithmetic, "
+	    "use another model", c->m->info.path, what);
 }
 
 int
@@ -228,8 +230,9 @@ fault_report(struct context *c, const struct fault_pass *p, struct err *e)
 	struct err device = { 0 };
 
 	c->broken = true;
-	if (find_place(c, p, &place, &device) < 0)
-		return err_set(e, EX_TEMPFAIL, "%s gave a number that is not finite, and then: %s", c->b->path, device.text);
+	if (fault_find_place(c, p, &place, &device) < 0)
+		return err_set(e, EX_TEMPFAIL, "%s gave a number that is not finite, and then: %s", c->b->path,
+		    device.text);
 	if (place.layer != NOWHERE)
 		return blame(c, p, &place, e);
 	return err_set(e, EX_TEMPFAIL, "%s: a number was not finite near token %lld of %s, but is when it is computed "

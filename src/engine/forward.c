@@ -36,7 +36,7 @@ load_matrix(struct forward *f, struct weight *w, const struct context_options *o
 }
 
 static int
-load_matrices(struct forward *f, const struct context_options *o, struct err *e)
+forward_load_matrices(struct forward *f, const struct context_options *o, struct err *e)
 {
 	const struct backend_ops *ops = f->b->ops;
 
@@ -106,7 +106,7 @@ list_activations(struct forward *f, struct activation_spec s[N_ACTIVATIONS])
 }
 
 static int
-allocate(struct forward *f, struct err *e)
+forward_allocate(struct forward *f, struct err *e)
 {
 	struct activation_spec s[N_ACTIVATIONS];
 	size_t layers = (size_t)f->m->h.n_layer * sizeof *f->layers;
@@ -141,7 +141,7 @@ forward_new(const struct model *m, struct backend *b, const struct context_optio
 	f->embed = m->embed;
 	f->output = m->output;
 	memcpy(f->v, m->v, sizeof f->v);
-	if (allocate(f, e) < 0 || load_matrices(f, o, e) < 0) {
+	if (forward_allocate(f, e) < 0 || forward_load_matrices(f, o, e) < 0) {
 		forward_free(f);
 		return NULL;
 	}
@@ -204,7 +204,7 @@ make_tables(struct forward *f, const struct cache_shape *s, int n, int64_t first
 }
 
 static void
-norm(struct forward *f, const struct vector *v, enum layer_vector weight, const float *x, float *y, int n)
+forward_norm(struct forward *f, const struct vector *v, enum layer_vector weight, const float *x, float *y, int n)
 {
 	const struct hyper *h = &f->m->h;
 	static const struct vector none = { 0 };
@@ -214,7 +214,7 @@ norm(struct forward *f, const struct vector *v, enum layer_vector weight, const 
 }
 
 static void
-rotate(struct forward *f, const struct layer *y, const struct cache_shape *s, int n)
+forward_rotate(struct forward *f, const struct layer *y, const struct cache_shape *s, int n)
 {
 	const struct hyper *h = &f->m->h;
 	const struct rope *r = pick_rope(f, y->rope);
@@ -222,8 +222,10 @@ rotate(struct forward *f, const struct layer *y, const struct cache_shape *s, in
 	static const struct vector none = { 0 };
 
 	if (y->v[V_Q_NORM].data != NULL) {
-		f->b->ops->norm(f->b, h->norm, h->norm_eps, &y->v[V_Q_NORM], &none, f->q, (int64_t)n * h->n_head, h->d_k, f->q);
-		f->b->ops->norm(f->b, h->norm, h->norm_eps, &y->v[V_K_NORM], &none, f->k, (int64_t)n * h->n_head_kv, h->d_k,
+		f->b->ops->norm(f->b, h->norm, h->norm_eps, &y->v[V_Q_NORM], &none, f->q, (int64_t)n * h->n_head,
+		    h->d_k, f->q);
+		f->b->ops->norm(f->b, h->norm, h->norm_eps, &y->v[V_K_NORM], &none, f->k, (int64_t)n * h->n_head_kv,
+		    h->d_k,
 		    f->k);
 	}
 	if (r->style == ROPE_NONE)
@@ -253,12 +255,12 @@ attention(struct forward *f, int i, struct cache *c, const struct cache_shape *s
 		qkv.out[j].y = results[j];
 	}
 	f->b->ops->linear(f->b, &qkv);
-	rotate(f, y, s, n);
+	forward_rotate(f, y, s, n);
 	f->b->ops->store(f->b, c, i, first, n, f->k, f->values);
 	f->b->ops->attend(f->b, &a);
 	f->b->ops->linear(f->b, &out);
 	if (y->v[V_POST_ATTN_NORM].data != NULL)
-		norm(f, y->v, V_POST_ATTN_NORM, f->o, f->o, n);
+		forward_norm(f, y->v, V_POST_ATTN_NORM, f->o, f->o, n);
 }
 
 /* f->f = feed-forward over the normalised rows in. */
@@ -269,7 +271,8 @@ feed_forward(struct forward *f, int i, const float *in, int n)
 	const struct layer *y = &f->layers[i];
 	bool gated = y->w[W_GATE].data != NULL;
 	struct linear up = { .x = in, .n = n, .count = gated ? 2 : 1 };
-	struct linear down = { .x = f->gate, .n = n, .count = 1, .out = { { &y->w[W_DOWN], &y->v[V_DOWN_BIAS], f->f } } };
+	struct linear down = { .x = f->gate, .n = n, .count = 1,
+	    .out = { { &y->w[W_DOWN], &y->v[V_DOWN_BIAS], f->f } } };
 
 	up.out[0].w = &y->w[gated ? W_GATE : W_UP];
 	up.out[0].bias = &y->v[gated ? V_GATE_BIAS : V_UP_BIAS];
@@ -281,7 +284,7 @@ feed_forward(struct forward *f, int i, const float *in, int n)
 	f->b->ops->activate(f->b, h->act, f->gate, gated ? f->up : NULL, (int64_t)n * h->n_ff, f->gate);
 	f->b->ops->linear(f->b, &down);
 	if (y->v[V_POST_FFN_NORM].data != NULL)
-		norm(f, y->v, V_POST_FFN_NORM, f->f, f->f, n);
+		forward_norm(f, y->v, V_POST_FFN_NORM, f->f, f->f, n);
 }
 
 /* What stands before the layers. */
@@ -305,13 +308,13 @@ run_layer(struct forward *f, int i, struct cache *c, const struct cache_shape *s
 	int64_t all = (int64_t)n * h->n_embd;
 	const float *in = f->h;
 
-	norm(f, y->v, V_ATTN_NORM, f->x, f->h, n);
+	forward_norm(f, y->v, V_ATTN_NORM, f->x, f->h, n);
 	attention(f, i, c, s, f->h, n, first);
 	if (!h->parallel) {
 		ops->add(f->b, f->x, f->o, all);
-		norm(f, y->v, V_FFN_NORM, f->x, f->h, n);
+		forward_norm(f, y->v, V_FFN_NORM, f->x, f->h, n);
 	} else if (y->v[V_FFN_NORM].data != NULL) {
-		norm(f, y->v, V_FFN_NORM, f->x, f->f, n);
+		forward_norm(f, y->v, V_FFN_NORM, f->x, f->f, n);
 		in = f->f;
 	}
 	feed_forward(f, i, in, n);

@@ -69,7 +69,7 @@ struct reader {
 
 /* Complain about the file's content. Returns -1. */
 static int __attribute__((format(printf, 2, 3)))
-fail(struct reader *r, const char *fmt, ...)
+gguf_fail(struct reader *r, const char *fmt, ...)
 {
 	char text[sizeof r->e->text];
 	va_list ap;
@@ -129,12 +129,12 @@ read_string_array(struct reader *r, struct entry *en)
 	size_t start = r->pos;
 
 	if (en->count > bytes_left(r) / sizeof(uint64_t))
-		return fail(r, "metadata key '%s': the file ends inside its array of %llu strings",
+		return gguf_fail(r, "metadata key '%s': the file ends inside its array of %llu strings",
 		    quote(name, en->key), (unsigned long long)en->count);
 	/* Count first: memory is only spent on strings that are there. */
 	for (uint64_t i = 0; i < en->count; i++)
 		if (!read_string(r, &s))
-			return fail(r, "metadata key '%s': the file ends inside string %llu", quote(name, en->key),
+			return gguf_fail(r, "metadata key '%s': the file ends inside string %llu", quote(name, en->key),
 			    (unsigned long long)i);
 	en->strings = calloc((size_t)en->count + 1, sizeof *en->strings);
 	if (en->strings == NULL)
@@ -157,39 +157,40 @@ read_values(struct reader *r, struct entry *en)
 	if (en->type == GGUF_STRING)
 		return read_string_array(r, en);
 	if (en->count > bytes_left(r) / n)
-		return fail(r, "metadata key '%s': the file ends inside its value", quote(name, en->key));
+		return gguf_fail(r, "metadata key '%s': the file ends inside its value", quote(name, en->key));
 	en->values = r->g->base + r->pos;
 	r->pos += (size_t)en->count * n;
 	if (en->type == GGUF_BOOL)
 		for (uint64_t i = 0; i < en->count; i++)
 			if (en->values[i] > 1)
-				return fail(r, "metadata key '%s': %d is not a truth value", quote(name, en->key),
+				return gguf_fail(r, "metadata key '%s': %d is not a truth value", quote(name, en->key),
 				    en->values[i]);
 	return 0;
 }
 
 static int
-read_entry(struct reader *r, struct entry *en)
+gguf_read_entry(struct reader *r, struct entry *en)
 {
 	char name[QUOTED_LEN];
 	uint32_t type;
 
 	if (!read_string(r, &en->key))
-		return fail(r, "the file ends inside metadata key %zu", (size_t)(en - r->g->entries));
+		return gguf_fail(r, "the file ends inside metadata key %zu", (size_t)(en - r->g->entries));
 	if (en->key.len == 0 || en->key.len > MAX_KEY_LEN || memchr(en->key.data, '\0', en->key.len) != NULL)
-		return fail(r, "metadata key %zu has an impossible name", (size_t)(en - r->g->entries));
+		return gguf_fail(r, "metadata key %zu has an impossible name", (size_t)(en - r->g->entries));
 	if (!read_bytes(r, &type, sizeof type))
-		return fail(r, "the file ends after metadata key '%s'", quote(name, en->key));
+		return gguf_fail(r, "the file ends after metadata key '%s'", quote(name, en->key));
 	en->count = 1;
 	en->is_array = type == GGUF_ARRAY;
 	if (en->is_array && (!read_bytes(r, &type, sizeof type) || !read_bytes(r, &en->count, sizeof en->count)))
-		return fail(r, "metadata key '%s': the file ends inside its value", quote(name, en->key));
+		return gguf_fail(r, "metadata key '%s': the file ends inside its value", quote(name, en->key));
 	if (type == GGUF_ARRAY)
-		return fail(r, "metadata key '%s': arrays of arrays are not supported", quote(name, en->key));
+		return gguf_fail(r, "metadata key '%s': arrays of arrays are not supported", quote(name, en->key));
 	if (type >= N_VALUE_TYPES)
-		return fail(r, "metadata key '%s': unknown value type %lu", quote(name, en->key), (unsigned long)type);
+		return gguf_fail(r, "metadata key '%s': unknown value type %lu", quote(name, en->key),
+		    (unsigned long)type);
 	if (en->count > INT64_MAX)
-		return fail(r, "metadata key '%s': impossible array length", quote(name, en->key));
+		return gguf_fail(r, "metadata key '%s': impossible array length", quote(name, en->key));
 	en->type = (enum gguf_value_type)type;
 	return read_values(r, en);
 }
@@ -215,7 +216,7 @@ read_entries(struct reader *r, uint64_t count)
 	char name[QUOTED_LEN];
 
 	if (count > MAX_KEYS || count > bytes_left(r) / MIN_KEY_BYTES)
-		return fail(r, "impossible number of metadata keys (%llu)", (unsigned long long)count);
+		return gguf_fail(r, "impossible number of metadata keys (%llu)", (unsigned long long)count);
 	if (count == 0)
 		return 0;
 	g->entries = calloc((size_t)count, sizeof *g->entries);
@@ -223,12 +224,12 @@ read_entries(struct reader *r, uint64_t count)
 		return err_set(r->e, EX_OSERR, "%s: no memory for %llu metadata keys", g->path,
 		    (unsigned long long)count);
 	for (g->n_entries = 0; g->n_entries < count;)
-		if (read_entry(r, &g->entries[g->n_entries++]) != 0)
+		if (gguf_read_entry(r, &g->entries[g->n_entries++]) != 0)
 			return -1;
 	qsort(g->entries, g->n_entries, sizeof *g->entries, compare_entries);
 	for (size_t i = 1; i < g->n_entries; i++)
 		if (compare_entries(&g->entries[i - 1], &g->entries[i]) == 0)
-			return fail(r, "metadata key '%s' occurs twice", quote(name, g->entries[i].key));
+			return gguf_fail(r, "metadata key '%s' occurs twice", quote(name, g->entries[i].key));
 	return 0;
 }
 
@@ -242,9 +243,9 @@ check_alignment(struct reader *r)
 	if (!gguf_has_key(g, "general.alignment"))
 		return 0;
 	if (!gguf_get_int(g, "general.alignment", &a))
-		return fail(r, "general.alignment is not an integer");
+		return gguf_fail(r, "general.alignment is not an integer");
 	if (a < 1 || a > MAX_ALIGNMENT || (a & (a - 1)) != 0)
-		return fail(r, "general.alignment is %lld; a power of two up to %d is needed", (long long)a,
+		return gguf_fail(r, "general.alignment is %lld; a power of two up to %d is needed", (long long)a,
 		    (int)MAX_ALIGNMENT);
 	g->alignment = (size_t)a;
 	return 0;
@@ -265,19 +266,21 @@ read_dimensions(struct reader *r, struct gguf_tensor *t)
 	int64_t weights = 1;
 
 	if (!read_bytes(r, &n_dims, sizeof n_dims))
-		return fail(r, "the file ends inside the description of tensor '%s'", quote(name, string_of(t->name)));
+		return gguf_fail(r, "the file ends inside the description of tensor '%s'",
+		    quote(name, string_of(t->name)));
 	if (n_dims < 1 || n_dims > MAX_DIMS)
-		return fail(r, "tensor '%s' has %lu dimensions; 1 to %d are supported", quote(name, string_of(t->name)),
+		return gguf_fail(r, "tensor '%s' has %lu dimensions; 1 to %d are supported",
+		    quote(name, string_of(t->name)),
 		    (unsigned long)n_dims, (int)MAX_DIMS);
 	t->n_dims = (int)n_dims;
 	for (int i = 0; i < MAX_DIMS; i++) {
 		uint64_t n = 1;
 
 		if (i < t->n_dims && !read_bytes(r, &n, sizeof n))
-			return fail(r, "the file ends inside the description of tensor '%s'",
+			return gguf_fail(r, "the file ends inside the description of tensor '%s'",
 			    quote(name, string_of(t->name)));
 		if (n < 1 || n > INT64_MAX || __builtin_mul_overflow(weights, (int64_t)n, &weights))
-			return fail(r, "tensor '%s' has impossible dimensions", quote(name, string_of(t->name)));
+			return gguf_fail(r, "tensor '%s' has impossible dimensions", quote(name, string_of(t->name)));
 		t->ne[i] = (int64_t)n;
 	}
 	return 0;
@@ -292,21 +295,22 @@ read_type(struct reader *r, struct gguf_tensor *t)
 	uint64_t blocks;
 
 	if (!read_bytes(r, &t->type, sizeof t->type))
-		return fail(r, "the file ends inside the description of tensor '%s'", quote(name, string_of(t->name)));
+		return gguf_fail(r, "the file ends inside the description of tensor '%s'",
+		    quote(name, string_of(t->name)));
 	info = quant_get_info(t->type);
 	if (info == NULL && quant_get_name(t->type) != NULL)
-		return fail(r, "tensor '%s' has type %s, which is not supported", quote(name, string_of(t->name)),
+		return gguf_fail(r, "tensor '%s' has type %s, which is not supported", quote(name, string_of(t->name)),
 		    quant_get_name(t->type));
 	if (info == NULL)
-		return fail(r, "tensor '%s' has unknown type %lu", quote(name, string_of(t->name)),
+		return gguf_fail(r, "tensor '%s' has unknown type %lu", quote(name, string_of(t->name)),
 		    (unsigned long)t->type);
 	if (t->ne[0] % info->block != 0)
-		return fail(r, "tensor '%s' has rows of %lld weights, not a multiple of %s's %d",
+		return gguf_fail(r, "tensor '%s' has rows of %lld weights, not a multiple of %s's %d",
 		    quote(name, string_of(t->name)), (long long)t->ne[0], info->name, info->block);
 	blocks = (uint64_t)t->ne[0] * (uint64_t)t->ne[1] * (uint64_t)t->ne[2] * (uint64_t)t->ne[3]
 	    / (uint64_t)info->block;
 	if (blocks > r->g->size / (size_t)info->bytes)
-		return fail(r, "the data of tensor '%s' is not inside the file", quote(name, string_of(t->name)));
+		return gguf_fail(r, "the data of tensor '%s' is not inside the file", quote(name, string_of(t->name)));
 	t->size = (size_t)blocks * (size_t)info->bytes;
 	return 0;
 }
@@ -319,16 +323,16 @@ read_tensor(struct reader *r, struct gguf_tensor *t, uint64_t *offset)
 	char name[QUOTED_LEN];
 
 	if (!read_string(r, &s))
-		return fail(r, "the file ends inside the name of tensor %zu", (size_t)(t - r->g->tensors));
+		return gguf_fail(r, "the file ends inside the name of tensor %zu", (size_t)(t - r->g->tensors));
 	if (s.len == 0 || s.len > MAX_NAME_LEN || memchr(s.data, '\0', s.len) != NULL)
-		return fail(r, "tensor %zu has an impossible name", (size_t)(t - r->g->tensors));
+		return gguf_fail(r, "tensor %zu has an impossible name", (size_t)(t - r->g->tensors));
 	t->name = strndup(s.data, s.len);
 	if (t->name == NULL)
 		return err_set(r->e, EX_OSERR, "%s: no memory for the name of a tensor", r->g->path);
 	if (read_dimensions(r, t) != 0 || read_type(r, t) != 0)
 		return -1;
 	if (!read_bytes(r, offset, sizeof *offset))
-		return fail(r, "the file ends inside the description of tensor '%s'", quote(name, s));
+		return gguf_fail(r, "the file ends inside the description of tensor '%s'", quote(name, s));
 	return 0;
 }
 
@@ -346,9 +350,9 @@ place_tensor(struct reader *r, struct gguf_tensor *t, size_t start, uint64_t off
 	char name[QUOTED_LEN];
 
 	if (start > g->size || offset > g->size - start || t->size > g->size - start - offset)
-		return fail(r, "the data of tensor '%s' is not inside the file", quote(name, string_of(t->name)));
+		return gguf_fail(r, "the data of tensor '%s' is not inside the file", quote(name, string_of(t->name)));
 	if (offset % g->alignment != 0 || (start + offset) % type_alignment(t->type) != 0)
-		return fail(r, "the data of tensor '%s' is not aligned", quote(name, string_of(t->name)));
+		return gguf_fail(r, "the data of tensor '%s' is not aligned", quote(name, string_of(t->name)));
 	t->data = g->base + start + offset;
 	return 0;
 }
@@ -372,7 +376,7 @@ index_tensors(struct reader *r)
 	qsort(g->by_name, g->n_tensors, sizeof *g->by_name, compare_names);
 	for (size_t i = 1; i < g->n_tensors; i++)
 		if (compare_names(&g->by_name[i - 1], &g->by_name[i]) == 0)
-			return fail(r, "tensor '%s' occurs twice", quote(name, string_of(g->by_name[i]->name)));
+			return gguf_fail(r, "tensor '%s' occurs twice", quote(name, string_of(g->by_name[i]->name)));
 	return 0;
 }
 
@@ -385,7 +389,7 @@ read_tensors(struct reader *r, uint64_t count)
 	int rv = -1;
 
 	if (count > MAX_TENSORS || count > bytes_left(r) / MIN_TENSOR_BYTES)
-		return fail(r, "impossible number of tensors (%llu)", (unsigned long long)count);
+		return gguf_fail(r, "impossible number of tensors (%llu)", (unsigned long long)count);
 	if (count == 0)
 		return 0;
 	g->tensors = calloc((size_t)count, sizeof *g->tensors);
@@ -418,15 +422,15 @@ read_file(struct reader *r)
 	uint64_t n_tensors, n_keys;
 
 	if (!read_bytes(r, magic, sizeof magic) || (memcmp(magic, "GGUF", 4) != 0 && memcmp(magic, "FUGG", 4) != 0))
-		return fail(r, "not a GGUF file");
+		return gguf_fail(r, "not a GGUF file");
 	if (!read_bytes(r, &version, sizeof version))
-		return fail(r, "the file ends inside its header");
+		return gguf_fail(r, "the file ends inside its header");
 	if (magic[0] == 'F' || (version != 0 && (version & 0xffff) == 0))
-		return fail(r, "a big-endian GGUF file; only little-endian ones are supported");
+		return gguf_fail(r, "a big-endian GGUF file; only little-endian ones are supported");
 	if (version != 2 && version != 3)
-		return fail(r, "GGUF version %lu is not supported; 2 and 3 are", (unsigned long)version);
+		return gguf_fail(r, "GGUF version %lu is not supported; 2 and 3 are", (unsigned long)version);
 	if (!read_bytes(r, &n_tensors, sizeof n_tensors) || !read_bytes(r, &n_keys, sizeof n_keys))
-		return fail(r, "the file ends inside its header");
+		return gguf_fail(r, "the file ends inside its header");
 	if (read_entries(r, n_keys) != 0 || check_alignment(r) != 0)
 		return -1;
 	return read_tensors(r, n_tensors);

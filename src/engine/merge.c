@@ -87,7 +87,7 @@ pop(struct merge *m)
 
 /* Symbol left, or what follows it, is new: look up their pair. */
 static void
-look(struct merge *m, int32_t left, merge_find_fn *find, const void *arg)
+merge_look(struct merge *m, int32_t left, merge_find_fn *find, const void *arg)
 {
 	struct merge_symbol *s = &m->symbols[left];
 
@@ -100,7 +100,7 @@ void
 merge_run(struct merge *m, merge_find_fn *find, const void *arg)
 {
 	for (size_t i = 0; i < m->n; i++)
-		look(m, (int32_t)i, find, arg);
+		merge_look(m, (int32_t)i, find, arg);
 	while (m->n_heap > 0) {
 		uint64_t entry = pop(m);
 		int32_t left = (int32_t)(entry & UINT32_MAX);
@@ -116,8 +116,8 @@ merge_run(struct merge *m, merge_find_fn *find, const void *arg)
 		right->rank = MERGE_NONE;
 		if (s->next != -1)
 			m->symbols[s->next].prev = left;
-		look(m, left, find, arg);
+		merge_look(m, left, find, arg);
 		if (s->prev != -1)
-			look(m, s->prev, find, arg);
+			merge_look(m, s->prev, find, arg);
 	}
 }

@@ -31,7 +31,7 @@ weight_rows(const struct weight *w, int64_t first, int64_t rows)
 }
 
 static const struct gguf_tensor *
-find(struct loader *l, const char *name)
+model_find(struct loader *l, const char *name)
 {
 	const struct gguf_tensor *t = gguf_find_tensor(l->m->file, name);
 
@@ -58,7 +58,7 @@ wrong_shape(struct loader *l, const struct gguf_tensor *t, int64_t cols, int64_t
 static int
 get_weight(struct loader *l, const char *name, int64_t rows, int64_t cols, struct weight *w)
 {
-	const struct gguf_tensor *t = find(l, name);
+	const struct gguf_tensor *t = model_find(l, name);
 
 	memset(w, 0, sizeof *w);
 	if (t == NULL)
@@ -73,7 +73,7 @@ get_weight(struct loader *l, const char *name, int64_t rows, int64_t cols, struc
 static int
 get_vector(struct loader *l, const char *name, int64_t n, struct vector *v)
 {
-	const struct gguf_tensor *t = find(l, name);
+	const struct gguf_tensor *t = model_find(l, name);
 	float **owned, *data;
 
 	memset(v, 0, sizeof *v);
@@ -125,7 +125,8 @@ load_qkv(struct loader *l, int i, struct layer *y)
 {
 	static const char *const names[3] = { "attn_q", "attn_k", "attn_v" };
 	const struct hyper *h = &l->m->h;
-	int64_t rows[3] = { (int64_t)h->n_head * h->d_k, (int64_t)h->n_head_kv * h->d_k, (int64_t)h->n_head_kv * h->d_v };
+	int64_t rows[3] = { (int64_t)h->n_head * h->d_k, (int64_t)h->n_head_kv * h->d_k,
+	    (int64_t)h->n_head_kv * h->d_v };
 	int64_t all = rows[0] + rows[1] + rows[2], first = 0;
 	struct weight fused;
 	struct vector bias;
@@ -176,7 +177,8 @@ load_ffn(struct loader *l, int i, struct layer *y)
 		    get_vector(l, layer_name(name, i, "ffn_up.bias"), h->n_ff, &y->v[V_UP_BIAS]) < 0)
 			return -1;
 		if (l->arch->gated) {
-			if (get_weight(l, layer_name(name, i, "ffn_gate.weight"), h->n_ff, h->n_embd, &y->w[W_GATE]) < 0)
+			if (get_weight(l, layer_name(name, i, "ffn_gate.weight"), h->n_ff, h->n_embd,
+			    &y->w[W_GATE]) < 0)
 				return -1;
 			if (y->w[W_GATE].data == NULL)
 				return missing(l, name);
@@ -375,7 +377,8 @@ load_weights(struct loader *l)
 			return -1;
 	for (size_t i = 0; i < n; i++)
 		if (!l->used[i])
-			return err_set(l->e, EX_DATAERR, "%s: tensor %s is not part of the %s architecture as computed here",
+			return err_set(l->e, EX_DATAERR, "%s: tensor %s is not part of the %s architecture as computed "
+			    "here",
 			    gguf_get_path(m->file), gguf_get_tensor(m->file, i)->name, l->arch->name);
 	return 0;
 }
@@ -485,7 +488,7 @@ check_split(const struct gguf *g, struct err *e)
 }
 
 static int
-load(struct model *m, struct err *e)
+model_load(struct model *m, struct err *e)
 {
 	struct loader l = { .m = m, .e = e };
 	int r = -1;
@@ -522,7 +525,7 @@ model_open(const char *path, unsigned flags, struct err *e)
 	}
 	m->file = gguf_open(path, e);
 	if (m->file == NULL || fill_info(m, path, e) < 0 ||
-	    ((flags & MODEL_VOCAB_ONLY) == 0 && load(m, e) < 0)) {
+	    ((flags & MODEL_VOCAB_ONLY) == 0 && model_load(m, e) < 0)) {
 		model_close(m);
 		return NULL;
 	}

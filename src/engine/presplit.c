@@ -99,7 +99,7 @@ has_name(const char *names, struct gguf_string name)
 }
 
 static const struct row *
-find_row(struct gguf_string name)
+presplit_find_row(struct gguf_string name)
 {
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
 		if (has_name(rows[i].names, name))
@@ -129,7 +129,7 @@ compile(struct presplit *p, const char *pattern, struct err *e)
 struct presplit *
 presplit_new(struct gguf_string name, struct err *e)
 {
-	const struct row *row = find_row(name);
+	const struct row *row = presplit_find_row(name);
 	struct presplit *p;
 
 	if (row == NULL) {

@@ -12,7 +12,7 @@ is_special(const struct vocab *v, int32_t id)
 }
 
 static int
-compare(const void *a, const void *b)
+specials_compare(const void *a, const void *b)
 {
 	const struct special *x = a, *y = b;
 	int c = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
@@ -75,7 +75,7 @@ specials_init(struct specials *s, const struct vocab *v, bool escape, struct err
 		s->n++;
 		s->kinds |= sp->kind;
 	}
-	qsort(s->list, s->n, sizeof *s->list, compare);
+	qsort(s->list, s->n, sizeof *s->list, specials_compare);
 	for (size_t i = 0, c = 0; c <= 256; c++) {
 		while (i < s->n && (unsigned char)s->list[i].text[0] < c)
 			i++;
@@ -108,7 +108,7 @@ narrow(const struct specials *s, size_t low, size_t high, size_t depth, unsigned
 
 /* The longest one at the start of the len >= 1 bytes at text, or -1. */
 static int32_t
-match(const struct specials *s, const char *text, size_t len, unsigned kinds, size_t *matched)
+specials_match(const struct specials *s, const char *text, size_t len, unsigned kinds, size_t *matched)
 {
 	unsigned c = (unsigned char)text[0];
 	size_t low = s->first[c], high = s->first[c + 1];
@@ -135,7 +135,7 @@ specials_next(const struct specials *s, const char *text, size_t len, unsigned k
 {
 	if ((s->kinds & kinds) != 0)
 		for (; *at < len; ++*at) {
-			int32_t id = match(s, text + *at, len - *at, kinds, matched);
+			int32_t id = specials_match(s, text + *at, len - *at, kinds, matched);
 
 			if (id >= 0)
 				return id;

@@ -11,7 +11,7 @@
 static const char space[3] = { '\xe2', '\x96', '\x81' }; /* U+2581 */
 
 static bool
-is_space(const char *s, size_t len)
+spm_is_space(const char *s, size_t len)
 {
 	return len >= sizeof space && memcmp(s, space, sizeof space) == 0;
 }
@@ -69,7 +69,7 @@ write_text(struct spm *s, const char *text, size_t len, struct err *e)
 
 /* Higher scores first. */
 static uint32_t
-rank_of(float score)
+spm_rank_of(float score)
 {
 	uint32_t bits;
 	float f = score + 0.0f; /* -0 is 0 */
@@ -79,14 +79,14 @@ rank_of(float score)
 }
 
 static bool
-find_pair(const void *arg, const struct merge_symbol *a, const struct merge_symbol *b, uint32_t *rank, int32_t *id)
+spm_find_pair(const void *arg, const struct merge_symbol *a, const struct merge_symbol *b, uint32_t *rank, int32_t *id)
 {
 	const struct spm *s = arg;
 	int32_t joined = vocab_find(s->vocab, s->text + a->start, (size_t)a->len + b->len);
 
 	if (joined < 0)
 		return false;
-	*rank = rank_of(s->vocab->scores[joined]);
+	*rank = spm_rank_of(s->vocab->scores[joined]);
 	*id = joined;
 	return true;
 }
@@ -99,7 +99,7 @@ write_bytes(const struct spm *s, const struct merge_symbol *sym, int32_t *ids, b
 	size_t len = sym->len, n = 0;
 
 	/* A vocabulary that lacks U+2581 may have the byte that it stands for. */
-	if (is_space(text, len)) {
+	if (spm_is_space(text, len)) {
 		text = " ";
 		len = 1;
 	}
@@ -131,7 +131,7 @@ write_tokens(struct spm *s, size_t start, size_t end, int32_t *ids, bool *unknow
 			k = 1;
 		merge_add(&s->merge, vocab_find(s->vocab, s->text + i, k), i, k);
 	}
-	merge_run(&s->merge, find_pair, s);
+	merge_run(&s->merge, spm_find_pair, s);
 	for (int32_t i = 0; i != -1; i = s->merge.symbols[i].next) {
 		const struct merge_symbol *sym = &s->merge.symbols[i];
 
@@ -179,7 +179,7 @@ spm_decode(struct gguf_string text, char *to)
 	size_t n = 0;
 
 	for (size_t i = 0; i < text.len;) {
-		bool is = is_space(text.data + i, text.len - i);
+		bool is = spm_is_space(text.data + i, text.len - i);
 
 		to[n++] = is ? ' ' : text.data[i];
 		i += is ? sizeof space : 1;

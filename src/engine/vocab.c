@@ -8,7 +8,7 @@
 #define KEY "tokenizer.ggml."
 
 static uint32_t
-hash(const char *s, size_t len)
+vocab_hash(const char *s, size_t len)
 {
 	uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
 
@@ -25,9 +25,9 @@ equals(struct gguf_string a, const char *text, size_t len)
 
 /* The slot that holds the token of that text, or the free one where it belongs. */
 static size_t
-find_slot(const struct vocab *v, const char *text, size_t len)
+vocab_find_slot(const struct vocab *v, const char *text, size_t len)
 {
-	size_t i = hash(text, len) & v->mask;
+	size_t i = vocab_hash(text, len) & v->mask;
 
 	while (v->slots[i] != 0 && !equals(v->texts[v->slots[i] - 1], text, len))
 		i = (i + 1) & v->mask;
@@ -41,7 +41,7 @@ vocab_find(const struct vocab *v, const char *text, size_t len)
 
 	if (len == 0 || len > v->max_len)
 		return -1;
-	id = (int32_t)v->slots[find_slot(v, text, len)] - 1;
+	id = (int32_t)v->slots[vocab_find_slot(v, text, len)] - 1;
 	if (id < 0 || v->types[id] == VOCAB_CONTROL || v->types[id] == VOCAB_UNKNOWN || v->types[id] == VOCAB_BYTE)
 		return -1;
 	return id;
@@ -81,7 +81,7 @@ load_texts(struct vocab *v, const struct gguf *g, struct err *e)
 		gguf_get_array_string(g, KEY "tokens", id, text);
 		if (text->len == 0)
 			continue; /* can neither be found nor be seen */
-		slot = find_slot(v, text->data, text->len);
+		slot = vocab_find_slot(v, text->data, text->len);
 		if (v->slots[slot] != 0)
 			return err_set(e, EX_DATAERR, "%s: tokens %lu and %ld have the same text", gguf_get_path(g),
 			    (unsigned long)v->slots[slot] - 1, (long)id);

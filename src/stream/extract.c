@@ -43,7 +43,7 @@ get_novelty(int64_t count, int64_t all, bool old)
  * that are remembered, sorted. Returns their number.
  */
 static int64_t
-gather(const struct memory *m, const struct order *order, int64_t n, int64_t from, int64_t end,
+extract_gather(const struct memory *m, const struct order *order, int64_t n, int64_t from, int64_t end,
     struct extract_line *lines)
 {
 	int64_t n_lines = 0;
@@ -170,7 +170,7 @@ compare_ratings(const void *a, const void *b)
 
 /* Sort lines by the sum of the first `measures` measures, each in deviations from its mean. */
 static int
-rate(struct extract_line *lines, int64_t n, int measures, struct err *e)
+extract_rate(struct extract_line *lines, int64_t n, int measures, struct err *e)
 {
 	struct rated *rated = malloc((size_t)n * sizeof *rated);
 	struct scale scales[MEASURES];
@@ -210,11 +210,11 @@ choose(struct stream *s, struct extract_line *all, int64_t n_all, int n, struct 
 
 	if (asked < n)
 		asked = n;
-	if (n_all == 0 || rate(all, n_all, ANSWER, e) < 0)
+	if (n_all == 0 || extract_rate(all, n_all, ANSWER, e) < 0)
 		return n_all == 0 ? 0 : -1;
 	if (asked > n_all)
 		asked = n_all;
-	if (n_all > n && (ask_all(s, all, asked, e) < 0 || rate(all, asked, MEASURES, e) < 0))
+	if (n_all > n && (ask_all(s, all, asked, e) < 0 || extract_rate(all, asked, MEASURES, e) < 0))
 		return -1;
 	if (n > n_all)
 		n = (int)n_all;
@@ -238,7 +238,7 @@ extract_choose(struct stream *s, int64_t from, int64_t end, int n, struct extrac
 	for (int64_t i = 0; i < count; i++)
 		order[i] = (struct order){memory_get(s->memory, first + i)->shape, first + i};
 	qsort(order, (size_t)count, sizeof *order, compare_shapes);
-	*shapes = gather(s->memory, order, count, from, end, all);
+	*shapes = extract_gather(s->memory, order, count, from, end, all);
 	if ((rc = choose(s, all, *shapes, n, e)) > 0)
 		memcpy(lines, all, (size_t)rc * sizeof *lines);
 out:

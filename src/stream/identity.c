@@ -40,7 +40,8 @@ look_at(int fd, const char *name, struct kept *k, struct err *e)
 	if (fstat(fd, &st) < 0)
 		return err_set(e, EX_IOERR, "cannot look at the model %s: %s", name, strerror(errno));
 	*k = (struct kept){.device = st.st_dev, .inode = st.st_ino, .size = (uint64_t)st.st_size,
-		.modified = {st.st_mtim.tv_sec, st.st_mtim.tv_nsec}, .changed = {st.st_ctim.tv_sec, st.st_ctim.tv_nsec}};
+		.modified = {st.st_mtim.tv_sec, st.st_mtim.tv_nsec},
+		    .changed = {st.st_ctim.tv_sec, st.st_ctim.tv_nsec}};
 	memcpy(k->magic, magic, sizeof k->magic);
 	return 0;
 }
@@ -59,7 +60,8 @@ recall(const char *folder, struct kept *now)
 	snprintf(path, sizeof path, "%s/model", folder);
 	if ((fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)) < 0)
 		return false;
-	if (read(fd, &k, sizeof k) == sizeof k && k.sum == sum_kept(&k) && memcmp(&k, now, offsetof(struct kept, id)) == 0) {
+	if (read(fd, &k, sizeof k) == sizeof k && k.sum == sum_kept(&k) &&
+	    memcmp(&k, now, offsetof(struct kept, id)) == 0) {
 		now->id = k.id;
 		same = true;
 	}
@@ -120,7 +122,7 @@ add_parts(int fd, uint64_t size, size_t part, XXH3_state_t *x)
 }
 
 static int
-compute(int fd, uint64_t size, size_t part, uint64_t *id)
+identity_compute(int fd, uint64_t size, size_t part, uint64_t *id)
 {
 	XXH3_state_t *x = XXH3_createState();
 	int64_t length = (int64_t)size;
@@ -144,12 +146,13 @@ identity_find(int fd, const char *name, const char *folder, bool keep, uint64_t 
 	if (look_at(fd, name, &k, e) < 0)
 		return -1;
 	if (!recall(folder, &k)) {
-		if (compute(fd, k.size, PIECE, &k.id) < 0)
+		if (identity_compute(fd, k.size, PIECE, &k.id) < 0)
 			return err_set(e, EX_IOERR, "cannot read the model %s: %s", name, strerror(errno));
 		if (look_at(fd, name, &after, e) < 0)
 			return -1;
 		if (memcmp(&after, &k, offsetof(struct kept, id)) != 0)
-			return err_set(e, EX_IOERR, "the model %s changes while it is read: start again when it is complete", name);
+			return err_set(e, EX_IOERR, "the model %s changes while it is read: start again when it is "
+			    "complete", name);
 		if (keep)
 			put_down(folder, &k);
 	}
@@ -163,5 +166,6 @@ identity_was(int fd, uint64_t id)
 	struct stat st;
 	uint64_t sampled;
 
-	return fstat(fd, &st) == 0 && compute(fd, (uint64_t)st.st_size, SAMPLE, &sampled) == 0 && sampled == id;
+	return fstat(fd, &st) == 0 && identity_compute(fd, (uint64_t)st.st_size, SAMPLE, &sampled) == 0 &&
+	    sampled == id;
 }

@@ -129,7 +129,7 @@ is_allowed(void *arg, int32_t id)
 
 /* The end of the text: what may not stay is dropped, and what is missing of JSON is added. */
 static int
-finish(struct answer *a, struct err *e)
+reply_finish(struct answer *a, struct err *e)
 {
 	struct buf *text = &a->r.text;
 	int next;
@@ -324,7 +324,7 @@ fail:
 
 /* Question and answer are the stream's. Where that went on without them they are read again, behind it. */
 static int
-join(struct answer *a, struct err *e)
+reply_join(struct answer *a, struct err *e)
 {
 	bool kept = context_keep(a->s->context);
 
@@ -341,11 +341,11 @@ join(struct answer *a, struct err *e)
 int
 reply_end(struct answer *a, struct reply *r, struct err *e)
 {
-	int rc = finish(a, e);
+	int rc = reply_finish(a, e);
 
 	context_expect_likeliest(a->s->context, false);
 	if (rc == 0 && a->o.join)
-		rc = join(a, e);
+		rc = reply_join(a, e);
 	a->r.seconds = clock_get_seconds() - a->begin;
 	*r = a->r;
 	a->r.text = (struct buf){0};

@@ -19,7 +19,7 @@ struct span {
 };
 
 static bool
-is_space(char c)
+score_is_space(char c)
 {
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
@@ -37,7 +37,8 @@ is_inside(char c)
  * bytes may have to be skipped. Returns false when they are not there.
  */
 static bool
-find_token(struct tokenizer *t, int32_t id, bool first, const char *text, size_t len, size_t *at, struct span *span)
+score_find_token(struct tokenizer *t, int32_t id, bool first, const char *text, size_t len, size_t *at,
+    struct span *span)
 {
 	size_t n, i = *at, end = len - *at < SKIP_MAX ? len : *at + SKIP_MAX;
 	const char *bytes = tokenizer_decode(t, id, false, first, &n);
@@ -53,9 +54,9 @@ find_token(struct tokenizer *t, int32_t id, bool first, const char *text, size_t
 	}
 	span->end = i;
 	*at = i;
-	while (n > 0 && span->start < span->end && is_space(text[span->start]))
+	while (n > 0 && span->start < span->end && score_is_space(text[span->start]))
 		span->start++;
-	while (n > 0 && span->start < span->end && is_space(text[span->end - 1]))
+	while (n > 0 && span->start < span->end && score_is_space(text[span->end - 1]))
 		span->end--;
 	return n > 0 && span->start < span->end;
 }
@@ -68,9 +69,9 @@ widen(const char *text, size_t len, struct span *s)
 
 	if (end - start > SCORE_PEAK_MAX)
 		end = start + SCORE_PEAK_MAX;
-	while (start > 0 && !is_space(text[start - 1]) && end - start < SCORE_PEAK_MAX)
+	while (start > 0 && !score_is_space(text[start - 1]) && end - start < SCORE_PEAK_MAX)
 		start--;
-	while (end < len && !is_space(text[end]) && end - start < SCORE_PEAK_MAX)
+	while (end < len && !score_is_space(text[end]) && end - start < SCORE_PEAK_MAX)
 		end++;
 	while (start < end && is_inside(text[start]))
 		start++;
@@ -90,7 +91,7 @@ score_compute(struct score *s, struct tokenizer *t, const char *text, size_t len
 	s->tokens = (int64_t)n;
 	for (size_t i = 0; i < n; i++) {
 		struct span span = {0, 0};
-		bool visible = find_token(t, ids[i], i == 0, text, len, &at, &span);
+		bool visible = score_find_token(t, ids[i], i == 0, text, len, &at, &span);
 		/* Rounding may take a certain token's -ln p a hair below 0. */
 		float v = nll[i] < 0 ? 0 : nll[i];
 

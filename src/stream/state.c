@@ -194,7 +194,7 @@ open_one(struct state *s, const struct state_folder *f, enum state_file which, b
  * -1 with *e set: why the newest of them cannot be used.
  */
 static int
-find_whole(struct state *s, struct state_folder *f, bool any, struct err *e)
+state_find_whole(struct state *s, struct state_folder *f, bool any, struct err *e)
 {
 	struct err why[STATE_FILES] = {{0}};
 	bool wrong = false;
@@ -219,7 +219,7 @@ find_whole(struct state *s, struct state_folder *f, bool any, struct err *e)
 }
 
 static int
-open_state(struct state_folder *f, const char *model, bool any, struct state **result, struct err *e)
+state_open_state(struct state_folder *f, const char *model, bool any, struct state **result, struct err *e)
 {
 	struct state *s = calloc(1, sizeof *s);
 	int rc;
@@ -230,7 +230,7 @@ open_state(struct state_folder *f, const char *model, bool any, struct state **r
 	if ((s->file = open(model, O_RDONLY | O_CLOEXEC)) < 0)
 		rc = err_set(e, EX_NOINPUT, "cannot open the model %s: %s", model, strerror(errno));
 	else
-		rc = identify(s->file, model, f, false, &s->model, e) < 0 ? -1 : find_whole(s, f, any, e);
+		rc = identify(s->file, model, f, false, &s->model, e) < 0 ? -1 : state_find_whole(s, f, any, e);
 	if (s->file >= 0)
 		close(s->file);
 	if (rc > 0)
@@ -243,13 +243,13 @@ open_state(struct state_folder *f, const char *model, bool any, struct state **r
 int
 state_open(struct state_folder *f, const char *model, struct state **s, struct err *e)
 {
-	return open_state(f, model, false, s, e);
+	return state_open_state(f, model, false, s, e);
 }
 
 int
 state_open_any(struct state_folder *f, const char *model, struct state **s, struct err *e)
 {
-	return open_state(f, model, true, s, e);
+	return state_open_state(f, model, true, s, e);
 }
 
 bool
@@ -323,7 +323,7 @@ struct source {
 };
 
 static int
-take(void *arg, void *bytes, size_t n, struct err *e)
+state_take(void *arg, void *bytes, size_t n, struct err *e)
 {
 	struct source *s = arg;
 
@@ -339,7 +339,7 @@ static int
 load_section(const struct section *to, struct source *from, struct err *e)
 {
 	const struct section_head *head = &from->section->head;
-	const struct bytes_in in = {take, from};
+	const struct bytes_in in = {state_take, from};
 
 	if (head->version > to->version)
 		return err_set(e, EX_CONFIG, "the section %s of the checkpoint was written by a later version of sinkd",

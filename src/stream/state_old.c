@@ -33,7 +33,7 @@ sum_foot(const char *places, const struct foot *f)
 }
 
 static void
-add_view(struct section_file *f, const char *name, const char *bytes, size_t len)
+state_old_add_view(struct section_file *f, const char *name, const char *bytes, size_t len)
 {
 	struct section_view *v = &f->sections[f->n++];
 
@@ -64,13 +64,14 @@ state_old_read(struct section_file *f, const char *data, size_t size, const char
 	    foot.body_sum != sum || sum != XXH3_64bits(data, end) || h.progress_len > end - sizeof h)
 		return err_set(e, EX_DATAERR, "%s is damaged: its checksum is not right", path);
 	f->n = 0;
-	add_view(f, "model", data + offsetof(struct head, model), sizeof h.model);
-	add_view(f, "progress", data + sizeof h, (size_t)h.progress_len);
-	add_view(f, STATE_OLD_RUN, data + sizeof h + h.progress_len, end - sizeof h - (size_t)h.progress_len);
+	state_old_add_view(f, "model", data + offsetof(struct head, model), sizeof h.model);
+	state_old_add_view(f, "progress", data + sizeof h, (size_t)h.progress_len);
+	state_old_add_view(f, STATE_OLD_RUN, data + sizeof h + h.progress_len, end - sizeof h - (size_t)h.progress_len);
 	if (h.file.format == STATE_OLD_SIZE)
-		add_view(f, STATE_OLD_OUTPUT_SIZE, tail + offsetof(struct foot, places_len), sizeof foot.places_len);
+		state_old_add_view(f, STATE_OLD_OUTPUT_SIZE, tail + offsetof(struct foot, places_len),
+		    sizeof foot.places_len);
 	else
-		add_view(f, "places", tail - places, places);
+		state_old_add_view(f, "places", tail - places, places);
 	return 0;
 }
 

@@ -10,7 +10,8 @@ struct stops {
 };
 
 /* Fill both, which the caller made zero. Returns 0, or -1 with *e set (by tokenizer_encode). */
-int stops_learn(struct stops *s, struct chat_template *turns, const struct model *m, struct tokenizer *t, struct err *e);
+int stops_learn(struct stops *s, struct chat_template *turns, const struct model *m, struct tokenizer *t,
+    struct err *e);
 
 bool stops_have(const struct stops *s, int32_t id);
 

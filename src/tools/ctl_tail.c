@@ -49,7 +49,7 @@ ctl_read_priority(const char *text, int *priority, struct err *e)
 
 /* Where v belongs in sorted[n], which ascends: behind all that are less. */
 static int
-find_place(const double *sorted, int n, double v)
+ctl_tail_find_place(const double *sorted, int n, double v)
 {
 	int low = 0, high = n;
 
@@ -71,12 +71,12 @@ ctl_rank(struct ctl_recent *r, double v)
 	int at;
 
 	if (r->n == CTL_RECENT) {
-		at = find_place(r->sorted, r->n, *oldest);
+		at = ctl_tail_find_place(r->sorted, r->n, *oldest);
 		memmove(r->sorted + at, r->sorted + at + 1, (size_t)(--r->n - at) * sizeof *r->sorted);
 	}
 	*oldest = v;
 	r->next = (r->next + 1) % CTL_RECENT;
-	at = find_place(r->sorted, r->n, v);
+	at = ctl_tail_find_place(r->sorted, r->n, v);
 	memmove(r->sorted + at + 1, r->sorted + at, (size_t)(r->n++ - at) * sizeof *r->sorted);
 	r->sorted[at] = v;
 	/* The highest of a few events is as high as can be told. */

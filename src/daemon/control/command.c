@@ -193,7 +193,7 @@ take_op(struct command *c, struct err *e)
 
 /* The request for the engine thread, where the operation takes one. */
 static int
-make_request(struct command *c, struct err *e)
+command_make_request(struct command *c, struct err *e)
 {
 	static const int ops[] = {
 		[COMMAND_ASK] = REQUEST_ASK,
@@ -221,7 +221,7 @@ command_read(struct command *c, const struct line *line, struct err *e)
 	c->object = json_line_read(line->data, line->len, NULL, reason, sizeof reason);
 	if (c->object == NULL)
 		return err_set(e, EX_DATAERR, "%s", reason);
-	if (take_id(c, e) < 0 || take_op(c, e) < 0 || make_request(c, e) < 0)
+	if (take_id(c, e) < 0 || take_op(c, e) < 0 || command_make_request(c, e) < 0)
 		return -1;
 	if (c->op == COMMAND_ASK)
 		return read_ask(c, e);

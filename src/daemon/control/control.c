@@ -135,9 +135,9 @@ warn_of_writing(struct control *c, const struct request *q)
 	if (!writes || c->warned || !digest_is_small(m))
 		return;
 	c->warned = true;
-	log_message(LOG_NOTICE, "this model has %.0f million parameters: it can score events and choose which ones to quote, "
-	    "but what it writes is mostly wrong; for answers and summaries load an instruct model with a billion parameters "
-	    "or more by --model", 1e-6 * (double)m->n_params);
+	log_message(LOG_NOTICE, "this model has %.0f million parameters: it can score events and choose which ones to "
+	    "quote, but what it writes is mostly wrong; for answers and summaries load an instruct model with a "
+	    "billion parameters or more by --model", 1e-6 * (double)m->n_params);
 }
 
 static int
@@ -147,8 +147,8 @@ hand_over(struct control *c, struct client *k, struct command *cmd, struct err *
 	struct turns *t = find_turns(c, q);
 
 	if (k->n_requests == REQUESTS)
-		return err_set(e, EX_DATAERR, "this connection has %d requests waiting, which is the most that one may have: "
-		    "ask again when one of them is answered", REQUESTS);
+		return err_set(e, EX_DATAERR, "this connection has %d requests waiting, which is the most that one may "
+		    "have: ask again when one of them is answered", REQUESTS);
 	warn_of_writing(c, q);
 	q->client = peer_get_number(k->peer);
 	q->asked = clock_get_seconds();
@@ -238,7 +238,7 @@ control_end_checkpoint(struct control *c, const struct err *e, int64_t bytes, do
 /* ---- watches -------------------------------------------------------- */
 
 static void
-on_look(evutil_socket_t fd, short what, void *arg)
+control_on_look(evutil_socket_t fd, short what, void *arg)
 {
 	struct control *c = arg;
 	struct client *k;
@@ -334,7 +334,7 @@ carry_out(struct control *c, struct client *k, struct command *cmd, struct err *
 }
 
 static bool
-on_line(void *arg, struct peer *p, const struct line *line)
+control_on_line(void *arg, struct peer *p, const struct line *line)
 {
 	struct control *c = arg;
 	struct client *k = peer_get_data(p);
@@ -354,7 +354,7 @@ on_line(void *arg, struct peer *p, const struct line *line)
 /* ---- clients come and go -------------------------------------------- */
 
 static void
-on_come(void *arg, struct peer *p)
+control_on_come(void *arg, struct peer *p)
 {
 	struct control *c = arg;
 	struct client *k = calloc(1, sizeof *k);
@@ -368,7 +368,7 @@ on_come(void *arg, struct peer *p)
 
 /* Nobody listens to the answers any more. */
 static void
-on_gone(void *arg, struct peer *p)
+control_on_gone(void *arg, struct peer *p)
 {
 	struct control *c = arg;
 	struct client *k = peer_get_data(p);
@@ -386,7 +386,7 @@ on_gone(void *arg, struct peer *p)
 
 /* What comes from the stream is wanted, although nothing is asked for. */
 static bool
-is_listening(void *arg, const struct peer *p)
+control_is_listening(void *arg, const struct peer *p)
 {
 	const struct client *k = peer_get_data(p);
 
@@ -394,7 +394,8 @@ is_listening(void *arg, const struct peer *p)
 	return k != NULL && (k->subscribed || k->n_watches > 0);
 }
 
-static const struct peers_callbacks peers_callbacks = {on_line, on_come, on_gone, is_listening};
+static const struct peers_callbacks peers_callbacks = {control_on_line, control_on_come, control_on_gone,
+    control_is_listening};
 
 /* ---- what the stream gives ------------------------------------------ */
 
@@ -435,7 +436,7 @@ control_new(struct event_base *base, int fd, const struct control_options *o, st
 {
 	struct control *c = calloc(1, sizeof *c);
 
-	if (c == NULL || (c->look = event_new(base, -1, EV_PERSIST, on_look, c)) == NULL) {
+	if (c == NULL || (c->look = event_new(base, -1, EV_PERSIST, control_on_look, c)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for the control socket");
 		free(c);
 		return NULL;

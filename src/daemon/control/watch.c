@@ -47,11 +47,12 @@ watch_fini(struct watch *w)
 }
 
 static bool
-fits(const struct watch *w, const struct record *r)
+watch_fits(const struct watch *w, const struct record *r)
 {
 	if (r->type != RECORD_EVENT)
 		return false;
-	if (w->has_surprise && (r->score.scored == 0 || score_get_surprise(r->score.nll, r->score.scored) < w->surprise))
+	if (w->has_surprise &&
+	    (r->score.scored == 0 || score_get_surprise(r->score.nll, r->score.scored) < w->surprise))
 		return false;
 	if (w->source != NULL && (strlen(w->source) != r->source_len || memcmp(w->source, r->text, r->source_len) != 0))
 		return false;
@@ -59,7 +60,7 @@ fits(const struct watch *w, const struct record *r)
 }
 
 static void
-begin(const struct watch *w, struct buf *out, const char *key, const char *why)
+watch_begin(const struct watch *w, struct buf *out, const char *key, const char *why)
 {
 	envelope_begin(out, key, "alert", w->id);
 	json_write_int(out, "watch", w->number);
@@ -71,13 +72,13 @@ watch_take_record(struct watch *w, const struct record *r, double now, struct bu
 {
 	size_t len = r->text_len;
 
-	if (!fits(w, r))
+	if (!watch_fits(w, r))
 		return;
 	w->last = now;
 	w->told = false;
 	if (w->silent > 0)
 		return;
-	begin(w, out, key, "event");
+	watch_begin(w, out, key, "event");
 	json_write_int(out, "seq", r->seq);
 	if (r->score.scored > 0)
 		json_write_number(out, "surprise", score_get_surprise(r->score.nll, r->score.scored));
@@ -93,7 +94,7 @@ watch_look(struct watch *w, double now, struct buf *out, const char *key)
 	if (w->silent == 0 || w->told || now - w->last < w->silent)
 		return;
 	w->told = true;
-	begin(w, out, key, "silent");
+	watch_begin(w, out, key, "silent");
 	if (w->source != NULL)
 		json_write_string(out, "source", w->source, strlen(w->source));
 	json_write_name(out, "seconds");

@@ -152,7 +152,7 @@ reply(struct metrics *m, struct evhttp_request *q, bool page)
 
 /* The server would write a page of its own, which after a HEAD may not be. */
 static void
-refuse(struct evhttp_request *q, int code, const char *reason)
+metrics_refuse(struct evhttp_request *q, int code, const char *reason)
 {
 	struct evbuffer *out = evhttp_request_get_output_buffer(q);
 
@@ -192,15 +192,15 @@ on_request(struct evhttp_request *q, void *arg)
 
 	note_request(m, q);
 	if (!is_local(m, q))
-		refuse(q, 403, "Forbidden");
+		metrics_refuse(q, 403, "Forbidden");
 	else if (!(evhttp_request_get_command(q) & (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD)))
-		refuse(q, HTTP_BADMETHOD, "Method Not Allowed");
+		metrics_refuse(q, HTTP_BADMETHOD, "Method Not Allowed");
 	else if (path != NULL && strcmp(path, "/metrics") == 0)
 		reply(m, q, false);
 	else if (path == NULL || *path == '\0' || strcmp(path, "/") == 0)
 		reply(m, q, true);
 	else
-		refuse(q, HTTP_NOTFOUND, "Not Found");
+		metrics_refuse(q, HTTP_NOTFOUND, "Not Found");
 }
 
 /* ---- connections ---------------------------------------------------- */
@@ -248,7 +248,7 @@ end_slow(struct metrics *m)
 }
 
 static void
-on_look(evutil_socket_t fd, short what, void *arg)
+metrics_on_look(evutil_socket_t fd, short what, void *arg)
 {
 	struct metrics *m = arg;
 	int n = count_connections(m);
@@ -293,7 +293,7 @@ on_connection(struct event_base *base, void *arg)
 /* ---- start and end -------------------------------------------------- */
 
 static void
-on_retry(evutil_socket_t fd, short what, void *arg)
+metrics_on_retry(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
@@ -306,7 +306,7 @@ on_accept_failed(struct evconnlistener *l, void *http)
 {
 	(void)http;
 	log_message(LOG_WARNING, "cannot take a connection for metrics now: %s", strerror(errno));
-	if (event_base_once(evconnlistener_get_base(l), -1, EV_TIMEOUT, on_retry, l, &second) == 0)
+	if (event_base_once(evconnlistener_get_base(l), -1, EV_TIMEOUT, metrics_on_retry, l, &second) == 0)
 		evconnlistener_disable(l);
 }
 
@@ -338,8 +338,8 @@ refuse_port(long port, int error, struct err *e)
 {
 	if (error != EAFNOSUPPORT)
 		return err_set(e, EX_UNAVAILABLE, "cannot listen on port %ld of 127.0.0.1: %s", port, strerror(error));
-	return err_set(e, EX_CONFIG, "this service may use Unix sockets only and cannot listen on port %ld: remove metrics "
-	    "from its options, and give sinkd-metrics@.socket a drop-in with ListenStream=127.0.0.1:%ld, see "
+	return err_set(e, EX_CONFIG, "this service may use Unix sockets only and cannot listen on port %ld: remove "
+	    "metrics from its options, and give sinkd-metrics@.socket a drop-in with ListenStream=127.0.0.1:%ld, see "
 	    "sinkd-service(7)", port, port);
 }
 
@@ -373,7 +373,8 @@ metrics_new(struct event_base *base, int handed, const char *address, unsigned m
 
 	if (m != NULL)
 		m->listener.fd = -1;
-	if (m == NULL || (m->http = evhttp_new(base)) == NULL || (m->look = evtimer_new(base, on_look, m)) == NULL) {
+	if (m == NULL || (m->http = evhttp_new(base)) == NULL ||
+	    (m->look = evtimer_new(base, metrics_on_look, m)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for metrics");
 		metrics_free(m);
 		return NULL;
@@ -382,7 +383,8 @@ metrics_new(struct event_base *base, int handed, const char *address, unsigned m
 	m->add_status = add_status;
 	m->arg = arg;
 	evhttp_set_allowed_methods(m->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
-	    EVHTTP_REQ_CONNECT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH); /* on_request refuses most */
+	    /* on_request refuses most */
+	    EVHTTP_REQ_CONNECT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH);
 	evhttp_set_timeout(m->http, TIMEOUT);
 	evhttp_set_max_headers_size(m->http, HEADERS);
 	evhttp_set_max_body_size(m->http, BODY);

@@ -13,7 +13,7 @@
 static const char name[] = "beginning", tmp_name[] = "beginning.tmp";
 
 static int
-open_folder(const char *folder)
+beginning_open_folder(const char *folder)
 {
 	return open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
@@ -21,7 +21,8 @@ open_folder(const char *folder)
 json_t *
 beginning_load(const char *folder, const json_t *asked)
 {
-	int dir = open_folder(folder), fd = dir < 0 ? -1 : openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int dir = beginning_open_folder(folder), fd = dir < 0 ? -1
+	    : openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	json_t *whole, *inputs = NULL;
 	json_error_t error;
 
@@ -67,7 +68,7 @@ beginning_save(const char *folder, const json_t *asked, const json_t *inputs, st
 {
 	json_t *whole = json_pack("{s:O, s:O}", "asked", asked, "inputs", inputs);
 	char *text = whole == NULL ? NULL : json_dumps(whole, JSON_COMPACT);
-	int dir = open_folder(folder), rc = 0;
+	int dir = beginning_open_folder(folder), rc = 0;
 
 	json_decref(whole);
 	if (text == NULL)
@@ -83,7 +84,7 @@ beginning_save(const char *folder, const json_t *asked, const json_t *inputs, st
 void
 beginning_remove(const char *folder)
 {
-	int dir = open_folder(folder);
+	int dir = beginning_open_folder(folder);
 
 	if (dir < 0)
 		return;

@@ -31,8 +31,8 @@ struct files {
 static void files_free(void *feed);
 static void files_resume(void *feed);
 static void files_stop(void *feed);
-static void on_ready(evutil_socket_t fd, short what, void *arg);
-static void on_turn(evutil_socket_t fd, short what, void *arg);
+static void files_on_ready(evutil_socket_t fd, short what, void *arg);
+static void files_on_turn(evutil_socket_t fd, short what, void *arg);
 
 static bool
 is_stdin(const char *name)
@@ -73,7 +73,7 @@ files_save(const void *feed, json_t *state)
 }
 
 static int
-restore(struct files *f, const json_t *state, struct err *e)
+files_restore(struct files *f, const json_t *state, struct err *e)
 {
 	const json_t *o = json_object_get(state, "files"), *names = json_object_get(o, "names");
 	json_int_t current = json_integer_value(json_object_get(o, "current"));
@@ -81,7 +81,8 @@ restore(struct files *f, const json_t *state, struct err *e)
 	if (o == NULL)
 		return 0;
 	if (!json_is_array(names) || json_array_size(names) != (size_t)f->n || current < 0 || current >= f->n)
-		return err_set(e, EX_CONFIG, "the state is of other input files; name the same, or use another --state");
+		return err_set(e, EX_CONFIG, "the state is of other input files; name the same, or use another "
+		    "--state");
 	for (int i = 0; i < f->n; i++) {
 		const char *was = json_string_value(json_array_get(names, (size_t)i));
 
@@ -114,11 +115,11 @@ files_new(struct event_base *base, const struct files_options *o, const struct f
 	f->callbacks = callbacks;
 	f->arg = arg;
 	f->fd = -1;
-	f->turn = evtimer_new(base, on_turn, f);
+	f->turn = evtimer_new(base, files_on_turn, f);
 	f->shown = calloc((size_t)f->n, sizeof *f->shown);
 	if (f->turn == NULL || f->shown == NULL)
 		goto no_memory;
-	if (check_names(f, e) < 0 || (o->state != NULL && restore(f, o->state, e) < 0))
+	if (check_names(f, e) < 0 || (o->state != NULL && files_restore(f, o->state, e) < 0))
 		goto fail;
 	return f;
 no_memory:
@@ -160,7 +161,7 @@ files_free(void *feed)
 }
 
 static int
-open_next(struct files *f, struct err *e)
+files_open_next(struct files *f, struct err *e)
 {
 	const char *name = f->names[++f->current];
 
@@ -176,14 +177,14 @@ open_next(struct files *f, struct err *e)
 	f->lines = lines_new(f->max_line);
 	if (f->lines != NULL)
 		lines_start_at(f->lines, &f->place);
-	f->ready = event_new(f->base, f->fd, EV_READ, on_ready, f);
+	f->ready = event_new(f->base, f->fd, EV_READ, files_on_ready, f);
 	if (f->lines == NULL || f->ready == NULL)
 		return err_set(e, EX_OSERR, "out of memory for the input");
 	return 0;
 }
 
 static void
-finish(struct files *f, const struct err *e)
+files_finish(struct files *f, const struct err *e)
 {
 	files_stop(f);
 	f->callbacks->end(f->arg, e);
@@ -193,14 +194,14 @@ finish(struct files *f, const struct err *e)
 
 /* Give out the lines there are. Returns false when one was not taken. */
 static bool
-give_lines(struct files *f)
+files_give_lines(struct files *f)
 {
 	return feed_give_lines(f->callbacks, f->arg, &f->origin, f->lines, &f->place, &f->stopped);
 }
 
 /* Read once, so that the work of a turn is bounded. Returns 1, 0 at the end, or -1 with *e set. */
 static int
-read_once(struct files *f, struct err *e)
+files_read_once(struct files *f, struct err *e)
 {
 	const char *name = f->shown[f->current] != NULL ? f->names[f->current] : "standard input";
 	size_t room;
@@ -233,21 +234,21 @@ wait_for_bytes(struct files *f)
  * that. A line that nobody takes ends the turn: files_resume begins another.
  */
 static void
-take_turn(struct files *f, bool bytes)
+files_take_turn(struct files *f, bool bytes)
 {
 	struct err e = {0};
 	int rc = 1;
 
-	if (!give_lines(f))
+	if (!files_give_lines(f))
 		return;
 	if (bytes && !lines_have_ended(f->lines)) {
-		if ((rc = read_once(f, &e)) < 0) {
-			finish(f, &e);
+		if ((rc = files_read_once(f, &e)) < 0) {
+			files_finish(f, &e);
 			return;
 		}
 		if (rc == 0)
 			lines_end(f->lines);
-		if (!give_lines(f))
+		if (!files_give_lines(f))
 			return;
 	}
 	f->at_end = lines_have_ended(f->lines);
@@ -258,15 +259,15 @@ take_turn(struct files *f, bool bytes)
 }
 
 static void
-on_ready(evutil_socket_t fd, short what, void *arg)
+files_on_ready(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	take_turn(arg, true);
+	files_take_turn(arg, true);
 }
 
 static void
-on_turn(evutil_socket_t fd, short what, void *arg)
+files_on_turn(evutil_socket_t fd, short what, void *arg)
 {
 	struct files *f = arg;
 	struct err e = {0};
@@ -280,11 +281,11 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 		f->at_end = false;
 	}
 	if (f->fd < 0 && f->current + 1 == f->n)
-		finish(f, &e);
-	else if (f->fd < 0 && open_next(f, &e) < 0)
-		finish(f, &e);
+		files_finish(f, &e);
+	else if (f->fd < 0 && files_open_next(f, &e) < 0)
+		files_finish(f, &e);
 	else
-		take_turn(f, f->always_ready);
+		files_take_turn(f, f->always_ready);
 }
 
 static void

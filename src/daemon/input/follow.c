@@ -143,9 +143,10 @@ open_successor(const struct follow *f, const char **path, bool *lost)
 }
 
 static void
-tell_lost(const struct follow *f)
+follow_tell_lost(const struct follow *f)
 {
-	log_message(LOG_WARNING, "%s: a file that had its name is compressed, or may not be read: what is in it is lost",
+	log_message(LOG_WARNING, "%s: a file that had its name is compressed, or may not be read: what is in it is "
+	    "lost",
 	    f->options->path);
 }
 
@@ -166,7 +167,7 @@ hold_next(struct follow *f)
 	}
 	memmove(f->next_path, path, strlen(path) + 1);
 	if (lost)
-		tell_lost(f);
+		follow_tell_lost(f);
 }
 
 /* Nothing is read yet: begin with the first file that is there. */
@@ -183,7 +184,7 @@ begin_waited(struct follow *f)
 		return;
 	}
 	if (lost)
-		tell_lost(f);
+		follow_tell_lost(f);
 }
 
 /* Who has the name now? */
@@ -219,7 +220,7 @@ get_trouble(const struct follow *f)
 
 /* The user is told once of what is wrong, and once that it is over. */
 static void
-tell(struct follow *f, int error)
+follow_tell(struct follow *f, int error)
 {
 	const char *path = f->options->path;
 
@@ -300,7 +301,7 @@ restore_later(struct follow *f, const char *path, const struct identity *id)
 }
 
 static int
-restore(struct follow *f, const json_t *o, struct err *e)
+follow_restore(struct follow *f, const json_t *o, struct err *e)
 {
 	const char *path = json_string_value(json_object_get(o, "path"));
 	const char *target = json_string_value(json_object_get(o, "target"));
@@ -330,7 +331,7 @@ restore(struct follow *f, const json_t *o, struct err *e)
 /* ---- reading -------------------------------------------------------- */
 
 static void
-finish(struct follow *f, const struct err *e)
+follow_finish(struct follow *f, const struct err *e)
 {
 	follow_ops.stop(f);
 	f->callbacks->end(f->arg, e);
@@ -338,7 +339,7 @@ finish(struct follow *f, const struct err *e)
 
 /* A line is on its way: remember the bytes that stand before the place after it. */
 static bool
-on_line(void *arg, struct origin *from, const struct line *line)
+follow_on_line(void *arg, struct origin *from, const struct line *line)
 {
 	struct follow *f = arg;
 	int64_t len = line->after.offset - f->place.offset;
@@ -358,9 +359,9 @@ on_line(void *arg, struct origin *from, const struct line *line)
 
 /* Returns false when a line was not taken. */
 static bool
-give_lines(struct follow *f)
+follow_give_lines(struct follow *f)
 {
-	static const struct feed_callbacks callbacks = {.line = on_line};
+	static const struct feed_callbacks callbacks = {.line = follow_on_line};
 
 	return feed_give_lines(&callbacks, f, &f->origin, f->lines, &f->place, &f->stopped);
 }
@@ -389,7 +390,8 @@ leave_cut(struct follow *f)
 		return;
 	}
 	if (!f->at_end)
-		log_message(LOG_WARNING, "%s was cut or written anew before all of it was read: what was not read is lost",
+		log_message(LOG_WARNING, "%s was cut or written anew before all of it was read: what was not read is "
+		    "lost",
 		    f->options->path);
 	f->ending = ENDING_CUT;
 }
@@ -405,7 +407,7 @@ has_next_begun(const struct follow *f)
 
 /* Returns 0, or -1 with *e set. */
 static int
-read_once(struct follow *f, struct err *e)
+follow_read_once(struct follow *f, struct err *e)
 {
 	/* Asked before reading: when another file is in use by then, this one has no more once nothing comes. */
 	bool over = has_next_begun(f);
@@ -428,7 +430,7 @@ read_once(struct follow *f, struct err *e)
 	if (n > 0) {
 		tracked_take(&f->file, p, (size_t)n);
 		lines_commit(f->lines, (size_t)n);
-		if (give_lines(f))
+		if (follow_give_lines(f))
 			follow_resume(f);
 	} else if (over)
 		f->ending = ENDING_OVER;
@@ -462,30 +464,30 @@ turn_over(struct follow *f, struct err *e)
 }
 
 static int
-take_turn(struct follow *f, struct err *e)
+follow_take_turn(struct follow *f, struct err *e)
 {
-	if (!give_lines(f) || f->file.fd < 0)
+	if (!follow_give_lines(f) || f->file.fd < 0)
 		return 0;
-	if (f->ending == ENDING_NONE && read_once(f, e) < 0)
+	if (f->ending == ENDING_NONE && follow_read_once(f, e) < 0)
 		return -1;
 	if (f->ending == ENDING_NONE)
 		return 0;
 	if (!lines_have_ended(f->lines))
 		lines_end(f->lines);
 	/* What is left of the file is a line; once more when there is room. */
-	return give_lines(f) ? turn_over(f, e) : 0;
+	return follow_give_lines(f) ? turn_over(f, e) : 0;
 }
 
 static void
-on_turn(evutil_socket_t fd, short what, void *arg)
+follow_on_turn(evutil_socket_t fd, short what, void *arg)
 {
 	struct follow *f = arg;
 	struct err e = {0};
 
 	(void)fd;
 	(void)what;
-	if (take_turn(f, &e) < 0)
-		finish(f, &e);
+	if (follow_take_turn(f, &e) < 0)
+		follow_finish(f, &e);
 }
 
 /* Returns true if the name may stand for something else now. */
@@ -522,12 +524,12 @@ on_notified(evutil_socket_t fd, short what, void *arg)
 	if (look)
 		look_around(f);
 	if (get_trouble(f) == 0)
-		tell(f, 0);
+		follow_tell(f, 0);
 	follow_resume(f);
 }
 
 static void
-on_look(evutil_socket_t fd, short what, void *arg)
+follow_on_look(evutil_socket_t fd, short what, void *arg)
 {
 	struct follow *f = arg;
 	int error;
@@ -539,7 +541,7 @@ on_look(evutil_socket_t fd, short what, void *arg)
 	/* What was so at the last look, too: for a moment nothing has the name whenever files are rotated. */
 	error = get_trouble(f);
 	if (error == 0 || error == f->seen)
-		tell(f, error);
+		follow_tell(f, error);
 	f->seen = error;
 	follow_resume(f);
 }
@@ -547,7 +549,7 @@ on_look(evutil_socket_t fd, short what, void *arg)
 /* ---- start and end -------------------------------------------------- */
 
 static int
-watch(struct follow *f, struct event_base *base, struct err *e)
+follow_watch(struct follow *f, struct event_base *base, struct err *e)
 {
 	static const struct timeval interval = {LOOK_SECONDS, 0};
 
@@ -557,8 +559,8 @@ watch(struct follow *f, struct event_base *base, struct err *e)
 		return err_set(e, EX_OSERR, "cannot watch files: %s", strerror(errno));
 	f->named.notify = f->notify;
 	f->notified = event_new(base, f->notify, EV_READ | EV_PERSIST, on_notified, f);
-	f->look = event_new(base, -1, EV_PERSIST, on_look, f);
-	f->turn = evtimer_new(base, on_turn, f);
+	f->look = event_new(base, -1, EV_PERSIST, follow_on_look, f);
+	f->turn = evtimer_new(base, follow_on_turn, f);
 	if (f->notified == NULL || f->look == NULL || f->turn == NULL || event_add(f->notified, NULL) < 0 ||
 	    event_add(f->look, &interval) < 0)
 		return err_set(e, EX_OSERR, "out of memory for the input");
@@ -595,7 +597,7 @@ check_target_folder(const struct follow *f)
 }
 
 static int
-begin(struct follow *f, struct err *e)
+follow_begin(struct follow *f, struct err *e)
 {
 	const char *path = f->options->path;
 	struct place p = {0};
@@ -611,7 +613,7 @@ begin(struct follow *f, struct err *e)
 	}
 	check_target_folder(f);
 	if (f->options->state != NULL && json_object_get(f->options->state, "follow") != NULL)
-		return restore(f, json_object_get(f->options->state, "follow"), e);
+		return follow_restore(f, json_object_get(f->options->state, "follow"), e);
 	if ((fd = rotation_open_file(f->named.path)) < 0) {
 		if (rotation_is_absent(errno))
 			return 0;
@@ -649,11 +651,11 @@ follow_new(struct event_base *base, const struct follow_options *o, const struct
 		err_set(e, EX_OSERR, "out of memory for the input");
 		goto fail;
 	}
-	if (watch(f, base, e) < 0 || begin(f, e) < 0)
+	if (follow_watch(f, base, e) < 0 || follow_begin(f, e) < 0)
 		goto fail;
 	f->kept.state = NULL;
 	look_around(f);
-	tell(f, get_trouble(f));
+	follow_tell(f, get_trouble(f));
 	return f;
 fail:
 	follow_free(f);

@@ -79,7 +79,7 @@ intake_set_worker(struct intake *in, struct worker *w)
 /* ---- lines ---------------------------------------------------------- */
 
 static void
-end(struct intake *in, const struct err *e)
+intake_end(struct intake *in, const struct err *e)
 {
 	if (in->stopped)
 		return;
@@ -94,11 +94,11 @@ end_strictly(struct intake *in, const struct record *r)
 
 	err_set(&e, EX_DATAERR, "%s, line %lld: %s", r->input == NULL ? "standard input" : r->input, (long long)r->line,
 	    r->reason);
-	end(in, &e);
+	intake_end(in, &e);
 }
 
 static bool
-on_line(void *arg, struct origin *from, const struct line *line)
+intake_on_line(void *arg, struct origin *from, const struct line *line)
 {
 	struct intake *in = arg;
 	struct record record, *r;
@@ -115,7 +115,7 @@ on_line(void *arg, struct origin *from, const struct line *line)
 	}
 	rc = reader_read(in->reader, &from->format, line, &record, &e);
 	if (rc < 0)
-		end(in, &e);
+		intake_end(in, &e);
 	if (rc <= 0)
 		return true;
 	from->records++;
@@ -138,10 +138,10 @@ on_end(void *arg, const struct err *e)
 
 	in->live--;
 	if (e->code != 0 || in->live == 0)
-		end(in, e);
+		intake_end(in, e);
 }
 
-const struct feed_callbacks intake_feed_callbacks = {on_line, on_end};
+const struct feed_callbacks intake_feed_callbacks = {intake_on_line, on_end};
 
 /* ---- room ----------------------------------------------------------- */
 

@@ -100,7 +100,7 @@ add_times(struct journal *f, json_t *o)
 
 /* The entry that the journal stands on. Returns 0, or -1 with *e set. */
 static int
-read_entry(struct journal *f, struct err *e)
+journal_read_entry(struct journal *f, struct err *e)
 {
 	static const char boot[] = "_BOOT_ID=";
 	json_t *o = json_object();
@@ -138,7 +138,7 @@ read_entry(struct journal *f, struct err *e)
 /* ---- reading -------------------------------------------------------- */
 
 static void
-finish(struct journal *f, const struct err *e)
+journal_finish(struct journal *f, const struct err *e)
 {
 	journal_ops.stop(f);
 	f->callbacks->end(f->arg, e);
@@ -173,7 +173,7 @@ next_entry(struct journal *f, struct err *e)
 		rc = sd_journal_next(f->j);
 	if (rc < 0)
 		return err_set(e, EX_IOERR, "cannot read the journal: %s", strerror(-rc));
-	if (rc > 0 && read_entry(f, e) < 0)
+	if (rc > 0 && journal_read_entry(f, e) < 0)
 		return -1;
 	return rc;
 }
@@ -195,7 +195,7 @@ wait_for_entries(struct journal *f)
 }
 
 static void
-on_turn(evutil_socket_t fd, short what, void *arg)
+journal_on_turn(evutil_socket_t fd, short what, void *arg)
 {
 	struct journal *f = arg;
 	struct err e = {0};
@@ -212,7 +212,7 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 			break;
 	}
 	if (rc < 0)
-		finish(f, &e);
+		journal_finish(f, &e);
 	else if (rc == 0 && !f->stopped)
 		wait_for_entries(f);
 	else
@@ -220,7 +220,7 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_ready(evutil_socket_t fd, short what, void *arg)
+journal_on_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct journal *f = arg;
 
@@ -267,7 +267,7 @@ seek_end(struct journal *f)
 }
 
 static int
-begin(struct journal *f, const struct journal_options *o, struct err *e)
+journal_begin(struct journal *f, const struct journal_options *o, struct err *e)
 {
 	const json_t *state = o->state == NULL ? NULL : json_object_get(o->state, "journal");
 	const char *cursor = json_string_value(json_object_get(state, "cursor"));
@@ -352,15 +352,15 @@ journal_check(const char *folder, struct err *e)
 		return err_set(e, EX_NOINPUT, "this user may not read the journal: its readers are in the group "
 		    "systemd-journal; for a service add SupplementaryGroups=systemd-journal, see sinkd-service(7)");
 	if (r.refused)
-		log_message(LOG_WARNING, "this user may read only a part of the journal: the group systemd-journal reads all "
-		    "of it");
+		log_message(LOG_WARNING, "this user may read only a part of the journal: the group systemd-journal "
+		    "reads all of it");
 	else if (!r.reads)
 		log_message(LOG_WARNING, "there is no journal yet: sinkd waits for one");
 	return 0;
 }
 
 static int
-open_journal(struct journal *f, const struct journal_options *o, struct err *e)
+journal_open_journal(struct journal *f, const struct journal_options *o, struct err *e)
 {
 	int rc = o->directory != NULL ? sd_journal_open_directory(&f->j, o->directory, 0) :
 	    sd_journal_open(&f->j, SD_JOURNAL_LOCAL_ONLY);
@@ -391,12 +391,12 @@ journal_new(struct event_base *base, const struct journal_options *o, const stru
 	f->callbacks = callbacks;
 	f->arg = arg;
 	f->origin = (struct origin){.name = "journal", .format = READER_JOURNAL};
-	if ((fd = open_journal(f, o, e)) < 0 ||
+	if ((fd = journal_open_journal(f, o, e)) < 0 ||
 	    (o->matches != NULL && add_matches(f, o->matches, e) < 0) ||
-	    begin(f, o, e) < 0)
+	    journal_begin(f, o, e) < 0)
 		goto fail;
-	f->ready = event_new(base, fd, EV_READ, on_ready, f);
-	f->turn = evtimer_new(base, on_turn, f);
+	f->ready = event_new(base, fd, EV_READ, journal_on_ready, f);
+	f->turn = evtimer_new(base, journal_on_turn, f);
 	if (f->ready != NULL && f->turn != NULL)
 		return f;
 	err_set(e, EX_OSERR, "out of memory for the journal");

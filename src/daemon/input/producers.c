@@ -13,7 +13,7 @@ struct producers {
 };
 
 static bool
-on_line(void *arg, struct peer *peer, const struct line *line)
+producers_on_line(void *arg, struct peer *peer, const struct line *line)
 {
 	struct producers *p = arg;
 	struct origin *from = peer_get_origin(peer);
@@ -27,7 +27,7 @@ on_line(void *arg, struct peer *peer, const struct line *line)
 }
 
 static void
-on_come(void *arg, struct peer *peer)
+producers_on_come(void *arg, struct peer *peer)
 {
 	struct producers *p = arg;
 	struct origin *from = peer_get_origin(peer);
@@ -39,7 +39,7 @@ on_come(void *arg, struct peer *peer)
 }
 
 static void
-on_gone(void *arg, struct peer *peer)
+producers_on_gone(void *arg, struct peer *peer)
 {
 	struct producers *p = arg;
 
@@ -49,7 +49,7 @@ on_gone(void *arg, struct peer *peer)
 
 /* Who gets everybody's annotations may be there for these alone. */
 static bool
-is_listening(void *arg, const struct peer *peer)
+producers_is_listening(void *arg, const struct peer *peer)
 {
 	const struct producers *p = arg;
 
@@ -57,7 +57,8 @@ is_listening(void *arg, const struct peer *peer)
 	return p->options->answer == ANSWER_ALL;
 }
 
-static const struct peers_callbacks peers_callbacks = {on_line, on_come, on_gone, is_listening};
+static const struct peers_callbacks peers_callbacks = {producers_on_line, producers_on_come, producers_on_gone,
+    producers_is_listening};
 
 struct producers *
 producers_new(struct event_base *base, int fd, const struct producers_options *o,

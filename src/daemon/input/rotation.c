@@ -129,7 +129,7 @@ is_number(const char *suffix)
 }
 
 static bool
-is_earlier(const struct timespec *a, const struct timespec *b)
+rotation_is_earlier(const struct timespec *a, const struct timespec *b)
 {
 	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
 }
@@ -138,8 +138,8 @@ is_earlier(const struct timespec *a, const struct timespec *b)
 static bool
 is_later(const struct rotation_mark *a, const struct rotation_mark *b)
 {
-	if (is_earlier(&a->modified, &b->modified) || is_earlier(&b->modified, &a->modified))
-		return is_earlier(&b->modified, &a->modified);
+	if (rotation_is_earlier(&a->modified, &b->modified) || rotation_is_earlier(&b->modified, &a->modified))
+		return rotation_is_earlier(&b->modified, &a->modified);
 	if (a->suffix[0] == '\0' || b->suffix[0] == '\0')
 		return false;
 	if (is_number(a->suffix) != is_number(b->suffix))
@@ -151,7 +151,7 @@ is_later(const struct rotation_mark *a, const struct rotation_mark *b)
 
 /* The followed file's folder. Returns NULL with errno set: ENOENT also if it may not be read and hides all files. */
 static DIR *
-open_folder(const char *path)
+rotation_open_folder(const char *path)
 {
 	char copy[PATH_MAX];
 	DIR *d;
@@ -188,14 +188,14 @@ is_better(DIR *d, const struct rotated *r, const struct wanted *w, const struct 
 		    !(r->packed && strcmp(r->mark.suffix, w->after->suffix) == 0);
 	}
 	/* A copy is not older than what was copied. */
-	if (r->packed || r->size < w->copy->offset || is_earlier(&r->mark.modified, &w->copy->modified))
+	if (r->packed || r->size < w->copy->offset || rotation_is_earlier(&r->mark.modified, &w->copy->modified))
 		return 0;
 	return check_content(d, r->name, w->copy);
 }
 
 /* Fill in what an entry of the folder is. Returns 1, 0: no older file, or -1 with errno set. */
 static int
-read_entry(DIR *d, const char *name, const char *path, struct rotated *r)
+rotation_read_entry(DIR *d, const char *name, const char *path, struct rotated *r)
 {
 	struct stat st;
 
@@ -227,7 +227,8 @@ scan(DIR *d, const struct wanted *w, struct rotated *best)
 		errno = 0;
 		if ((entry = readdir(d)) == NULL)
 			return errno == 0 ? 0 : -1;
-		if ((rc = read_entry(d, entry->d_name, w->path, &r)) > 0 && (rc = is_better(d, &r, w, best)) > 0)
+		if ((rc = rotation_read_entry(d, entry->d_name, w->path, &r)) > 0 &&
+		    (rc = is_better(d, &r, w, best)) > 0)
 			*best = r;
 		if (rc < 0)
 			return -1;
@@ -260,9 +261,9 @@ open_found(DIR *d, const struct rotated *r)
  * errno set; *best is what was found, also if it cannot be opened.
  */
 static int
-find(const struct wanted *w, struct rotated *best)
+rotation_find(const struct wanted *w, struct rotated *best)
 {
-	DIR *d = open_folder(w->path);
+	DIR *d = rotation_open_folder(w->path);
 	struct rotated before = {0};
 	int fd = -1, why = EAGAIN;
 
@@ -288,14 +289,14 @@ find(const struct wanted *w, struct rotated *best)
 
 /* See rotation_open_after, but only of the rotated files. */
 static int
-open_next(const char *path, const struct rotation_mark *after, bool *lost)
+rotation_open_next(const char *path, const struct rotation_mark *after, bool *lost)
 {
 	struct rotation_mark passed = *after;
 	struct wanted w = {.path = path, .after = &passed};
 	struct rotated r = {0};
 	int fd;
 
-	while ((fd = find(&w, &r)) < 0 && r.name[0] != '\0' && (errno == EACCES || errno == EPERM)) {
+	while ((fd = rotation_find(&w, &r)) < 0 && r.name[0] != '\0' && (errno == EACCES || errno == EPERM)) {
 		*lost = true;
 		passed = r.mark;
 	}
@@ -308,7 +309,7 @@ rotation_open_copy(const char *path, const struct identity *id)
 	struct wanted w = {.path = path, .copy = id};
 	struct rotated r = {0};
 
-	return find(&w, &r);
+	return rotation_find(&w, &r);
 }
 
 /* Returns a descriptor, or -1 with errno set. */
@@ -345,7 +346,7 @@ find_renamed(DIR *d, const struct identity *id)
 static int
 open_renamed(const char *path, const struct identity *id)
 {
-	DIR *d = open_folder(path);
+	DIR *d = rotation_open_folder(path);
 	int fd = -1, why = ENOENT;
 
 	if (d == NULL)
@@ -372,7 +373,7 @@ rotation_open_after(const char *path, const struct rotation_mark *after, bool *l
 	why = errno;
 	if (last < 0 && !rotation_is_absent(why))
 		return -1;
-	fd = open_next(path, after, lost);
+	fd = rotation_open_next(path, after, lost);
 	if (fd >= 0 || !rotation_is_absent(errno)) {
 		fd_close_quietly(last);
 		return fd;
@@ -413,7 +414,7 @@ open_empty(const char *path, const struct identity *id)
 	bool lost = false;
 	struct stat st;
 
-	if (fd >= 0 && (fstat(fd, &st) < 0 || (st.st_size > 0 && !is_earlier(&id->modified, &st.st_mtim))))
+	if (fd >= 0 && (fstat(fd, &st) < 0 || (st.st_size > 0 && !rotation_is_earlier(&id->modified, &st.st_mtim))))
 		return fd;
 	if (fd < 0 && !rotation_is_absent(errno))
 		return -1;

@@ -16,7 +16,7 @@ static const uint32_t what_matters = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_
 
 /* A folder that cannot be watched is looked at from time to time all the same. */
 static void
-watch(struct target *t, const char *folder, const char *name)
+target_watch(struct target *t, const char *folder, const char *name)
 {
 	int number = inotify_add_watch(t->notify, folder[0] == '\0' ? "." : folder, what_matters);
 
@@ -66,7 +66,7 @@ target_is_concerned(const struct target *t, int number, const char *name)
 
 /* Append "/name" to a folder; nothing but name to "", which is the working folder. Returns 0 or an errno. */
 static int
-join(char *to, const char *folder, const char *name)
+target_join(char *to, const char *folder, const char *name)
 {
 	const char *slash = folder[0] == '\0' || folder[strlen(folder) - 1] == '/' ? "" : "/";
 
@@ -90,7 +90,7 @@ cut_name(char *rest, char name[NAME_MAX + 1], int *error)
 }
 
 static bool
-is_earlier(const struct timespec *a, const struct timespec *b)
+target_is_earlier(const struct timespec *a, const struct timespec *b)
 {
 	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
 }
@@ -112,7 +112,7 @@ follow_link(struct target *t, const char *path, const struct stat *st, char *res
 	memcpy(rest, whole, sizeof whole);
 	if (text[0] == '/')
 		snprintf(t->path, sizeof t->path, "/");
-	if (is_earlier(&t->since, &st->st_mtim))
+	if (target_is_earlier(&t->since, &st->st_mtim))
 		t->since = st->st_mtim;
 	return 0;
 }
@@ -125,18 +125,18 @@ walk(struct target *t, char *rest)
 	int error = 0, links = 0;
 
 	while (cut_name(rest, name, &error)) {
-		if ((error = join(path, t->path, name)) != 0)
+		if ((error = target_join(path, t->path, name)) != 0)
 			return error;
 		if (lstat(path, &t->st) < 0) {
 			error = errno;
-			watch(t, t->path, name);
+			target_watch(t, t->path, name);
 			memcpy(t->path, path, sizeof path);
 			if (strlen(t->path) + strlen(rest) < sizeof t->path)
 				strcat(t->path, rest);
 			return error;
 		}
 		if (S_ISLNK(t->st.st_mode)) {
-			watch(t, t->path, name);
+			target_watch(t, t->path, name);
 			if (++links > LINKS)
 				return ELOOP;
 			if ((error = follow_link(t, path, &t->st, rest)) != 0)
@@ -144,7 +144,7 @@ walk(struct target *t, char *rest)
 			continue;
 		}
 		if (rest[strspn(rest, "/")] == '\0')
-			watch(t, t->path, name);
+			target_watch(t, t->path, name);
 		memcpy(t->path, path, sizeof path);
 	}
 	return error;
@@ -158,7 +158,7 @@ watch_beside(struct target *t, const char *file)
 	char folder[PATH_MAX];
 
 	snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 0 : slash == file ? 1 : (int)(slash - file), file);
-	watch(t, folder, slash == NULL ? file : slash + 1);
+	target_watch(t, folder, slash == NULL ? file : slash + 1);
 }
 
 void

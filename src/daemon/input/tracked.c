@@ -18,7 +18,7 @@ note(struct tracked *t, const struct stat *st)
 }
 
 static void
-watch(struct tracked *t, int notify)
+tracked_watch(struct tracked *t, int notify)
 {
 	char self[64];
 
@@ -36,7 +36,7 @@ unwatch(int number, int notify)
 
 /* How it begins and what stands before pos, from the file itself. */
 static int
-load(struct tracked *t)
+tracked_load(struct tracked *t)
 {
 	char bytes[IDENTITY_TAIL];
 	int64_t from = t->pos < IDENTITY_TAIL ? 0 : t->pos - IDENTITY_TAIL;
@@ -53,13 +53,13 @@ load(struct tracked *t)
 
 /* t->fd is a file that was not tracked before. */
 static void
-begin(struct tracked *t, const struct stat *st, int notify)
+tracked_begin(struct tracked *t, const struct stat *st, int notify)
 {
 	t->device = st->st_dev;
 	t->inode = st->st_ino;
 	note(t, st);
 	t->written = true;
-	watch(t, notify);
+	tracked_watch(t, notify);
 }
 
 int
@@ -68,12 +68,12 @@ tracked_open(struct tracked *t, int fd, int64_t pos, int notify)
 	struct stat st;
 
 	*t = (struct tracked){.fd = fd, .watch = -1, .pos = pos};
-	if (fstat(fd, &st) < 0 || load(t) < 0) {
+	if (fstat(fd, &st) < 0 || tracked_load(t) < 0) {
 		fd_close_quietly(fd);
 		t->fd = -1;
 		return -1;
 	}
-	begin(t, &st, notify);
+	tracked_begin(t, &st, notify);
 	return 0;
 }
 
@@ -98,7 +98,7 @@ tracked_move(struct tracked *t, int fd, int notify)
 	}
 	tracked_close(t, notify);
 	t->fd = fd;
-	begin(t, &st, notify);
+	tracked_begin(t, &st, notify);
 	return 0;
 }
 

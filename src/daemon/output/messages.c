@@ -15,7 +15,7 @@ struct messages {
 };
 
 static void
-tell_lost(struct messages *m)
+messages_tell_lost(struct messages *m)
 {
 	long n = m->lost;
 
@@ -25,7 +25,7 @@ tell_lost(struct messages *m)
 }
 
 static void
-on_line(void *arg, const char *line, size_t len)
+messages_on_line(void *arg, const char *line, size_t len)
 {
 	struct messages *m = arg;
 
@@ -35,16 +35,16 @@ on_line(void *arg, const char *line, size_t len)
 		m->lost++;
 		return;
 	}
-	tell_lost(m);
+	messages_tell_lost(m);
 	buf_add(output_get_buf(m->output), line, len);
 	m->lost += output_get_buf(m->output)->failed;
 	output_flush(m->output);
 }
 
 static void
-on_drained(void *arg)
+messages_on_drained(void *arg)
 {
-	tell_lost(arg);
+	messages_tell_lost(arg);
 }
 
 static void
@@ -59,7 +59,7 @@ on_failed(void *arg, const struct err *e)
 struct messages *
 messages_new(struct event_base *base, struct err *e)
 {
-	static const struct output_callbacks callbacks = { on_drained, on_failed };
+	static const struct output_callbacks callbacks = { messages_on_drained, on_failed };
 	struct messages *m = calloc(1, sizeof *m);
 
 	if (m == NULL) {
@@ -77,7 +77,7 @@ messages_new(struct event_base *base, struct err *e)
 		free(m);
 		return NULL;
 	}
-	log_set_writer(on_line, m);
+	log_set_writer(messages_on_line, m);
 	return m;
 }
 

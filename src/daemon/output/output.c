@@ -33,8 +33,8 @@ struct output {
 	struct event *gone;   /* a pipe's reader went away; NULL: cannot be told */
 };
 
-static void on_ready(evutil_socket_t fd, short what, void *arg);
-static void on_gone(evutil_socket_t fd, short what, void *arg);
+static void output_on_ready(evutil_socket_t fd, short what, void *arg);
+static void output_on_gone(evutil_socket_t fd, short what, void *arg);
 
 /*
  * The write end of a pipe is never readable; epoll reports its error, "no
@@ -47,7 +47,7 @@ watch_reader(struct output *o, struct event_base *base, const struct stat *st)
 
 	if (!S_ISFIFO(st->st_mode) || flags < 0 || (flags & O_ACCMODE) != O_WRONLY)
 		return;
-	o->gone = event_new(base, o->fd, EV_READ, on_gone, o);
+	o->gone = event_new(base, o->fd, EV_READ, output_on_gone, o);
 	if (o->gone != NULL)
 		event_add(o->gone, NULL);
 }
@@ -94,7 +94,7 @@ output_new(struct event_base *base, const char *path, int standard, const struct
 	o->name = path != NULL ? path : standard == STDERR_FILENO ? "standard error" : "standard output";
 	if ((o->fd = path == NULL ? open_standard(standard) : open_file(path, e)) < 0)
 		goto fail;
-	if ((o->ready = event_new(base, o->fd, EV_WRITE, on_ready, o)) == NULL) {
+	if ((o->ready = event_new(base, o->fd, EV_WRITE, output_on_ready, o)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for the output");
 		goto fail;
 	}
@@ -192,7 +192,8 @@ replace(struct output *o, int fd, struct err *e)
 	if (fstat(fd, &now) < 0 || fstat(o->fd, &before) < 0)
 		return err_set(e, EX_CANTCREAT, "cannot open %s again: %s", o->path, strerror(errno));
 	if (!S_ISREG(now.st_mode))
-		return err_set(e, EX_DATAERR, "%s is no regular file any more: lines still go to the file that had the name",
+		return err_set(e, EX_DATAERR, "%s is no regular file any more: lines still go to the file that had the "
+		    "name",
 		    o->path);
 	if (now.st_dev == before.st_dev && now.st_ino == before.st_ino)
 		return 0;
@@ -248,7 +249,7 @@ cut_torn_line(const struct output *o)
 }
 
 static void
-fail(struct output *o, const struct err *e)
+output_fail(struct output *o, const struct err *e)
 {
 	o->failed = true;
 	event_del(o->ready);
@@ -266,11 +267,11 @@ fail_writing(struct output *o, int error)
 		cut_torn_line(o);
 		err_set(&e, EX_IOERR, "cannot write to %s: %s", o->name, strerror(error));
 	}
-	fail(o, &e);
+	output_fail(o, &e);
 }
 
 static void
-on_gone(evutil_socket_t fd, short what, void *arg)
+output_on_gone(evutil_socket_t fd, short what, void *arg)
 {
 	struct output *o = arg;
 	struct pollfd p = {.fd = o->fd, .events = POLLOUT};
@@ -279,7 +280,7 @@ on_gone(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	if (!o->failed && poll(&p, 1, 0) > 0 && (p.revents & POLLERR))
-		fail(o, &e);
+		output_fail(o, &e);
 }
 
 /* ---- writing -------------------------------------------------------- */
@@ -362,7 +363,7 @@ output_flush(struct output *o)
 }
 
 static void
-on_ready(evutil_socket_t fd, short what, void *arg)
+output_on_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct output *o = arg;
 	struct err e;
@@ -371,7 +372,7 @@ on_ready(evutil_socket_t fd, short what, void *arg)
 	if (!(what & EV_WRITE)) {
 		err_set(&e, EX_IOERR, "nothing was taken from %s for %lld s: what waited for it is lost", o->name,
 		    (long long)o->patience.tv_sec);
-		fail(o, &e);
+		output_fail(o, &e);
 		return;
 	}
 	output_flush(o);

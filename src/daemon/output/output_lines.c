@@ -105,7 +105,8 @@ find_last_in(const char *bytes, size_t n, bool whole, const char *key)
 	int64_t first, last;
 
 	while (end != NULL && end > bytes) {
-		const char *before = memrchr(bytes, '\n', (size_t)(end - bytes)), *line = before == NULL ? bytes : before + 1;
+		const char *before = memrchr(bytes, '\n', (size_t)(end - bytes)), *line = before == NULL ? bytes
+		    : before + 1;
 
 		if (before == NULL && !whole)
 			break;

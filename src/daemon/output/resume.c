@@ -147,7 +147,7 @@ get_stat(const struct parts *p, int fd, struct stat *st)
  * file has none, and is known by its inode alone.
  */
 static bool
-fits(const struct parts *p, int fd)
+resume_fits(const struct parts *p, int fd)
 {
 	const struct mark *m = &p->mark;
 	struct stat st;
@@ -234,13 +234,13 @@ is_marked_inode(const struct parts *p, int fd)
 {
 	struct stat st;
 
-	return get_stat(p, fd, &st) == 0 && is_inode(&p->mark, &st) && fits(p, fd);
+	return get_stat(p, fd, &st) == 0 && is_inode(&p->mark, &st) && resume_fits(p, fd);
 }
 
 static bool
 is_marked_copy(const struct parts *p, int fd)
 {
-	return p->mark.size > 0 && fits(p, fd);
+	return p->mark.size > 0 && resume_fits(p, fd);
 }
 
 static bool
@@ -274,7 +274,7 @@ is_next(const struct parts *p, int fd)
 /* ---- the parts ------------------------------------------------------ */
 
 static void
-add(struct parts *p, int fd, const char *name, int64_t cut)
+resume_add(struct parts *p, int fd, const char *name, int64_t cut)
 {
 	struct part *q = &p->part[p->n++];
 	int64_t last = output_lines_find_last(fd, p->mark.key, cut, p->error);
@@ -293,11 +293,12 @@ add_if_ours(struct parts *p, int fd, const char *name)
 	int64_t cut = p->mark.size;
 
 	if (!output_lines_is_ours(fd, p->mark.key, cut, p->error) && *p->error == 0 && get_stat(p, fd, &st) == 0) {
-		log_message(LOG_WARNING, "%s was written to by others after event %" PRId64 ": it is left as it is", name,
+		log_message(LOG_WARNING, "%s was written to by others after event %" PRId64 ": it is left as it is",
+		    name,
 		    p->r->seq);
 		cut = (int64_t)st.st_size;
 	}
-	add(p, fd, name, cut);
+	resume_add(p, fd, name, cut);
 }
 
 /* The marked file first. Returns false if it is not to be found. */
@@ -307,7 +308,7 @@ add_marked(struct parts *p)
 	char name[PATH_MAX];
 	int fd = -1;
 
-	if (p->r->path != NULL && fits(p, p->r->fd)) {
+	if (p->r->path != NULL && resume_fits(p, p->r->fd)) {
 		add_if_ours(p, p->r->fd, p->r->path);
 		return true;
 	}
@@ -337,13 +338,13 @@ add_others(struct parts *p)
 		if (fd < 0)
 			return;
 		output_lines_find_first(fd, p->mark.key, -1, &at, p->error);
-		add(p, fd, name, at);
+		resume_add(p, fd, name, at);
 	}
 }
 
 /* The last one first: if this is interrupted, the next start finds the same chain. */
 static int
-cut(const struct parts *p, struct err *e)
+resume_cut(const struct parts *p, struct err *e)
 {
 	if (*p->error != 0)
 		return err_set(e, EX_IOERR, "cannot find out where to go on in %s: %s",
@@ -366,9 +367,11 @@ tell_doubled(const struct parts *p)
 {
 	int64_t last;
 
-	if (p->r->path == NULL || is_known(p, p->r->fd) || (last = output_lines_find_last(p->r->fd, p->mark.key, 0, p->error)) <= p->r->seq)
+	if (p->r->path == NULL || is_known(p, p->r->fd) ||
+	    (last = output_lines_find_last(p->r->fd, p->mark.key, 0, p->error)) <= p->r->seq)
 		return;
-	log_message(LOG_WARNING, "%s holds events up to %" PRId64 " already, and the checkpoint was made at event %" PRId64
+	log_message(LOG_WARNING, "%s holds events up to %" PRId64 " already, and the checkpoint was made at event "
+	    "%" PRId64
 	    ": the numbers between may be there twice", p->r->path, last, p->r->seq);
 }
 
@@ -378,7 +381,8 @@ tell_moved(const struct parts *p)
 	if (p->part[0].fd == p->r->fd)
 		return;
 	log_message(LOG_NOTICE, "the output of the checkpoint is %s now; it ends with event %" PRId64
-	    ", and the stream goes on in %s", p->part[0].name, p->r->seq, p->r->path != NULL ? p->r->path : "the output");
+	    ", and the stream goes on in %s", p->part[0].name, p->r->seq, p->r->path != NULL ? p->r->path
+	    : "the output");
 }
 
 /*
@@ -393,15 +397,15 @@ cut_what_is_left(struct parts *p, struct err *e)
 	int64_t at;
 
 	if (*p->error != 0)
-		return cut(p, e); /* says so */
-	log_message(LOG_WARNING, "what %s held at the checkpoint is not in it any more, nor in a file beside it: events "
-	    "after number %" PRId64 " may be there twice, here and where it was moved to",
+		return resume_cut(p, e); /* says so */
+	log_message(LOG_WARNING, "what %s held at the checkpoint is not in it any more, nor in a file beside it: "
+	    "events after number %" PRId64 " may be there twice, here and where it was moved to",
 	    p->mark.path != NULL ? p->mark.path : "the output", p->r->seq);
 	if (p->r->path == NULL || get_stat(p, p->r->fd, &st) < 0 || !is_inode(&p->mark, &st))
 		add_others(p);
 	else if (output_lines_find_first(p->r->fd, p->mark.key, p->r->seq, &at, p->error) >= 0)
-		add(p, p->r->fd, p->r->path, at);
-	if (cut(p, e) < 0)
+		resume_add(p, p->r->fd, p->r->path, at);
+	if (resume_cut(p, e) < 0)
 		return -1;
 	tell_doubled(p);
 	return 0;
@@ -425,7 +429,7 @@ resume_output(const struct resume *r, struct err *e)
 		goto out;
 	}
 	add_others(p);
-	if ((rc = cut(p, e)) == 0) {
+	if ((rc = resume_cut(p, e)) == 0) {
 		tell_moved(p);
 		tell_doubled(p);
 	}

@@ -25,7 +25,7 @@ static const struct timeval now = {0, 0};
 /* ---- closing -------------------------------------------------------- */
 
 static void
-wake(struct peers *s)
+peers_wake(struct peers *s)
 {
 	evtimer_add(s->turn, &now);
 }
@@ -39,7 +39,7 @@ peer_close(struct peer *p)
 	p->owner->closing++;
 	event_del(p->readable);
 	event_del(p->writable);
-	wake(p->owner);
+	peers_wake(p->owner);
 }
 
 static void
@@ -84,7 +84,7 @@ peer_break_off(struct peer *p, const char *why)
 }
 
 static void
-wait_for(struct peer *p, struct event *ready)
+peers_wait_for(struct peer *p, struct event *ready)
 {
 	if (event_add(ready, NULL) < 0)
 		peer_break_off(p, "out of memory to wait for it");
@@ -131,7 +131,7 @@ write_out(struct peer *p)
 			p->progress = p->active = clock_get_seconds();
 			tell_skipped(p);
 		} else if (errno == EAGAIN) {
-			wait_for(p, p->writable);
+			peers_wait_for(p, p->writable);
 			return;
 		} else if (errno == EPIPE || errno == ECONNRESET) {
 			give_up(p); /* it will not read any more; it may still give */
@@ -207,7 +207,7 @@ peer_send(struct peer *p, const char *lines, size_t len, bool must)
 	}
 	if (waiting == 0) {
 		p->progress = clock_get_seconds();
-		wait_for(p, p->writable);
+		peers_wait_for(p, p->writable);
 		if (!evtimer_pending(s->patience, NULL))
 			evtimer_add(s->patience, &second);
 	}
@@ -243,7 +243,7 @@ enum turn {
 };
 
 static enum turn
-give_lines(struct peer *p)
+peers_give_lines(struct peer *p)
 {
 	struct peers *s = p->owner;
 	const struct line *line;
@@ -271,7 +271,7 @@ has_hung_up(const struct peer *p)
 
 /* Returns false at its end. */
 static bool
-read_once(struct peer *p)
+peers_read_once(struct peer *p)
 {
 	struct peers *s = p->owner;
 	ssize_t n = recv(p->fd, s->read, sizeof s->read, MSG_DONTWAIT);
@@ -301,27 +301,27 @@ account(struct peer *p)
 }
 
 static enum turn
-take_turn(struct peer *p)
+peers_take_turn(struct peer *p)
 {
-	enum turn t = give_lines(p);
+	enum turn t = peers_give_lines(p);
 
 	if (t != TURN_DONE || p->closing || p->owner->stopped)
 		return t;
 	if (!p->eof) {
-		if (!read_once(p)) {
+		if (!peers_read_once(p)) {
 			p->eof = true;
 			lines_end(p->lines);
 			if (has_hung_up(p))
 				give_up(p);
 		}
-		if ((t = give_lines(p)) != TURN_DONE)
+		if ((t = peers_give_lines(p)) != TURN_DONE)
 			return t;
 		account(p);
-		if ((t = give_lines(p)) != TURN_DONE)
+		if ((t = peers_give_lines(p)) != TURN_DONE)
 			return t;
 	}
 	if (!p->eof && !p->closing)
-		wait_for(p, p->readable);
+		peers_wait_for(p, p->readable);
 	return TURN_DONE;
 }
 
@@ -338,7 +338,7 @@ enqueue(struct peer *p, bool first)
 	else
 		TAILQ_INSERT_TAIL(&s->queue, p, turn);
 	if (!s->blocked)
-		wake(s);
+		peers_wake(s);
 }
 
 void
@@ -363,7 +363,7 @@ peers_reap(struct peers *s)
 
 /* Those with something to give, each in its turn. */
 static void
-on_turn(evutil_socket_t fd, short what, void *arg)
+peers_on_turn(evutil_socket_t fd, short what, void *arg)
 {
 	struct peers *s = arg;
 	struct peer *p;
@@ -375,7 +375,7 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 
 		TAILQ_REMOVE(&s->queue, p, turn);
 		p->queued = false;
-		t = take_turn(p);
+		t = peers_take_turn(p);
 		s->blocked = t == TURN_BLOCKED;
 		if (t != TURN_DONE)
 			enqueue(p, t == TURN_BLOCKED);
@@ -384,7 +384,7 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 	}
 	peers_reap(s);
 	if (!s->blocked && !s->stopped && !TAILQ_EMPTY(&s->queue))
-		wake(s);
+		peers_wake(s);
 }
 
 void
@@ -393,7 +393,7 @@ peers_resume(struct peers *s)
 	if (!s->blocked || s->stopped)
 		return;
 	s->blocked = false;
-	wake(s);
+	peers_wake(s);
 }
 
 /* ---- start and end -------------------------------------------------- */
@@ -412,7 +412,7 @@ peers_new(struct event_base *base, int fd, const struct peers_options *o, const 
 	s->options = o;
 	s->callbacks = callbacks;
 	s->arg = arg;
-	s->turn = evtimer_new(base, on_turn, s);
+	s->turn = evtimer_new(base, peers_on_turn, s);
 	s->retry = evtimer_new(base, peers_on_retry, s);
 	s->patience = evtimer_new(base, on_patience, s);
 	if (s->turn == NULL || s->patience == NULL || s->retry == NULL)

@@ -122,7 +122,7 @@ peers_adopt(struct peers *s, int fd)
 
 /* Send a connection its last line. It is about to be closed, so what it does not take at once is lost. */
 static __attribute__((format(printf, 3, 4))) void
-tell(const struct peers *s, int fd, const char *format, ...)
+peers_accept_tell(const struct peers *s, int fd, const char *format, ...)
 {
 	char reason[256];
 	struct buf b = {0};
@@ -191,7 +191,7 @@ get_most(const struct peers *s, uid_t uid)
 
 /* Returns false where the connection had to be refused. */
 static bool
-make_room(struct peers *s, int fd, uid_t uid)
+peers_accept_make_room(struct peers *s, int fd, uid_t uid)
 {
 	size_t most = get_most(s, uid), count = 0;
 	bool full = s->count >= (size_t)s->options->most;
@@ -204,18 +204,19 @@ make_room(struct peers *s, int fd, uid_t uid)
 	if (!full && count < most)
 		return true;
 	if ((idle = find_idle(s, uid, count >= most ? SIZE_MAX : count)) != NULL) {
-		tell(s, idle->fd, "this connection was idle and makes room for another one, since a socket takes %d at "
-		    "once: connect again when there is something to say, or raise --max-peers", s->options->most);
+		peers_accept_tell(s, idle->fd, "this connection was idle and makes room for another one, since a "
+		    "socket takes %d at once: connect again when there is something to say, or raise --max-peers",
+		    s->options->most);
 		peer_close(idle);
 		peers_reap(s);
 		return true;
 	}
 	if (!full)
-		tell(s, fd, "user %lld has %zu connections already, and none of them is idle; one user may have %zu: close "
-		    "one, or raise --max-peers", (long long)uid, count, most);
+		peers_accept_tell(s, fd, "user %lld has %zu connections already, and none of them is idle; one user "
+		    "may have %zu: close one, or raise --max-peers", (long long)uid, count, most);
 	else
-		tell(s, fd, "there are %zu connections already, and none of them is idle: try again later, or raise "
-		    "--max-peers", s->count);
+		peers_accept_tell(s, fd, "there are %zu connections already, and none of them is idle: try again "
+		    "later, or raise --max-peers", s->count);
 	return false;
 }
 
@@ -263,7 +264,7 @@ peers_on_accept(evutil_socket_t listening, short what, void *arg)
 		if (fd < 0)
 			break;
 		uid = find_uid(fd);
-		if (make_room(s, fd, uid))
+		if (peers_accept_make_room(s, fd, uid))
 			add_peer(s, fd, uid);
 		else
 			close(fd);

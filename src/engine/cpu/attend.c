@@ -96,7 +96,8 @@ compute_scores(const struct task *t, int64_t begin, int64_t end)
 		n = stretch(t, at, end, &block);
 		keys = cache_keys(c, t->a->layer, t->head_kv, block);
 		if (c->bf16_products)
-			t->k->product_bf16((const uint16_t *)q, d, t->rows, c->s.d_k, (const uint16_t *)keys, d * CACHE_BLOCK,
+			t->k->product_bf16((const uint16_t *)q, d, t->rows, c->s.d_k, (const uint16_t *)keys,
+			    d * CACHE_BLOCK,
 			    2 * CACHE_BLOCK, (int)n, t->scores + at, t->columns, false);
 		else
 			t->k->product(q, d, t->rows, c->s.d_k, cache_load_keys(c, keys, n, t->loaded), d * CACHE_BLOCK,
@@ -151,7 +152,7 @@ window_begin(const struct attend *a, const struct cache_shape *s, int64_t t)
 
 /* Soft cap, ALiBi and mask of one row of scores; columns as in struct task. */
 static void
-shape_scores(const struct task *t, float *row, int64_t token, int head)
+attend_shape_scores(const struct task *t, float *row, int64_t token, int head)
 {
 	const struct cache_shape *s = &t->c->s;
 	const struct attend *a = t->a;
@@ -185,7 +186,7 @@ compute_weights(const struct task *t, int r)
 {
 	float *row = t->scores + r * t->columns;
 
-	shape_scores(t, row, t->a->first + t->token + r / t->heads, t->head + r % t->heads);
+	attend_shape_scores(t, row, t->a->first + t->token + r / t->heads, t->head + r % t->heads);
 	t->scale[r] = 1 / t->k->exp_sum(row, t->columns, t->k->max(row, t->columns));
 	if (t->c->bf16_products)
 		t->k->to_bf16(row, t->columns, (uint16_t *)row);

@@ -9,13 +9,13 @@
 #include "base/memory.h"
 
 static int64_t
-round_up(int64_t n, int64_t unit)
+cache_round_up(int64_t n, int64_t unit)
 {
 	return (n + unit - 1) / unit * unit;
 }
 
 static int64_t
-groups(int64_t d)
+cache_groups(int64_t d)
 {
 	return (d + Q8_GROUP - 1) / Q8_GROUP;
 }
@@ -30,7 +30,7 @@ block_size(enum kv_type type, int64_t d)
 		return n * sizeof(float);
 	if (type == KV_F16 || type == KV_BF16)
 		return n * sizeof(uint16_t);
-	return n + (size_t)groups(d) * CACHE_BLOCK * sizeof(float);
+	return n + (size_t)cache_groups(d) * CACHE_BLOCK * sizeof(float);
 }
 
 /*
@@ -41,12 +41,14 @@ block_size(enum kv_type type, int64_t d)
 static int
 check_size(const struct cache *c, struct err *e)
 {
-	double need = (double)c->s.n_layer * c->s.n_head_kv * (double)cache_blocks(c) * (double)(c->key_size + c->value_size);
+	double need = (double)c->s.n_layer * c->s.n_head_kv * (double)cache_blocks(c) *
+	    (double)(c->key_size + c->value_size);
 	double have = (double)memory_get_limit();
 
 	if (have == 0 || need < have)
 		return 0;
-	return err_set(e, EX_OSERR, "keys and values of %lld tokens need %.1f GiB, and this process may use %.1f GiB of memory",
+	return err_set(e, EX_OSERR, "keys and values of %lld tokens need %.1f GiB, and this process may use %.1f GiB "
+	    "of memory",
 	    (long long)(cache_blocks(c) * CACHE_BLOCK), need / 0x1p30, have / 0x1p30);
 }
 
@@ -60,7 +62,7 @@ count_scratch(const struct cache *c)
 }
 
 static int
-allocate(struct cache *c, struct err *e)
+cache_allocate(struct cache *c, struct err *e)
 {
 	size_t blocks = (size_t)c->s.n_layer * (size_t)c->s.n_head_kv * (size_t)cache_blocks(c);
 
@@ -99,14 +101,14 @@ cpu_cache_new(struct backend *b, const struct cache_shape *shape, struct err *e)
 	c->kernels = ((struct cpu *)b)->k;
 	c->workers = b->threads;
 	c->shared = shared;
-	c->sink_blocks = round_up(shape->sinks + shape->more_sinks, CACHE_BLOCK) / CACHE_BLOCK;
+	c->sink_blocks = cache_round_up(shape->sinks + shape->more_sinks, CACHE_BLOCK) / CACHE_BLOCK;
 	c->ring_blocks = shape->slots / CACHE_BLOCK;
-	c->d_k = round_up(shape->d_k, 2);
-	c->d_v = round_up(shape->d_v, PANEL);
+	c->d_k = cache_round_up(shape->d_k, 2);
+	c->d_v = cache_round_up(shape->d_v, PANEL);
 	c->bf16_products = shape->type == KV_BF16 && c->kernels->product_bf16 != NULL;
 	c->key_size = block_size(shape->type, c->d_k);
 	c->value_size = block_size(shape->type, c->d_v);
-	if (allocate(c, e) < 0) {
+	if (cache_allocate(c, e) < 0) {
 		cpu_cache_free(b, c);
 		return NULL;
 	}
@@ -135,7 +137,7 @@ cpu_cache_grow(struct backend *b, struct cache *c, int64_t slots, struct err *e)
 	(void)b;
 	c->s.slots = slots;
 	c->ring_blocks = slots / CACHE_BLOCK;
-	if (allocate(c, e) < 0) {
+	if (cache_allocate(c, e) < 0) {
 		free(c->k);
 		free(c->v);
 		c->k = old.k;
@@ -146,7 +148,8 @@ cpu_cache_grow(struct backend *b, struct cache *c, int64_t slots, struct err *e)
 	}
 	for (int i = 0; i < c->s.n_layer; i++)
 		for (int h = 0; h < c->s.n_head_kv; h++) {
-			memcpy((char *)cache_keys(c, i, h, 0), cache_keys(&old, i, h, 0), (size_t)cache_blocks(&old) * c->key_size);
+			memcpy((char *)cache_keys(c, i, h, 0), cache_keys(&old, i, h, 0),
+			    (size_t)cache_blocks(&old) * c->key_size);
 			memcpy((char *)cache_values(c, i, h, 0), cache_values(&old, i, h, 0),
 			    (size_t)cache_blocks(&old) * c->value_size);
 		}
@@ -246,20 +249,23 @@ static void
 store_token(const struct store_job *j, int i)
 {
 	const struct cache *c = j->c;
-	const float *k = j->k + (int64_t)i * c->s.n_head_kv * c->s.d_k, *v = j->v + (int64_t)i * c->s.n_head_kv * c->s.d_v;
+	const float *k = j->k + (int64_t)i * c->s.n_head_kv * c->s.d_k,
+	    *v = j->v + (int64_t)i * c->s.n_head_kv * c->s.d_v;
 	int lane;
 	int64_t block = cache_find_slot(c, j->first + i, &lane);
 
 	for (int h = 0; h < c->s.n_head_kv; h++, k += c->s.d_k, v += c->s.d_v) {
-		char *keys = (char *)cache_keys(c, j->layer, h, block), *values = (char *)cache_values(c, j->layer, h, block);
+		char *keys = (char *)cache_keys(c, j->layer, h, block),
+		    *values = (char *)cache_values(c, j->layer, h, block);
 
 		if (c->s.type == KV_BF16) {
 			store_pairs(c, k, v, lane, (uint16_t *)keys, (uint16_t *)values);
 		} else {
-			store_vector(c, k, c->s.d_k, keys, lane, CACHE_BLOCK, (float *)(keys + c->d_k * CACHE_BLOCK) + lane,
+			store_vector(c, k, c->s.d_k, keys, lane, CACHE_BLOCK,
+			    (float *)(keys + c->d_k * CACHE_BLOCK) + lane,
 			    CACHE_BLOCK);
 			store_vector(c, v, c->s.d_v, values, lane * c->d_v, 1,
-			    (float *)(values + c->d_v * CACHE_BLOCK) + lane * groups(c->d_v), 1);
+			    (float *)(values + c->d_v * CACHE_BLOCK) + lane * cache_groups(c->d_v), 1);
 		}
 	}
 }

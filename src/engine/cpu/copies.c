@@ -36,7 +36,7 @@ copies_new(int64_t bytes)
 }
 
 static void
-release(struct copies *c)
+copies_release(struct copies *c)
 {
 	for (struct piece *p = c->pieces, *next; p != NULL; p = next) {
 		next = p->next;
@@ -52,7 +52,7 @@ copies_free(struct copies *c)
 {
 	if (c == NULL)
 		return;
-	release(c);
+	copies_release(c);
 	free(c);
 }
 
@@ -95,5 +95,5 @@ void
 copies_drop(struct copies *c)
 {
 	if (--c->weights == 0)
-		release(c);
+		copies_release(c);
 }

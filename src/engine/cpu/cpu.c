@@ -193,7 +193,7 @@ norm_rows(void *arg, int task, int worker)
 }
 
 static void
-norm(struct backend *b, enum norm_kind kind, float eps, const struct vector *weight, const struct vector *bias,
+cpu_norm(struct backend *b, enum norm_kind kind, float eps, const struct vector *weight, const struct vector *bias,
     const float *x, int64_t n, int64_t width, float *y)
 {
 	struct row_job j = { .kind = (int)kind, .eps = eps, .weight = weight->data, .bias = bias->data, .x = x, .n = n,
@@ -232,13 +232,16 @@ rotate_rows(void *arg, int task, int worker)
 
 	(void)worker;
 	FOR_TASK_ROWS(i, j, task)
-		j->k->rotate(j->rope, j->x2 + i * j->rope->n_rot, j->x + i * j->width, j->heads, j->d, j->y + i * j->width);
+		j->k->rotate(j->rope, j->x2 + i * j->rope->n_rot, j->x + i * j->width, j->heads, j->d,
+		    j->y + i * j->width);
 }
 
 static void
-rotate(struct backend *b, const struct rope *r, const float *table, const float *x, int n, int heads, int d, float *y)
+cpu_rotate(struct backend *b, const struct rope *r, const float *table, const float *x, int n, int heads, int d,
+    float *y)
 {
-	struct row_job j = { .rope = r, .x = x, .x2 = table, .n = n, .heads = heads, .d = d, .width = (int64_t)heads * d,
+	struct row_job j = { .rope = r, .x = x, .x2 = table, .n = n, .heads = heads, .d = d,
+	    .width = (int64_t)heads * d,
 		.y = y };
 
 	run_rows(b, rotate_rows, &j);
@@ -248,14 +251,15 @@ static void
 activate_values(void *arg, int task, int worker)
 {
 	struct row_job *j = arg;
-	int64_t first = (int64_t)task * VALUES_PER_TASK, n = j->n - first < VALUES_PER_TASK ? j->n - first : VALUES_PER_TASK;
+	int64_t first = (int64_t)task * VALUES_PER_TASK, n = j->n - first < VALUES_PER_TASK ? j->n - first
+	    : VALUES_PER_TASK;
 
 	(void)worker;
 	j->k->activate((enum activation)j->kind, j->x + first, j->x2 != NULL ? j->x2 + first : NULL, n, j->y + first);
 }
 
 static void
-activate(struct backend *b, enum activation act, const float *gate, const float *up, int64_t n, float *y)
+cpu_activate(struct backend *b, enum activation act, const float *gate, const float *up, int64_t n, float *y)
 {
 	struct cpu *c = (struct cpu *)b;
 	struct row_job j = { .k = c->k, .kind = (int)act, .x = gate, .x2 = up, .n = n, .y = y };
@@ -267,7 +271,8 @@ static void
 add_values(void *arg, int task, int worker)
 {
 	struct row_job *j = arg;
-	int64_t first = (int64_t)task * VALUES_PER_TASK, n = j->n - first < VALUES_PER_TASK ? j->n - first : VALUES_PER_TASK;
+	int64_t first = (int64_t)task * VALUES_PER_TASK, n = j->n - first < VALUES_PER_TASK ? j->n - first
+	    : VALUES_PER_TASK;
 
 	(void)worker;
 	for (int64_t i = first; i < first + n; i++)
@@ -275,7 +280,7 @@ add_values(void *arg, int task, int worker)
 }
 
 static void
-add(struct backend *b, float *x, const float *y, int64_t n)
+cpu_add(struct backend *b, float *x, const float *y, int64_t n)
 {
 	struct row_job j = { .x = y, .n = n, .y = x };
 
@@ -337,14 +342,14 @@ static const struct backend_ops cpu_ops = {
 	.cache_load = cpu_cache_load,
 	.cache_copy = cpu_cache_copy,
 	.embed = cpu_embed,
-	.norm = norm,
+	.norm = cpu_norm,
 	.linear = cpu_linear,
 	.rope_table = rope_table,
-	.rotate = rotate,
+	.rotate = cpu_rotate,
 	.store = cpu_store,
 	.attend = cpu_attend,
-	.activate = activate,
-	.add = add,
+	.activate = cpu_activate,
+	.add = cpu_add,
 	.score = cpu_score,
 	.logits = cpu_logits,
 	.sync = sync_nothing,

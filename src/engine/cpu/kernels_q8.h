@@ -33,7 +33,8 @@ static inline __attribute__((always_inline)) void
 four_q8_blocks(const float *x, struct q8_block *y)
 {
 	__m128 largest = largest_of_four(x), scale = _mm_div_ps(largest, _mm_set1_ps(127));
-	__m128 inverse = _mm_maskz_div_ps(_mm_cmp_ps_mask(largest, _mm_setzero_ps(), _CMP_GT_OQ), _mm_set1_ps(127), largest);
+	__m128 inverse = _mm_maskz_div_ps(_mm_cmp_ps_mask(largest, _mm_setzero_ps(), _CMP_GT_OQ), _mm_set1_ps(127),
+	    largest);
 	__m128 rows[4];
 	__m256i sums[4];
 	float factor[4];
@@ -101,7 +102,10 @@ load_words(const struct q8_source *s, size_t offset, __m512i w[4])
 		w[i] = load_word(s, offset + 4 * i);
 }
 
-/* 32 columns of 16 rows: numbers 4 g .. 4 g + 3 of every row in q[g]; one scale and offset for all, or one for each half. */
+/*
+ * 32 columns of 16 rows: numbers 4 g .. 4 g + 3 of every row in q[g]; one scale and offset for all, or one for each
+ * half.
+ */
 struct q8_columns {
 	int parts;
 	__m512i q[8];
@@ -158,7 +162,8 @@ set_five_bits(struct q8_columns *c, const struct q8_source *s, size_t offset, __
 	for (int g = 0; g < 8; g++) {
 		/* the byte that has the bits of this group, four times in each word */
 		__m512i h = _mm512_shuffle_epi8(high,
-		    _mm512_add_epi8(_mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0), _mm512_set1_epi8((char)(g / 2))));
+		    _mm512_add_epi8(_mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0),
+		    _mm512_set1_epi8((char)(g / 2))));
 		__mmask64 set = _mm512_test_epi8_mask(h, _mm512_set1_epi32(g % 2 == 0 ? 0x08040201 : (int)0x80402010));
 
 		c->q[g] = _mm512_mask_add_epi8(c->q[g], set, c->q[g], _mm512_set1_epi8(16));
@@ -259,13 +264,15 @@ unpack_q3_k(const struct q8_source *s, q8_use *use, void *arg)
 	for (size_t i = 0; i < 3; i++)
 		w[i] = load_word(s, 96 + 4 * i);
 	for (int i = 0; i < 4; i++) /* of groups 4 i .. 4 i + 3: four low bits here, two high bits there */
-		scales[i] = _mm512_or_si512(i < 2 ? low_nibbles(w[i]) : high_nibbles(w[i - 2]), two_bits(w[2], 2 * i, 4));
+		scales[i] = _mm512_or_si512(i < 2 ? low_nibbles(w[i]) : high_nibbles(w[i - 2]),
+		    two_bits(w[2], 2 * i, 4));
 	for (int b = 0; b < 8; b++) {
 		struct q8_columns c = { .parts = 2 };
 
 		for (int j = 0; j < 8; j++) {
 			__m512i q = two_bits(load_word(s, (size_t)(32 + b / 4 * 32 + 4 * j)), b % 4 * 2, 0);
-			__mmask64 set = _mm512_test_epi8_mask(load_word(s, (size_t)(4 * j)), _mm512_set1_epi8((char)(1 << b)));
+			__mmask64 set = _mm512_test_epi8_mask(load_word(s, (size_t)(4 * j)),
+			    _mm512_set1_epi8((char)(1 << b)));
 
 			c.q[j] = _mm512_mask_add_epi8(q, set, q, _mm512_set1_epi8(4));
 		}
@@ -302,7 +309,8 @@ unpack_k(const struct q8_source *s, bool five, q8_use *use, void *arg)
 
 			if (five)
 				q = _mm512_mask_add_epi8(q,
-				    _mm512_test_epi8_mask(load_word(s, (size_t)(16 + 4 * j)), _mm512_set1_epi8((char)(1 << b))), q,
+				    _mm512_test_epi8_mask(load_word(s, (size_t)(16 + 4 * j)),
+				    _mm512_set1_epi8((char)(1 << b))), q,
 				    _mm512_set1_epi8(16));
 			c.q[j] = q;
 		}
@@ -347,7 +355,8 @@ unpack_q6_k(const struct q8_source *s, q8_use *use, void *arg)
 			__m512i low = load_word(s, (size_t)(64 * half + 32 * (quarter % 2) + 4 * j));
 			__m512i high = load_word(s, (size_t)(128 + 32 * half + 4 * j));
 
-			c.q[j] = _mm512_or_si512(quarter < 2 ? low_nibbles(low) : high_nibbles(low), two_bits(high, 2 * quarter, 4));
+			c.q[j] = _mm512_or_si512(quarter < 2 ? low_nibbles(low) : high_nibbles(low),
+			    two_bits(high, 2 * quarter, 4));
 		}
 		for (int part = 0; part < 2; part++)
 			set_symmetric(&c, part, _mm512_mul_ps(d, byte_of(scales[b / 2], 2 * (b % 2) + part, true)), 32);
@@ -455,7 +464,8 @@ multiply_columns(void *arg, int number, const struct q8_columns *c)
 			}
 			v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), c->scale[part]);
 			f->acc[i] = _mm512_fmadd_ps(v, _mm512_set1_ps(x->scale), f->acc[i]);
-			f->acc[i] = _mm512_fmadd_ps(c->offset[part], _mm512_set1_ps(c->parts == 1 ? x->sum : x->half_sums[part]),
+			f->acc[i] = _mm512_fmadd_ps(c->offset[part],
+			    _mm512_set1_ps(c->parts == 1 ? x->sum : x->half_sums[part]),
 			    f->acc[i]);
 		}
 }
@@ -524,7 +534,8 @@ micro_q8(int rows, int panels, int per, const struct q8_block *x, int64_t ldx, i
 					__m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][p]), scale);
 
 					acc[i][p] = _mm512_fmadd_ps(v, _mm512_set1_ps(a->scale), acc[i][p]);
-					acc[i][p] = _mm512_fmadd_ps(offset, _mm512_set1_ps(per == 1 ? a->sum : a->half_sums[part]),
+					acc[i][p] = _mm512_fmadd_ps(offset,
+					    _mm512_set1_ps(per == 1 ? a->sum : a->half_sums[part]),
 					    acc[i][p]);
 				}
 			}

@@ -220,13 +220,15 @@ pack_words(enum panel_kind kind, const struct weight *w, int64_t first, int rows
 	}
 	for (int64_t i = 0; i < k; i += WORDS_K) {
 		int64_t n = k - i < WORDS_K ? k - i : WORDS_K;
-		const uint32_t *part = words != NULL ? words + quant_row_size(w->type, k0 + i) / 4 * PANEL : (uint32_t *)scratch;
+		const uint32_t *part = words != NULL ? words + quant_row_size(w->type, k0 + i) / 4 * PANEL
+		    : (uint32_t *)scratch;
 
 		if (words == NULL)
 			words_transpose(w, first, rows, k0 + i, n, (uint32_t *)scratch);
 #ifdef __AVX512VNNI__
 		if (kind == PANEL_Q8) {
-			q8_unpack(w->type, part, n, (uint8_t *)panel + i / Q8_BLOCK * Q8_PANEL_BLOCK(q8_scales(w->type)));
+			q8_unpack(w->type, part, n, (uint8_t *)panel + i / Q8_BLOCK *
+			    Q8_PANEL_BLOCK(q8_scales(w->type)));
 			continue;
 		}
 #endif
@@ -258,7 +260,8 @@ panel_size(enum panel_kind kind, uint32_t type, int64_t k)
 	if (kind == PANEL_Q8)
 		return k / Q8_BLOCK * Q8_PANEL_BLOCK(q8_scales(type));
 #endif
-	return kind == PANEL_BF16 ? (k + k % 2) * PANEL * (int64_t)sizeof(uint16_t) : k * PANEL * (int64_t)sizeof(float);
+	return kind == PANEL_BF16 ? (k + k % 2) * PANEL * (int64_t)sizeof(uint16_t)
+	    : k * PANEL * (int64_t)sizeof(float);
 }
 
 static const void *
@@ -288,7 +291,8 @@ micro(int rows, int panels, const float *x, int64_t ldx, int64_t k, const float 
 	for (int i = 0; i < rows; i++)
 		for (int p = 0; p < panels; p++)
 			for (int v = 0; v < PANEL_VECS; v++)
-				acc[i][p * PANEL_VECS + v] = add ? vec_load(y + i * ldy + p * PANEL + v * LANES) : vec_set(0);
+				acc[i][p * PANEL_VECS + v] = add ? vec_load(y + i * ldy + p * PANEL + v * LANES)
+				    : vec_set(0);
 	for (int64_t c = 0; c < k; c++) {
 		vec w[MICRO_PANELS * PANEL_VECS];
 
@@ -514,7 +518,8 @@ rotate_halves(const float *cosines, const float *sines, int n, int apart, const 
 	int i = 0;
 
 	for (; i + LANES <= n; i += LANES) {
-		vec a = vec_load(x + i), b = vec_load(x + apart + i), c = vec_load(cosines + i), s = vec_load(sines + i);
+		vec a = vec_load(x + i), b = vec_load(x + apart + i), c = vec_load(cosines + i),
+		    s = vec_load(sines + i);
 
 		vec_store(y + i, a * c - b * s);
 		vec_store(y + apart + i, a * s + b * c);
@@ -569,7 +574,7 @@ const struct cpu_kernels KERNELS = {
 	.wants_words = simd_wants_words,
 #ifdef __AVX512F__
 	.transpose = words_transpose,
-	.product_half = product_half,
+	.product_half = words_product_half,
 #endif
 	.decode = decode_row,
 	.pack = simd_pack,

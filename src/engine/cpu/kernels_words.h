@@ -48,7 +48,8 @@ words_transpose(const struct weight *w, int64_t first, int rows, int64_t k0, int
 		__m512i t[16];
 
 		for (int r = 0; r < 16; r++)
-			t[r] = _mm512_maskz_loadu_epi8(r < rows ? there : 0, src + (r < rows ? (size_t)r * stride : 0) + i);
+			t[r] = _mm512_maskz_loadu_epi8(r < rows ? there : 0,
+			    src + (r < rows ? (size_t)r * stride : 0) + i);
 		transpose16(t);
 		for (size_t j = 0; j < n; j++)
 			_mm512_store_si512(words + j * PANEL, t[j]);
@@ -76,7 +77,8 @@ words_to_f32(uint32_t type, const uint32_t *words, int64_t k, float *panel)
 		__m512i w = _mm512_load_si512(words);
 		__m512 low = type == QUANT_F16 ? low_half(w) : _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
 		__m512 high = type == QUANT_F16 ? high_half(w)
-		                                : _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)));
+		                                : _mm512_castsi512_ps(_mm512_and_si512(w,
+		                                _mm512_set1_epi32((int)0xffff0000)));
 
 		_mm512_store_ps(panel + i * PANEL, low);
 		if (i + 1 < k)
@@ -108,7 +110,7 @@ micro_half(int panels, const float *x, int64_t k, const uint32_t *words, int64_t
 }
 
 static void
-product_half(const float *x, int64_t ldx, int n, int64_t k, const uint32_t *words, int64_t pstride, int n_panels,
+words_product_half(const float *x, int64_t ldx, int n, int64_t k, const uint32_t *words, int64_t pstride, int n_panels,
     float *y, int64_t ldy)
 {
 	for (int r = 0; r < n; r++, x += ldx, y += ldy)

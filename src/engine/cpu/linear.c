@@ -85,7 +85,8 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
 		return;
 	}
 	if (w->type == QUANT_F16 && n <= FEW_ROWS && w->device != NULL) {
-		c->k->product_half(x->f32, w->cols, n, w->cols, kernels_kept_words(w, first), kernels_count_words(w), count,
+		c->k->product_half(x->f32, w->cols, n, w->cols, kernels_kept_words(w, first), kernels_count_words(w),
+		    count,
 		    y, ldy);
 		return;
 	}
@@ -95,15 +96,18 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
 
 		switch (kind) {
 		case PANEL_F32:
-			c->k->product(x->f32 + k0, w->cols, n, k, panels, stride / (int64_t)sizeof(float), PANEL, count, y, ldy,
+			c->k->product(x->f32 + k0, w->cols, n, k, panels, stride / (int64_t)sizeof(float), PANEL, count,
+			    y, ldy,
 			    k0 > 0);
 			break;
 		case PANEL_BF16:
-			c->k->product_bf16(x->bf16 + k0, x->ld16, n, k, panels, stride / (int64_t)sizeof(uint16_t), 2 * PANEL, count,
+			c->k->product_bf16(x->bf16 + k0, x->ld16, n, k, panels, stride / (int64_t)sizeof(uint16_t),
+			    2 * PANEL, count,
 			    y, ldy, k0 > 0);
 			break;
 		case PANEL_Q8:
-			c->k->product_q8(w->type, x->q8 + k0 / Q8_BLOCK, x->ld8, n, k / Q8_BLOCK, panels, stride, count, y, ldy,
+			c->k->product_q8(w->type, x->q8 + k0 / Q8_BLOCK, x->ld8, n, k / Q8_BLOCK, panels, stride, count,
+			    y, ldy,
 			    k0 > 0);
 			break;
 		}
@@ -172,7 +176,7 @@ clamp(float v, float bound)
 
 /* bias and clamp of one tile, from its scratch to its place */
 static void
-finish_tile(const struct linear *l, int out, int64_t first, int rows, const float *tile)
+linear_finish_tile(const struct linear *l, int out, int64_t first, int rows, const float *tile)
 {
 	const float *bias = l->out[out].bias->data;
 	int64_t width = l->out[out].w->rows;
@@ -209,7 +213,7 @@ linear_task(void *arg, int task, int worker)
 		return;
 	}
 	multiply_tile(j->c, w, &j->x, l->n, first, rows, worker, tile, TILE);
-	finish_tile(l, out, first, rows, tile);
+	linear_finish_tile(l, out, first, rows, tile);
 }
 
 void

@@ -8,13 +8,13 @@
 #include "engine/cpu/cache.h"
 
 static int64_t
-groups(const struct cache *c, int64_t d)
+snapshot_groups(const struct cache *c, int64_t d)
 {
 	return c->s.type == KV_Q8_0 ? (d + Q8_GROUP - 1) / Q8_GROUP : 0;
 }
 
 static size_t
-element_size(const struct cache *c)
+snapshot_element_size(const struct cache *c)
 {
 	return c->s.type == KV_F32 ? sizeof(float) : c->s.type == KV_Q8_0 ? 1 : sizeof(uint16_t);
 }
@@ -22,9 +22,9 @@ element_size(const struct cache *c)
 size_t
 cpu_cache_token_bytes(const struct cache *c)
 {
-	size_t scales = (size_t)(groups(c, c->s.d_k) + groups(c, c->s.d_v)) * sizeof(float);
+	size_t scales = (size_t)(snapshot_groups(c, c->s.d_k) + snapshot_groups(c, c->s.d_v)) * sizeof(float);
 
-	return (size_t)c->s.n_head_kv * ((size_t)(c->s.d_k + c->s.d_v) * element_size(c) + scales);
+	return (size_t)c->s.n_head_kv * ((size_t)(c->s.d_k + c->s.d_v) * snapshot_element_size(c) + scales);
 }
 
 /* One of a block's two sides: element i of the vector in a lane, and where scales begin. */
@@ -46,14 +46,14 @@ find_element(const struct cache *c, const struct side *s, int64_t i)
 		at = (i / 2 * CACHE_BLOCK + s->lane) * 2 + i % 2;
 	else if (s->pairs)
 		at = (s->lane / 2 * s->width + i) * 2 + s->lane % 2;
-	return s->block + (size_t)at * element_size(c);
+	return s->block + (size_t)at * snapshot_element_size(c);
 }
 
 /* A vector to or from the bytes at p; returns where the next one begins. */
 static char *
 copy_side(const struct cache *c, const struct side *s, char *p, bool save)
 {
-	size_t size = element_size(c);
+	size_t size = snapshot_element_size(c);
 	float *scales = (float *)(s->block + (size_t)(s->key ? c->d_k : c->d_v) * CACHE_BLOCK) + s->scales_at;
 
 	for (int64_t i = 0; i < s->d; i++, p += size) {
@@ -61,7 +61,7 @@ copy_side(const struct cache *c, const struct side *s, char *p, bool save)
 
 		memcpy(save ? p : element, save ? element : p, size);
 	}
-	for (int64_t i = 0; i < groups(c, s->d); i++, p += sizeof *scales) {
+	for (int64_t i = 0; i < snapshot_groups(c, s->d); i++, p += sizeof *scales) {
 		float *scale = scales + i * s->scales_step;
 
 		memcpy(save ? (void *)p : scale, save ? (void *)scale : p, sizeof *scale);
@@ -70,7 +70,7 @@ copy_side(const struct cache *c, const struct side *s, char *p, bool save)
 }
 
 static void
-copy_tokens(struct cache *c, int layer, int64_t first, int64_t n, char *p, bool save)
+snapshot_copy_tokens(struct cache *c, int layer, int64_t first, int64_t n, char *p, bool save)
 {
 	bool pairs = c->s.type == KV_BF16;
 
@@ -80,10 +80,12 @@ copy_tokens(struct cache *c, int layer, int64_t first, int64_t n, char *p, bool 
 
 		for (int h = 0; h < c->s.n_head_kv; h++) {
 			struct side key = { .block = (char *)cache_keys(c, layer, h, block), .d = c->s.d_k, .at = lane,
-				.step = CACHE_BLOCK, .scales_at = lane, .scales_step = CACHE_BLOCK, .pairs = pairs, .key = true,
+				.step = CACHE_BLOCK, .scales_at = lane, .scales_step = CACHE_BLOCK, .pairs = pairs,
+				    .key = true,
 				.lane = lane };
 			struct side value = { .block = (char *)cache_values(c, layer, h, block), .d = c->s.d_v,
-				.at = lane * c->d_v, .step = 1, .scales_at = lane * groups(c, c->d_v), .scales_step = 1,
+				.at = lane * c->d_v, .step = 1, .scales_at = lane * snapshot_groups(c, c->d_v),
+				    .scales_step = 1,
 				.pairs = pairs, .lane = lane, .width = c->d_v };
 
 			p = copy_side(c, &key, p, save);
@@ -97,7 +99,7 @@ cpu_cache_save(struct backend *b, struct cache *c, int layer, int64_t first, int
 {
 	(void)b;
 	(void)e;
-	copy_tokens(c, layer, first, n, to, true);
+	snapshot_copy_tokens(c, layer, first, n, to, true);
 	return 0;
 }
 
@@ -107,6 +109,6 @@ cpu_cache_load(struct backend *b, struct cache *c, int layer, int64_t first, int
 {
 	(void)b;
 	(void)e;
-	copy_tokens(c, layer, first, n, (char *)from, false);
+	snapshot_copy_tokens(c, layer, first, n, (char *)from, false);
 	return 0;
 }

@@ -57,7 +57,7 @@ loop_of(uint64_t state)
 }
 
 static void
-work(struct team *p, int worker)
+team_work(struct team *p, int worker)
 {
 	int task;
 
@@ -139,7 +139,7 @@ run_worker(void *arg)
 			return NULL;
 		if (!enter_loop(p, seen))
 			continue;
-		work(p, w->index);
+		team_work(p, w->index);
 		atomic_fetch_sub_explicit(&p->state, 1, memory_order_release);
 	}
 }
@@ -205,6 +205,6 @@ team_run(struct team *p, void (*fn)(void *arg, int task, int worker), void *arg,
 	p->tasks = tasks;
 	atomic_store_explicit(&p->next, 0, memory_order_relaxed);
 	open_loop(p);
-	work(p, 0);
+	team_work(p, 0);
 	close_loop(p);
 }
