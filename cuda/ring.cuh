@@ -1,9 +1,9 @@
 /*
- * Weights on their way to shared memory: batches of some KB that a warp asks
- * for ahead of their use, and that arrive in turn. Compute capability 9.0 has
- * copies that a thread starts and a barrier counts: they keep nothing else from
- * its way, which many loads under way do, even those from shared memory. Before
- * it all lanes copy 16 bytes at a time.
+ * Weights on their way to shared memory: a warp asks for batches of some KB
+ * before it needs them, and they arrive in turn. From compute capability 9.0 on,
+ * one thread starts a bulk copy (cp.async.bulk) and an mbarrier counts its bytes.
+ * Many loads in flight would stall other memory accesses, even those to shared
+ * memory; bulk copies do not. Before 9.0, all lanes copy 16 bytes at a time.
  */
 #ifndef SINKD_CUDA_RING_CUH
 #define SINKD_CUDA_RING_CUH
@@ -35,7 +35,7 @@ copy_bulk(uint32_t to, const void *from, int bytes, uint32_t barrier)
 	             :: "r"(to), "l"(from), "r"(bytes), "r"(barrier) : "memory");
 }
 
-/* A batch begins, of so many bytes. What lay there before was released (see release_shared). */
+/* Begin a batch of `bytes` bytes. The caller has released what lay there before (see release_shared). */
 static __device__ __forceinline__ void
 batch_begin(uint32_t barrier, int bytes)
 {

@@ -1,8 +1,7 @@
 /*
- * Files that are mapped into memory may be cut short or become unreadable while
- * they are. Reading such a page raises SIGBUS; a program that installed the
- * guard then says which file it was and ends with EX_IOERR, instead of dying
- * without a word. Any other SIGBUS ends the process as ever.
+ * A mapped file may be cut short or become unreadable. Reading a page of it
+ * then raises SIGBUS. A program that installed the guard names the file and
+ * ends with EX_IOERR. Any other SIGBUS ends the process as without the guard.
  */
 #ifndef SINKD_BASE_GUARD_H
 #define SINKD_BASE_GUARD_H
@@ -15,7 +14,7 @@
  */
 void guard_add(const void *start, size_t size, const char *name);
 
-/* Before they are unmapped. */
+/* Forget these bytes. To be called before they are unmapped. */
 void guard_remove(const void *start);
 
 /*

@@ -125,7 +125,7 @@ retry_later(struct checkpoint *c)
 	evtimer_add(c->retry, &wait);
 }
 
-/* A disk that is full for a day fails a thousand times for one reason: that is said once. */
+/* If one reason makes many checkpoints fail, such as a full disk, report it once. */
 static void
 checkpoint_note_failure(struct checkpoint *c, const struct err *e)
 {

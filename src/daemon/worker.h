@@ -16,7 +16,7 @@
 /* Requests that may be in the worker's hands at once, on either of the two ways. */
 enum { WORKER_REQUESTS = 64 };
 
-/* Digests that the engine thread makes by itself: after so many events with text, so that a replay is the same. */
+/* Digests that the engine thread makes by itself. It counts events with text, so that a replay is the same. */
 struct worker_digests {
 	int64_t every;                 /* 0: never */
 	bool rolling;                  /* every digest on schedule replaces the pinned block */

@@ -120,7 +120,7 @@ rows_are_finite(const struct gguf_tensor *t, int64_t first, int64_t rows)
 	size_t size = quant_row_size(t->type, t->ne[0]);
 	bool finite = true;
 
-	/* Without memory nothing is said of the tensor. */
+	/* Without memory for a row the tensor counts as finite. */
 	for (int64_t i = first; i < first + rows && row != NULL && finite; i++) {
 		quant_dequantize(t->type, (const char *)t->data + (size_t)i * size, t->ne[0], row);
 		finite = floats_are_finite(row, t->ne[0]);

@@ -10,7 +10,7 @@
 struct place {
 	int64_t offset; /* bytes before it */
 	int64_t line;   /* number of the last line before it, from 1 */
-	bool within;    /* it is the rest of a line that was too long, to be passed over */
+	bool within;    /* what follows is the rest of a line that was too long; the reader ignores it */
 };
 
 /* A line without its newline. */

@@ -39,7 +39,7 @@ struct memory_view {
 	int64_t from_time, to_time;
 };
 
-/* The last events that have no more than so many tokens together, but the very last one in any case. */
+/* The last events with at most this number of tokens together, but always at least the last event. */
 void memory_get_view(const struct memory *m, int64_t tokens, struct memory_view *view);
 
 /* The number of the oldest event remembered, counted from 0 as `count` does. */

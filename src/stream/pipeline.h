@@ -11,7 +11,7 @@
 #include "stream/stream.h"
 
 struct pipeline_options {
-	int64_t digest_every; /* a digest is due after so many events with text, and ends a group; 0: never */
+	int64_t digest_every; /* a digest is due after this number of events with text, and ends a group; 0: never */
 	void *arg;            /* for both functions */
 
 	/* The record is done: scored, skipped, or an error. */

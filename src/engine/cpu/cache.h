@@ -75,7 +75,7 @@ cache_find_slot(const struct cache *c, int64_t t, int *lane)
 const float *cache_load_keys(const struct cache *c, const char *blocks, int64_t n, float *buf);
 const float *cache_load_values(const struct cache *c, const char *blocks, int64_t n, float *buf);
 
-/* Are so many tasks of attention cut up further, since they are few and do not suit the number of threads? */
+/* Are tasks of attention cut up further? They are if they are few and the threads cannot share them evenly. */
 static inline bool
 cache_splits_tasks(int tasks, int threads)
 {

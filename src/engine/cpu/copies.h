@@ -7,7 +7,7 @@
 
 struct copies;
 
-/* At most so many bytes; -1: see memory_get_share. NULL: no memory. */
+/* At most this number of bytes; -1: see memory_get_share. NULL: no memory. */
 struct copies *copies_new(int64_t bytes);
 void copies_free(struct copies *c);
 

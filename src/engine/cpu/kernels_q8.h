@@ -2,7 +2,7 @@
  * Products in integers (vpdpbusd), for kernels_simd.h: quantised weights as
  * they are, w = s q + m with 8-bit q >= 0, times activations rounded to 8 bits
  * in blocks of 32. The sum over a block is exact; blocks are added in order in
- * float32. What a panel holds is said in kernels.h.
+ * float32. kernels.h says what a panel holds.
  */
 enum { Q8_ROWS = 4, Q8_PANELS = 3 };
 
