@@ -190,7 +190,7 @@ faithful_free(struct faithful *f)
 	free(f);
 }
 
-/* ---- what is said --------------------------------------------------- */
+/* ---- which words are allowed ---------------------------------------- */
 
 /* Is it an ordinary word, or with `prefix` the beginning of one? first: it may begin with a capital. */
 static bool

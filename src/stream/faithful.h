@@ -1,9 +1,9 @@
 /*
- * Text that names nothing which the stream does not. A word is a run of
+ * Text with no names and numbers but those of the stream. A word is a run of
  * letters, digits and what joins them inside names and numbers (. : - / @ _).
- * It may be said if it, or a part between joints, stands in what the model can
- * see or in the question, whatever its case; and if it is ordinary: letters
- * only, lower case or a sentence's first word, and one token of the vocabulary.
+ * The model may write a word if the word, or a part of it between joints, stands
+ * in what the model sees or in the question, in any case. It may also write
+ * ordinary words: letters only, lower case or first of a sentence, one token.
  */
 #ifndef SINKD_STREAM_FAITHFUL_H
 #define SINKD_STREAM_FAITHFUL_H
@@ -27,10 +27,10 @@ struct faithful_state {
 
 void faithful_begin(struct faithful_state *s);
 
-/* Take the next byte. Returns false if it ends a word that may not be said. */
+/* Take the next byte. Returns false if it ends a word that is not allowed. */
 bool faithful_feed(const struct faithful *f, struct faithful_state *s, char byte);
 
-/* Can the word that is not finished become one that may be said? Is it one already? */
+/* Can the unfinished word become an allowed one? Is it one already? */
 bool faithful_may_go_on(const struct faithful *f, const struct faithful_state *s);
 bool faithful_may_end(const struct faithful *f, const struct faithful_state *s);
 

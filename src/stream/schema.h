@@ -41,7 +41,7 @@ struct schema_state {
 
 void schema_begin(struct schema_state *s, const struct schema *schema);
 
-/* Take the next byte. Returns false if it may not come here; the state is of no more use then. */
+/* Take the next byte. Returns false if it is not allowed here; the caller then discards the state. */
 bool schema_feed(struct schema_state *s, unsigned char byte);
 
 /* Is the next byte one that the schema leaves open: of a string or of a number? */

@@ -118,7 +118,7 @@ decode_answer(struct recall *r, const char *answer, struct err *e)
 	return have == want;
 }
 
-/* After `line` lines, ask for the fact so many lines back. */
+/* After `line` lines, ask for the fact of an earlier line. */
 static int
 ask_for_fact(struct recall *r, int64_t line, struct bucket *b, struct err *e)
 {

@@ -27,9 +27,8 @@ void rotation_mark_now(struct rotation_mark *m);
 
 /*
  * Open the file that comes after a mark: a rotated one, or else the one that
- * has the name. Returns a descriptor, or -1 with errno set. *lost is set if
- * files were passed over since they are compressed by now or may not be read,
- * else left as it is.
+ * has the name. Returns a descriptor, or -1 with errno set. Sets *lost if it
+ * left out files that are compressed by now or that it may not read.
  */
 int rotation_open_after(const char *path, const struct rotation_mark *after, bool *lost);
 

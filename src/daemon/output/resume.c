@@ -359,7 +359,7 @@ resume_cut(const struct parts *p, struct err *e)
 	return 0;
 }
 
-/* ---- what is said --------------------------------------------------- */
+/* ---- warnings ------------------------------------------------------- */
 
 /* Events after the checkpoint that the current file has, though it is none of the parts. */
 static void
