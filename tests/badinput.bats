@@ -82,6 +82,13 @@ errors()
 	refuses 64 "unknown option '--bogus'" --bogus
 	refuses 64 "--window must be a whole number from 1 to" --window 0
 	refuses 64 "not '-4'" --window=-4
+	refuses 64 "seconds (s, m, h or d may follow, as in 15m), not '15min'" --digest-interval 15min
+	refuses 64 "bytes (K, M or G may follow), not '1X'" --max-line 1X
+	printf 'window = "20"\n' >"$BATS_TEST_TMPDIR/conf"
+	refuses 78 "conf:1: window must be a whole number from 1 to 16777216, not '\"20\"'; write the value without quotes" \
+		--config "$BATS_TEST_TMPDIR/conf"
+	printf 'policy = sink # as ever\n' >"$BATS_TEST_TMPDIR/conf"
+	refuses 78 "not 'sink # as ever'; a comment needs a line of its own" --config "$BATS_TEST_TMPDIR/conf"
 	refuses 64 "--policy must be sink, window, dense or recompute, not 'full'" --policy full
 	refuses 64 "--format must be auto, journal" --format xml
 	refuses 64 "--model needs an argument" --model

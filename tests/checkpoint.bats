@@ -385,8 +385,8 @@ refuses_state()
 	run -0 check --state other
 	[[ $output != *'state '* || $output == *'state    ok: other'* ]]
 	run -73 check --output /nowhere/out --metrics ./nowhere/m
-	[[ $output == *'output   error: cannot make /nowhere/out: No such file or directory'* ]]
-	[[ $output == *'metrics  error: cannot make ./nowhere/m: '* ]]
+	[[ $output == *'output   error: cannot open /nowhere/out for the output: No such file or directory'* ]]
+	[[ $output == *'metrics  error: cannot make the socket ./nowhere/m: '* ]]
 	run -66 check nowhere
 	[[ $output == *'input    error: cannot read nowhere: '* ]]
 	run -66 check --model nowhere
@@ -398,6 +398,35 @@ refuses_state()
 	diff <(grep -vE ' (before|after|found|text|err|notified|\.|\.\.)$' before) \
 		<(grep -vE ' (before|after|found|text|err|notified|\.|\.\.)$' after) | grep -v '^[<>] total' | no grep '^[<>]'
 	kill -0 "$pid"
+}
+
+@test "--check-config and a start refuse the same, each with one sentence" {
+	mkdir -p folder damaged open
+	chmod 777 open
+	chmod 700 damaged
+	echo 'no checkpoint' >damaged/checkpoint
+	events 150 | head -n 3 >log
+	# Each case: the exit status, the name of the line, its sentence, the options.
+	both() {
+		local code=$1 what=$2 sentence=$3
+		shift 3
+		run -"$code" "$sinkd" "${tiny[@]}" --check-config "$@"
+		[[ $output == *"$what"*"error: "*"$sentence"* ]]
+		[ "$(grep -c "^$what " <<<"$output")" -eq 1 ]
+		run -"$code" timeout 60 "$sinkd" "${tiny[@]}" "$@" </dev/null
+		[[ $output == *"$sentence"* ]]
+	}
+	both 73 output 'cannot open folder for the output: Is a directory' --output folder
+	both 66 follow 'cannot follow folder: it is not a regular file' --follow folder
+	both 66 input 'cannot read folder: Is a directory' folder
+	both 64 output 'log is an input and the output too' --follow log --output log
+	both 64 journal "--journal-match must be words FIELD=VALUE and +, not 'nonsense'" \
+		--journal --journal-directory folder --journal-match nonsense
+	both 73 control 'cannot make the socket log: ' --control log
+	both 65 state 'damaged' --state damaged
+	both 77 state 'open' --state open
+	run -64 "$sinkd" "${tiny[@]}" --check-config --socket sock --control sock
+	[[ $output == *'--socket and --control must not be the same path, sock'* ]]
 }
 
 @test "a checkpoint is for the superuser and the daemon's own user to ask for; without a state there is none" {

@@ -74,6 +74,11 @@ request()
 	no grep -q 'mostly wrong' err
 	sinkctl digest --style write -n 3 >/dev/null
 	grep -q 'this model has .* million parameters.*--model' err
+	# Whoever asks is told too, on standard error, once for each question.
+	[ "$(sinkctl ask -n 3 what 2>&1 >/dev/null | grep -c 'this model has .* million parameters.*--model')" -eq 1 ]
+	[ "$(sinkctl digest --style write -n 3 2>&1 >/dev/null | grep -c 'mostly wrong')" -eq 1 ]
+	sinkctl ask -n 3 what 2>/dev/null | no grep 'mostly wrong'
+	sinkctl digest 2>&1 | no grep 'mostly wrong'
 }
 
 @test "an answer by schema is JSON of that kind" {
@@ -96,7 +101,10 @@ request()
 	[ "$(sinkctl digest --since today --json | jq .sinkd.events)" -eq 5 ] || [ "$(date +%H%M)" = 0000 ]
 	sinkctl digest --since yesterday --json | jq -e '.sinkd.events == 5'
 	sinkctl digest --since 'yesterday 23:59:59' --json >/dev/null
-	for when in yester tomorrow infs nans -5m 15min 'yesterday noon'; do
+	[ "$(sinkctl digest --since midnight --json | jq .sinkd.events)" -eq 5 ] || [ "$(date +%H%M)" = 0000 ]
+	sinkctl digest --since noon --json >/dev/null
+	sinkctl digest --since 'yesterday noon' --json | jq -e '.sinkd.events == 5'
+	for when in yester tomorrow infs nans -5m 15min noonish 'noon yesterday'; do
 		run sinkctl digest --since "$when"
 		[ "$status" -eq 64 ]
 	done
@@ -242,6 +250,13 @@ scored()
 	[ "$(jq -s 'map(.sinkd.seq) | index(1050)' unjoined)" = null ]
 	timeout 60 "$BUILD/sinkctl" tail --top 0.5% --priority warning --json annotated | jq -es 'map(.sinkd.seq) | index(2050)'
 	[ "$(timeout 60 "$BUILD/sinkctl" tail annotated | wc -l)" -eq 3002 ]
+	[[ $(timeout 60 "$BUILD/sinkctl" tail annotated | tail -n 1) == *'(MESSAGE is empty)' ]]
+	run -69 "$BUILD/sinkctl" tail --socket /nonexistent < <(cat annotated)
+	[[ $output == *"'sinkctl tail -' reads the lines that come through a pipe"* ]]
+	run -69 "$BUILD/sinkctl" tail --socket /nonexistent </dev/null
+	[[ $output != *'pipe'* ]]
+	run -64 "$BUILD/sinkctl" -s ctl status
+	[[ $output == *'the command comes first and its options behind it: sinkctl command -s ...'* ]]
 	[ "$(timeout 60 "$BUILD/sinkctl" tail --min-surprise 9 --json annotated | jq -s length)" -eq 31 ]
 	[ "$(timeout 60 "$BUILD/sinkctl" tail --surprise 9 -n 3 annotated | wc -l)" -eq 3 ]
 	for bad in 0 101 x 1%% nan; do

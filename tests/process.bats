@@ -465,7 +465,7 @@ comes_after_loss()
 	many 3 >log
 	daemon --config conf --follow log --from start --output out --control ctl --quiet 7>&- 9>&-
 	# Thirteen messages each time, and one more the first time: more than there is room for, here and on their way.
-	printf '%s = 7\n' digest-{every,lines} gpu journal-{directory,match} key metrics patience sinks socket state system \
+	printf '%s = 7\n' digest-{every,lines} gpu journal-{directory,match} key metrics patience rolling-tokens sinks socket system \
 		text-field window >conf
 	for ((i = 0; i < 250; i++)); do reload; done
 	many 3 >>log
@@ -493,4 +493,19 @@ comes_after_loss()
 	command="$sinkd --quiet ${tiny[*]} >$BATS_TEST_TMPDIR/out"
 	printf '{"text":"typed"}\n\x04' | script -qec "$command" /dev/null >/dev/null
 	[ "$(jq -r .text "$BATS_TEST_TMPDIR/out")" = typed ]
+}
+
+@test "on a terminal sinkd says what it waits for, and sinkctl what --top does at first" {
+	need "$(command -v script)"
+	cd "$BATS_TEST_TMPDIR"
+	many 3 >in.jsonl
+	printf '\x04' | script -qec "$sinkd ${tiny[*]} >out" /dev/null >screen
+	grep -q 'reading events from this terminal, one a line; Control-D ends the input' screen
+	on_terminal "timeout -s TERM 2 $sinkd ${tiny[*]} --follow in.jsonl >out" || true
+	grep -q 'waiting for new lines in in.jsonl; --from start begins with the old ones' screen
+	on_terminal "$sinkd ${tiny[*]} in.jsonl >out"
+	no grep -q waiting screen
+	on_terminal "$BUILD/sinkctl tail --top 1% out"
+	[ "$(grep -c 'shows each event that is the most surprising so far' screen)" -eq 1 ]
+	"$BUILD/sinkctl" tail --top 1% out 2>&1 | no grep 'so far'
 }

@@ -63,6 +63,10 @@ run_with_options(const struct commands *c, int argc, char **argv, struct err *e)
 	for (int i = 0; (o = c->get(i, &size)) != NULL; i++)
 		if (strcmp(argv[1], get_name(o)) == 0)
 			return run_one(c, i, argc - 1, argv + 1, e);
+	if (argv[1][0] == '-')
+		return err_set(e, EX_USAGE, "the command comes first and its options behind it: %s command %s ..., see "
+		    "%s --help",
+		    c->program, argv[1], c->program);
 	return err_set(e, EX_USAGE, "there is no command '%s', see %s --help", argv[1], c->program);
 }
 

@@ -61,11 +61,28 @@ get_unit(enum option_type type, char letter)
 	return 0;
 }
 
+/* How a message lists the letters of get_unit. */
+static const char *
+tell_units(enum option_type type)
+{
+	return type == OPTION_DURATION ? " seconds (s, m, h or d may follow, as in 15m)" :
+	    type == OPTION_SIZE ? " bytes (K, M or G may follow)" : "";
+}
+
+/* A value in quotes is told apart from quotes that the user wrote. */
+static const char *
+show_value(const char *text, char *shown, size_t size)
+{
+	snprintf(shown, size, "'%s'%s", text, *text == '"' || *text == '\'' ? "; write the value without quotes" :
+	    strstr(text, " #") != NULL ? "; a comment needs a line of its own" : "");
+	return shown;
+}
+
 static int
 set_number(const struct option_row *r, const char *text, int64_t *out, int code, const char *where, struct err *e)
 {
+	char *end, shown[LIST];
 	long long v, unit;
-	char *end;
 	bool overflow;
 
 	errno = 0;
@@ -80,21 +97,25 @@ set_number(const struct option_row *r, const char *text, int64_t *out, int code,
 		return 0;
 	}
 	if (r->max == INT64_MAX)
-		return err_set(e, code, "%s%s%s must be a whole number of at least %lld, not '%s'", where, dashes(code),
-		    r->name, (long long)r->min, text);
-	return err_set(e, code, "%s%s%s must be a whole number from %lld to %lld, not '%s'", where, dashes(code),
-	    r->name, (long long)r->min, (long long)r->max, text);
+		return err_set(e, code, "%s%s%s must be a whole number of at least %lld, not %s", where, dashes(code),
+		    r->name, (long long)r->min, show_value(text, shown, sizeof shown));
+	return err_set(e, code, "%s%s%s must be a whole number from %lld to %lld%s, not %s", where, dashes(code),
+	    r->name,
+	    (long long)r->min, (long long)r->max, tell_units(r->type), show_value(text, shown, sizeof shown));
 }
 
 static int
 set_flag(const struct option_row *r, const char *text, bool *out, int code, const char *where, struct err *e)
 {
+	char shown[LIST];
+
 	if (text == NULL || strcasecmp(text, "yes") == 0 || strcasecmp(text, "true") == 0 || strcmp(text, "1") == 0)
 		*out = true;
 	else if (strcasecmp(text, "no") == 0 || strcasecmp(text, "false") == 0 || strcmp(text, "0") == 0)
 		*out = false;
 	else
-		return err_set(e, code, "%s%s%s must be yes or no, not '%s'", where, dashes(code), r->name, text);
+		return err_set(e, code, "%s%s%s must be yes or no, not %s", where, dashes(code), r->name,
+		    show_value(text, shown, sizeof shown));
 	return 0;
 }
 
@@ -114,7 +135,7 @@ list_choices(const struct option_row *r, char *list, size_t size)
 static int
 set_choice(const struct option_row *r, const char *text, int *out, int code, const char *where, struct err *e)
 {
-	char list[LIST];
+	char list[LIST], shown[LIST];
 
 	for (int i = 0; r->choices[i] != NULL; i++)
 		if (strcmp(text, r->choices[i]) == 0) {
@@ -122,7 +143,8 @@ set_choice(const struct option_row *r, const char *text, int *out, int code, con
 			return 0;
 		}
 	list_choices(r, list, sizeof list);
-	return err_set(e, code, "%s%s%s must be %s, not '%s'", where, dashes(code), r->name, list, text);
+	return err_set(e, code, "%s%s%s must be %s, not %s", where, dashes(code), r->name, list,
+	    show_value(text, shown, sizeof shown));
 }
 
 /* Set the member of row r from text (NULL: a flag without argument). where: "file:line: " or "". */

@@ -2,16 +2,17 @@
 #include "daemon/check.h"
 
 #include <errno.h>
-#include <libgen.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "daemon/http/metrics.h"
+#include "daemon/input/files.h"
+#include "daemon/input/follow.h"
 #include "daemon/input/journal.h"
+#include "daemon/output/output.h"
+#include "daemon/peers/listener.h"
 #include "daemon/service.h"
 #include "daemon/signals.h"
 #include "stream/state.h"
@@ -66,9 +67,9 @@ check_on_loading(void *arg)
 	return !signals_ask_end();
 }
 
-/* The stream is made as for a start, since only that shows whether the state fits. */
+/* The stream is made as for a start: only that shows whether a state that is usable so far fits it. */
 static void
-check_stream(struct check *c, const struct state *state)
+check_stream(struct check *c, const struct state *state, bool usable)
 {
 	const struct settings *s = c->settings;
 	struct stream_options o = s->worker.stream;
@@ -88,27 +89,21 @@ check_stream(struct check *c, const struct state *state)
 	    info.path);
 	if (state != NULL && !state_is_foreign(state, &e))
 		fit = state_restore(state, stream, &e);
-	if (s->state != NULL)
+	if (usable)
 		print_state(c, state, fit, &e);
 	stream_close(stream);
 }
 
-/* Can a file be made there, or written to if it is there already? */
+/* *state stays NULL if there is no checkpoint yet. Returns 0, or -1 with *e set. */
 static int
-check_place(const char *path, struct err *e)
+look_at_state(const struct settings *s, struct state_folder **folder, struct state **state, struct err *e)
 {
-	char copy[4096];
-	const char *folder;
-
-	if (access(path, F_OK) == 0)
-		return access(path, W_OK) == 0 ? 0 : err_set(e, EX_CANTCREAT, "cannot write to %s: %s%s", path,
-		    strerror(errno), service_explain(path, errno, true));
-	snprintf(copy, sizeof copy, "%s", path);
-	folder = dirname(copy);
-	if (access(folder, W_OK | X_OK) == 0)
-		return 0;
-	return err_set(e, EX_CANTCREAT, "cannot make %s: %s%s", path, strerror(errno),
-	    service_explain(path, errno, true));
+	if ((*folder = state_folder_look(s->state, e)) != NULL)
+		return state_open_any(*folder, s->worker.stream.model, state, e);
+	if (e->code != EX_NOINPUT)
+		return -1;
+	return service_check_place(s->state) == 0 ? 0 : err_set(e, EX_CANTCREAT, "cannot make %s: %s%s", s->state,
+	    strerror(errno), service_explain(s->state, errno, true));
 }
 
 static void
@@ -119,14 +114,13 @@ check_model_and_state(struct check *c)
 	struct state *state = NULL;
 	struct err e = {0};
 
-	if (s->state != NULL && (folder = state_folder_look(s->state, &e)) == NULL &&
-	    (e.code != EX_NOINPUT || check_place(s->state, &e) < 0))
-		print_bad(c, "state", &e);
-	else if (folder != NULL && state_open_any(folder, s->worker.stream.model, &state, &e) < 0)
+	bool usable = s->state == NULL || look_at_state(s, &folder, &state, &e) == 0;
+
+	if (!usable)
 		print_bad(c, "state", &e);
 	else if (state != NULL && state_get_warning(state) != NULL)
 		printf("%-8s warning: %s\n", "state", state_get_warning(state));
-	check_stream(c, state);
+	check_stream(c, state, s->state != NULL && usable);
 	state_close(state);
 	state_folder_close(folder);
 }
@@ -134,69 +128,75 @@ check_model_and_state(struct check *c)
 /* ---- inputs and outputs --------------------------------------------- */
 
 static void
-check_input(struct check *c, const char *what, const char *path, bool waits)
+check_follow(struct check *c, const char *path)
 {
 	struct err e;
+	int rc = follow_check(path, &e);
 
-	if (access(path, R_OK) == 0)
-		print_good(what, "%s", path);
-	else if (waits && errno == ENOENT)
-		print_good(what, "%s is not there yet, sinkd waits for it", path);
-	else {
-		err_set(&e, EX_NOINPUT, "cannot read %s: %s%s", path, strerror(errno),
-		    service_explain(path, errno, false));
-		print_bad(c, what, &e);
-	}
+	if (rc < 0)
+		print_bad(c, "follow", &e);
+	else
+		print_good("follow", "%s%s", path, rc > 0 ? "" : " is not there yet, sinkd waits for it");
 }
 
 static void
-check_inputs(struct check *c, char *const *names, int n)
+check_journal(struct check *c)
 {
 	const struct settings *s = c->settings;
+	struct journal_options o = {.matches = s->journal_match, .directory = s->journal_directory};
 	struct err e;
 
-	for (int i = 0; i < n; i++)
-		if (strcmp(names[i], "-") != 0)
-			check_input(c, "input", names[i], false);
-	if (s->follow != NULL)
-		check_input(c, "follow", s->follow, true);
-	if (!s->journal)
-		return;
-	if (journal_check(s->journal_directory, &e) < 0)
+	if (journal_check(&o, &e) < 0)
 		print_bad(c, "journal", &e);
 	else
 		print_good("journal", "it can be read");
 }
 
-static bool
-is_served(const char *path)
+static void
+check_inputs(struct check *c, char *const *names, int n)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool served;
+	struct err e;
 
-	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-	served = fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
-	if (fd >= 0)
-		close(fd);
-	return served;
+	for (int i = 0; i < n; i++)
+		if (files_check(names[i], &e) < 0)
+			print_bad(c, "input", &e);
+		else
+			print_good("input", "%s", names[i]);
+	if (c->settings->follow != NULL)
+		check_follow(c, c->settings->follow);
+	if (c->settings->journal)
+		check_journal(c);
+}
+
+/* What is written to a file must not come back as input. */
+static void
+check_output(struct check *c, char *const *names, int n)
+{
+	const char *path = c->settings->output;
+	struct stat st;
+	struct err e;
+
+	if (path == NULL)
+		return;
+	if (output_check(path, &e) < 0 ||
+	    (stat(path, &st) == 0 && S_ISREG(st.st_mode) && check_loop(c->settings, names, n, &st, &e) < 0))
+		print_bad(c, "output", &e);
+	else
+		print_good("output", "%s", path);
 }
 
 static void
 check_socket(struct check *c, const char *what, const char *path)
 {
-	struct err e = {0};
+	struct err e;
+	int rc;
 
 	if (path == NULL)
 		return;
-	if (strlen(path) >= sizeof ((struct sockaddr_un *)NULL)->sun_path)
-		err_set(&e, EX_USAGE, "the name of the socket is too long: %s", path);
-	else
-		check_place(path, &e);
-	if (e.code != 0)
+	if ((rc = listener_check(path, &e)) < 0)
 		print_bad(c, what, &e);
 	else
-		print_good(what, "%s%s", path, is_served(path) ? ", where a program listens now" : "");
+		print_good(what, "%s%s", path, rc > 0 ? ", where a program listens now" : "");
 }
 
 static void
@@ -214,19 +214,36 @@ check_metrics(struct check *c)
 		print_good("metrics", "port %ld of 127.0.0.1", port);
 }
 
+static bool
+is_same_file(const char *name, const struct stat *output)
+{
+	struct stat input;
+
+	return name != NULL && stat(name, &input) == 0 && input.st_dev == output->st_dev &&
+	    input.st_ino == output->st_ino;
+}
+
+int
+check_loop(const struct settings *s, char *const *names, int n, const struct stat *output, struct err *e)
+{
+	const char *name = is_same_file(s->follow, output) ? s->follow : NULL;
+
+	for (int i = 0; i < n && name == NULL; i++)
+		if (is_same_file(names[i], output))
+			name = names[i];
+	return name == NULL ? 0 : err_set(e, EX_USAGE, "%s is an input and the output too: name another --output",
+	    name);
+}
+
 int
 check_run(const struct settings *s, char *const *names, int n)
 {
 	struct check c = {.settings = s};
-	struct err e;
 
 	print_good("options", "%s", s->config != NULL ? s->config : "those of the command line");
 	check_model_and_state(&c);
 	check_inputs(&c, names, n);
-	if (s->output != NULL && check_place(s->output, &e) < 0)
-		print_bad(&c, "output", &e);
-	else if (s->output != NULL)
-		print_good("output", "%s", s->output);
+	check_output(&c, names, n);
 	check_socket(&c, "socket", s->socket);
 	check_socket(&c, "control", s->control);
 	check_metrics(&c);

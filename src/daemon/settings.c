@@ -321,6 +321,23 @@ check_readable(const char *what, const char *path, struct err *e)
 	    service_explain(path, errno, false));
 }
 
+/* Two sockets cannot have one name, and a socket is no output. */
+static int
+check_names_differ(const struct settings *s, struct err *e)
+{
+	const char *const options[] = {"socket", "control", "metrics", "output", "state"};
+	/* Metrics without a slash are a port. */
+	const char *const metrics = s->metrics != NULL && strchr(s->metrics, '/') != NULL ? s->metrics : NULL;
+	const char *const paths[] = {s->socket, s->control, metrics, s->output, s->state};
+
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+		for (size_t k = 0; k < i; k++)
+			if (paths[i] != NULL && paths[k] != NULL && strcmp(paths[i], paths[k]) == 0)
+				return err_set(e, EX_USAGE, "--%s and --%s must not be the same path, %s", options[k],
+				    options[i], paths[i]);
+	return 0;
+}
+
 static int
 parse_mode(struct settings *s, struct err *e)
 {
@@ -464,7 +481,7 @@ settings_complete(struct settings *s, struct err *e)
 		return err_set(e, EX_USAGE, "--pin and --system cannot both begin the stream");
 	if (s->digest_schema != NULL && (enum digest_style)s->digest_style == DIGEST_EXTRACT)
 		return err_set(e, EX_USAGE, "--digest-style extract quotes, and has no --digest-schema");
-	if (parse_mode(s, e) < 0 || read_schema(s, e) < 0)
+	if (check_names_differ(s, e) < 0 || parse_mode(s, e) < 0 || read_schema(s, e) < 0)
 		return -1;
 	fill_worker(s);
 	fill_inputs(s);

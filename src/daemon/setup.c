@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/check.h"
 #include "daemon/input/beginning.h"
 #include "daemon/input/files.h"
 #include "daemon/input/follow.h"
@@ -520,27 +521,33 @@ wants_progress(const struct daemon *d)
 	return s->output == NULL && fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-static bool
-is_output(const struct daemon *d, const char *name)
-{
-	struct stat input, output;
-	int fd = output_get_file(d->output);
-
-	return name != NULL && fd >= 0 && fstat(fd, &output) == 0 && stat(name, &input) == 0 &&
-	    input.st_dev == output.st_dev && input.st_ino == output.st_ino;
-}
-
 /* What is written would be read again, and grow for ever. */
 static int
-check_loop(const struct daemon *d, char *const *names, int n, struct err *e)
+refuse_loop(const struct daemon *d, char *const *names, int n, struct err *e)
 {
-	const char *name = is_output(d, d->settings->follow) ? d->settings->follow : NULL;
+	int fd = output_get_file(d->output);
+	struct stat st;
 
-	for (int i = 0; i < n && name == NULL; i++)
-		if (is_output(d, names[i]))
-			name = names[i];
-	return name == NULL ? 0 : err_set(e, EX_USAGE, "%s is an input and the output too: name another --output",
-	    name);
+	return fd >= 0 && fstat(fd, &st) == 0 ? check_loop(d->settings, names, n, &st, e) : 0;
+}
+
+/* Somebody at a terminal who sees nothing is told what sinkd waits for. */
+static void
+tell_waiting(const struct daemon *d, int n)
+{
+	const struct settings *s = d->settings;
+	bool others = s->follow != NULL || s->journal || d->producers != NULL;
+
+	if (s->quiet || !isatty(STDERR_FILENO))
+		return;
+	if (n == 0 && !others && isatty(STDIN_FILENO))
+		log_message(LOG_NOTICE, "reading events from this terminal, one a line; Control-D ends the input");
+	if (d->saved_seq == 0 && s->follow != NULL && s->from == FROM_END)
+		log_message(LOG_NOTICE, "waiting for new lines in %s; --from start begins with the old ones",
+		    s->follow);
+	if (d->saved_seq == 0 && s->journal && s->from == FROM_END)
+		log_message(LOG_NOTICE, "waiting for new entries in the journal; --from start begins with the old "
+		    "ones");
 }
 
 static int
@@ -551,7 +558,7 @@ open_rest(struct daemon *d, char *const *names, int n, const struct restored *r,
 	if ((d->folder != NULL && r->blob == NULL ? begin_inputs(d, names, n, e) :
 	    open_inputs(d, names, n, r->blob, e)) < 0 ||
 	    (d->output = output_new(d->base, s->output, STDOUT_FILENO, &daemon_output_callbacks, d, e)) == NULL ||
-	    check_loop(d, names, n, e) < 0 ||
+	    refuse_loop(d, names, n, e) < 0 ||
 	    restore_output(d, r, e) < 0 ||
 	    open_worker(d, r, e) < 0 ||
 	    open_control(d, e) < 0 ||
@@ -569,6 +576,7 @@ open_rest(struct daemon *d, char *const *names, int n, const struct restored *r,
 	if (wants_progress(d) && (d->progress = progress_new(d->base, messages_get_output(d->messages),
 	    daemon_count_progress, d, e)) == NULL)
 		return -1;
+	tell_waiting(d, n);
 	return 0;
 }
 

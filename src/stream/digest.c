@@ -18,6 +18,14 @@ digest_is_small(const struct model_info *m)
 	return m->n_params < small_model;
 }
 
+void
+digest_describe_small(const struct model_info *m, char *text, size_t size)
+{
+	snprintf(text, size, "this model has %.0f million parameters: it can score events and choose which ones to "
+	    "quote, but what it writes is mostly wrong; for answers and summaries load an instruct model with a "
+	    "billion parameters or more by --model", 1e-6 * (double)m->n_params);
+}
+
 /* ---- which events --------------------------------------------------- */
 
 static bool

@@ -48,6 +48,9 @@ struct digest {
 /* Is this model too small to write what is true? Then digests quote. */
 bool digest_is_small(const struct model_info *m);
 
+/* The sentence for those who let such a model write. */
+void digest_describe_small(const struct model_info *m, char *text, size_t size);
+
 /*
  * Make a digest. On schedule its events are dealt with afterwards, and nothing
  * is made where there are none. Returns 0, or -1 with *e set, as reply_make.

@@ -66,9 +66,9 @@ print_event_text(const json_t *line)
 {
 	const struct form *form = form_detect(line);
 	struct buf text = {0}, source = {0};
-	char reason[256];
+	char reason[256], why[256] = "no text";
 
-	form_add_text(&text, line, form->text, reason, sizeof reason);
+	form_add_text(&text, line, form->text, why, sizeof why);
 	form_add_text(&source, line, form->source, reason, sizeof reason);
 	if (source.len > 0) {
 		ctl_print_text(source.data, source.len, false);
@@ -78,6 +78,8 @@ print_event_text(const json_t *line)
 		text.len--;
 	if (text.len > 0)
 		ctl_print_text(text.data, text.len, false);
+	else
+		printf("(%s)", why);
 	buf_fini(&text);
 	buf_fini(&source);
 }

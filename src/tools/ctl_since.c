@@ -29,7 +29,8 @@ ctl_read_duration(const char *option, const char *text, double *seconds, struct 
 {
 	if (read_span(text, true, seconds))
 		return 0;
-	return err_set(e, EX_USAGE, "--%s must be seconds, or a time like 15m, 2h or 1d, not '%s'", option, text);
+	return err_set(e, EX_USAGE, "--%s must be a time such as 90, 15m or 1d (s, m, h or d may follow the number), "
+	    "not '%s'", option, text);
 }
 
 /* "today", "yesterday", also with a time behind it: moves *day there. Returns what follows. */
@@ -52,7 +53,7 @@ read_day(const char *text, struct tm *day)
 	return text;
 }
 
-/* A date or a day, a time of today, or both. */
+/* A date or a day, a time of today, or both. Noon and midnight are times of a day. */
 static bool
 read_date(const char *text, time_t now, time_t *t)
 {
@@ -64,6 +65,7 @@ read_date(const char *text, time_t now, time_t *t)
 	today.tm_hour = today.tm_min = today.tm_sec = 0;
 	today.tm_isdst = -1;
 	text = read_day(text, &today);
+	text = strcmp(text, "noon") == 0 ? "12:00" : strcmp(text, "midnight") == 0 ? "00:00" : text;
 	if (*text == '\0')
 		return (*t = mktime(&today)) != (time_t)-1;
 	for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
@@ -107,7 +109,7 @@ ctl_add_since(json_t *request, const char *since, struct err *e)
 	else if (read_date(since, now, &t))
 		json_object_set_new(request, "since_time", json_integer(t));
 	else
-		return err_set(e, EX_USAGE, "--since must be an event's number, a time like 14:30, yesterday or "
-		    "2026-01-31 14:30, or how long ago like 15m, not '%s'", since);
+		return err_set(e, EX_USAGE, "--since must be an event's number, a time such as 14:30, noon, midnight, "
+		    "today, yesterday or 2026-01-31 14:30, or how long ago such as 15m, 2h or 1d, not '%s'", since);
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/commands.h"
@@ -84,9 +85,10 @@ static const struct option_row ask_rows[] = {
 static const struct option_row digest_rows[] = {
 	{
 		.name = "since", .type = OPTION_STRING, .argument = "when", .offset = AT(since),
-		.help = "Sum up the events since then. That is an event's number, a time like 14:30, yesterday or "
-		    "2026-01-31 14:30, or how long ago like 15m, 2h or 1d. Without this option the digest covers all "
-		    "events that the daemon remembers.",
+		.help = "Sum up the events since then. That is an event's number, a time such as 14:30, noon, "
+		    "midnight, today, yesterday or 2026-01-31 14:30, or how long ago such as 15m, 2h or 1d. What "
+		    "counts is the time at which sinkd read the event, not the time in the event. Without this option "
+		    "the digest covers all events that the daemon remembers.",
 	},
 	{
 		.name = "style", .type = OPTION_CHOICE, .offset = AT(style), .fallback = "auto",
@@ -124,7 +126,9 @@ static const struct option_row tail_rows[] = {
 	{
 		.name = "top", .type = OPTION_STRING, .argument = "percent", .offset = AT(top),
 		.help = "Show the most surprising events only: those that are among this part of the last 1,024 "
-		    "events, such as 1%. Events that --priority selects are shown as well.",
+		    "events, such as 1%. There are no earlier events at first: until some hundred have come, sinkctl "
+		    "shows each event that is the most surprising so far. Events that --priority selects are shown as "
+		    "well.",
 	},
 	{
 		.name = "priority", .type = OPTION_STRING, .argument = "level", .offset = AT(priority),
@@ -329,6 +333,13 @@ static const struct command {
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
+/* Will the model write text? */
+static bool
+writes_text(const struct command *c, const struct ctl_settings *s)
+{
+	return c->make == make_ask || (c->make == make_digest && (s->style == DIGEST_WRITE || s->schema != NULL));
+}
+
 static int
 send_request(FILE *f, const json_t *o, struct err *e)
 {
@@ -362,6 +373,7 @@ struct shown {
 	bool file; /* lines are read from one, not from a daemon */
 	struct ctl_tail tail;
 	bool pieces; /* of an answer are on the screen */
+	json_int_t parameters; /* of the model, where it writes an answer or a digest; 0: not known */
 	int64_t lines;
 };
 
@@ -422,6 +434,26 @@ show_answer(struct shown *s, const json_t *own, const char *type)
 	putchar('\n');
 }
 
+/* The status that comes before an answer says how large the model is. */
+static bool
+is_status_before(const struct shown *s, const char *type)
+{
+	return strcmp(type, "status") == 0 && writes_text(s->command, s->settings);
+}
+
+/* Who reads what a small model wrote is told what it is worth. */
+static void
+tell_small(const struct shown *s)
+{
+	struct model_info m = {.n_params = s->parameters};
+	char text[512];
+
+	if (s->parameters == 0 || !digest_is_small(&m))
+		return;
+	digest_describe_small(&m, text, sizeof text);
+	log_message(LOG_NOTICE, "%s", text);
+}
+
 /* Returns 1 when the last line was shown, 0, or -1 with *e set. */
 static int
 show_line(struct shown *s, const char *text, size_t len, struct err *e)
@@ -438,6 +470,8 @@ show_line(struct shown *s, const char *text, size_t len, struct err *e)
 	}
 	if ((rc = check_refusal(own, e)) < 0 && s->settings->json)
 		fwrite(text, 1, len, stdout);
+	else if (rc == 0 && is_status_before(s, type))
+		s->parameters = json_integer_value(json_object_get(json_object_get(own, "model"), "parameters"));
 	else if (rc == 0 && strcmp(type, "ok") != 0 && ctl_tail_wants(&s->tail, line, own)) {
 		if (s->settings->json)
 			fwrite(text, 1, len, stdout);
@@ -450,6 +484,8 @@ show_line(struct shown *s, const char *text, size_t len, struct err *e)
 			tell_cut(own);
 			tell_view(own);
 		}
+		if (!s->settings->json && last != NULL && strcmp(type, last) == 0)
+			tell_small(s);
 		s->lines++;
 		rc = (last != NULL && strcmp(type, last) == 0) ||
 		    (s->settings->count > 0 && s->lines == s->settings->count);
@@ -511,15 +547,18 @@ open_lines(const char *path, struct err *e)
 static FILE *
 open_daemon(const struct command *c, const struct ctl_settings *s, const char *words, struct err *e)
 {
-	json_t *o = json_pack("{s:s, s:i}", "op", c->op, "id", 1);
+	json_t *o = json_pack("{s:s, s:i}", "op", c->op, "id", 1), *status = json_pack("{s:s}", "op", "status");
+	bool asks_status = writes_text(c, s) && !s->json;
 	FILE *f = NULL;
 
-	if (o == NULL)
+	if (o == NULL || status == NULL)
 		err_set(e, EX_OSERR, "out of memory");
-	else if (c->make(o, s, words, e) == 0 && (f = ctl_connect(s, e)) != NULL && send_request(f, o, e) < 0) {
+	else if (c->make(o, s, words, e) == 0 && (f = ctl_connect(s, e)) != NULL &&
+	    ((asks_status && send_request(f, status, e) < 0) || send_request(f, o, e) < 0)) {
 		fclose(f);
 		f = NULL;
 	}
+	json_decref(status);
 	json_decref(o);
 	return f;
 }
@@ -538,6 +577,18 @@ fill_tail(struct ctl_tail *t, const struct ctl_settings *s, struct err *e)
 	return 0;
 }
 
+/* Somebody who sends lines into "sinkctl tail" means to read these. */
+static int
+hint_at_dash(struct err *e)
+{
+	struct err why = *e;
+	struct stat st;
+
+	if (why.code != EX_UNAVAILABLE || fstat(STDIN_FILENO, &st) < 0 || !S_ISFIFO(st.st_mode))
+		return -1;
+	return err_set(e, why.code, "%s; 'sinkctl tail -' reads the lines that come through a pipe", why.text);
+}
+
 static int
 run_connected(const struct command *c, const struct ctl_settings *s, char **operands, struct err *e)
 {
@@ -551,6 +602,9 @@ run_connected(const struct command *c, const struct ctl_settings *s, char **oper
 	FILE *f = NULL;
 	int rc = -1;
 
+	if (s->top != NULL && !s->json && isatty(STDERR_FILENO))
+		log_message(LOG_NOTICE, "--top compares each event with the last %d; until some hundred have come, it "
+		    "shows each event that is the most surprising so far", CTL_RECENT);
 	if (words == NULL)
 		err_set(e, EX_OSERR, "out of memory");
 	else if (c->make == make_ask && *words == '\0')
@@ -560,6 +614,8 @@ run_connected(const struct command *c, const struct ctl_settings *s, char **oper
 	else if (fill_tail(&shown.tail, s, e) == 0 &&
 	    (f = shown.file ? open_lines(*operands, e) : open_daemon(c, s, words, e)) != NULL)
 		rc = take_lines(f, &shown, e);
+	else if (c->make == make_tail && !shown.file)
+		rc = hint_at_dash(e);
 	if (f != NULL && f != stdin)
 		fclose(f);
 	free(words);

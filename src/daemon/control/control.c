@@ -131,13 +131,13 @@ warn_of_writing(struct control *c, const struct request *q)
 	const struct model_info *m = worker_get_model(c->worker);
 	bool writes = q->op == REQUEST_ASK ||
 	    (q->op == REQUEST_DIGEST && (q->digest.style == DIGEST_WRITE || q->digest.reply.schema != NULL));
+	char text[512];
 
 	if (!writes || c->warned || !digest_is_small(m))
 		return;
 	c->warned = true;
-	log_message(LOG_NOTICE, "this model has %.0f million parameters: it can score events and choose which ones to "
-	    "quote, but what it writes is mostly wrong; for answers and summaries load an instruct model with a "
-	    "billion parameters or more by --model", 1e-6 * (double)m->n_params);
+	digest_describe_small(m, text, sizeof text);
+	log_message(LOG_NOTICE, "%s", text);
 }
 
 static int

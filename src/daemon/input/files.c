@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/service.h"
 #include "stream/lines.h"
 
 struct files {
@@ -40,16 +42,29 @@ is_stdin(const char *name)
 	return strcmp(name, "-") == 0;
 }
 
+int
+files_check(const char *name, struct err *e)
+{
+	struct stat st;
+
+	if (is_stdin(name))
+		return 0;
+	if (access(name, R_OK) == 0 && (stat(name, &st) < 0 || !S_ISDIR(st.st_mode)))
+		return 0;
+	if (access(name, R_OK) == 0)
+		errno = EISDIR;
+	return err_set(e, EX_NOINPUT, "cannot read %s: %s%s", name, strerror(errno),
+	    service_explain(name, errno, false));
+}
+
 /* All names can be opened, as far as can be told before it is done. */
 static int
 check_names(struct files *f, struct err *e)
 {
 	for (int i = 0; i < f->n; i++) {
-		if (is_stdin(f->names[i]))
-			continue;
-		if (access(f->names[i], R_OK) < 0)
-			return err_set(e, EX_NOINPUT, "cannot read %s: %s", f->names[i], strerror(errno));
-		if ((f->shown[i] = feed_make_name(f->names[i])) == NULL)
+		if (files_check(f->names[i], e) < 0)
+			return -1;
+		if (!is_stdin(f->names[i]) && (f->shown[i] = feed_make_name(f->names[i])) == NULL)
 			return err_set(e, EX_OSERR, "out of memory for the input");
 	}
 	return 0;

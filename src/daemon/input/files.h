@@ -30,4 +30,7 @@ extern const struct feed_ops files_ops;
 struct files *files_new(struct event_base *base, const struct files_options *o, const struct feed_callbacks *callbacks,
     void *arg, struct err *e);
 
+/* Can this file be read, "-" being standard input? Returns 0, or -1 with *e set (EX_NOINPUT). */
+int files_check(const char *name, struct err *e);
+
 #endif

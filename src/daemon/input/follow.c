@@ -596,6 +596,45 @@ check_target_folder(const struct follow *f)
 		    f->options->path);
 }
 
+/* With errno set. */
+static int
+follow_refuse_file(const char *path, struct err *e)
+{
+	return err_set(e, EX_NOINPUT, "cannot follow %s: %s%s", path,
+	    errno == EINVAL ? "it is not a regular file" : strerror(errno), service_explain(path, errno, false));
+}
+
+/* Find out what the name stands for. */
+static int
+look_at_name(struct target *named, const char *path, struct err *e)
+{
+	if (check_folder(path, e) < 0)
+		return -1;
+	target_look(named, path, NULL);
+	errno = named->error;
+	return named->error == 0 || rotation_is_absent(named->error) ? 0 : follow_refuse_file(path, e);
+}
+
+/* Open the file that the name stands for. *fd is -1 if there is none yet. */
+static int
+open_named(const struct target *named, const char *path, int *fd, struct err *e)
+{
+	*fd = rotation_open_file(named->path);
+	return *fd >= 0 || rotation_is_absent(errno) ? 0 : follow_refuse_file(path, e);
+}
+
+int
+follow_check(const char *path, struct err *e)
+{
+	struct target named = {.notify = -1};
+	int fd;
+
+	if (look_at_name(&named, path, e) < 0 || open_named(&named, path, &fd, e) < 0)
+		return -1;
+	fd_close_quietly(fd);
+	return fd >= 0;
+}
+
 static int
 follow_begin(struct follow *f, struct err *e)
 {
@@ -603,31 +642,21 @@ follow_begin(struct follow *f, struct err *e)
 	struct place p = {0};
 	int fd;
 
-	if (check_folder(path, e) < 0)
-		return -1;
 	rotation_mark_now(&f->since);
-	target_look(&f->named, path, NULL);
-	if (f->named.error != 0 && !rotation_is_absent(f->named.error)) {
-		errno = f->named.error;
-		goto refuse;
-	}
+	if (look_at_name(&f->named, path, e) < 0)
+		return -1;
 	check_target_folder(f);
 	if (f->options->state != NULL && json_object_get(f->options->state, "follow") != NULL)
 		return follow_restore(f, json_object_get(f->options->state, "follow"), e);
-	if ((fd = rotation_open_file(f->named.path)) < 0) {
-		if (rotation_is_absent(errno))
-			return 0;
-		goto refuse;
-	}
+	if (open_named(&f->named, path, &fd, e) < 0)
+		return -1;
+	if (fd < 0)
+		return 0;
 	if (f->options->from_end && (p.offset = find_end(fd)) < 0) {
 		fd_close_quietly(fd);
-		goto refuse;
+		return follow_refuse_file(path, e);
 	}
-	if (use(f, fd, f->named.path, &p) == 0)
-		return 0;
-refuse:
-	return err_set(e, EX_NOINPUT, "cannot follow %s: %s%s", path,
-	    errno == EINVAL ? "it is not a regular file" : strerror(errno), service_explain(path, errno, false));
+	return use(f, fd, f->named.path, &p) == 0 ? 0 : follow_refuse_file(path, e);
 }
 
 struct follow *

@@ -30,4 +30,7 @@ extern const struct feed_ops follow_ops;
 struct follow *follow_new(struct event_base *base, const struct follow_options *o,
     const struct feed_callbacks *callbacks, void *arg, struct err *e);
 
+/* Could a file of that name be followed? Returns 1, 0 (it is not there yet) or -1 with *e set (EX_NOINPUT). */
+int follow_check(const char *path, struct err *e);
+
 #endif

@@ -287,25 +287,6 @@ journal_begin(struct journal *f, const struct journal_options *o, struct err *e)
 
 /* ---- start and end -------------------------------------------------- */
 
-static int
-add_matches(struct journal *f, const char *matches, struct err *e)
-{
-	char *copy = strdup(matches), *rest = copy, *word;
-	int rc = 0;
-
-	if (copy == NULL)
-		return err_set(e, EX_OSERR, "out of memory for the journal");
-	while (rc >= 0 && (word = strsep(&rest, " \t")) != NULL) {
-		if (*word == '\0')
-			continue;
-		rc = strcmp(word, "+") == 0 ? sd_journal_add_disjunction(f->j) : sd_journal_add_match(f->j, word, 0);
-		if (rc < 0)
-			err_set(e, EX_USAGE, "--journal-match must be words FIELD=VALUE and +, not '%s'", word);
-	}
-	free(copy);
-	return rc < 0 ? -1 : 0;
-}
-
 /* What this process may do with the files of a journal. */
 struct rights {
 	bool reads;   /* one of them */
@@ -337,8 +318,8 @@ look_for_files(const char *folder, struct rights *r)
 }
 
 /* The library passes over files that may not be read: a reader without rights would wait for ever. */
-int
-journal_check(const char *folder, struct err *e)
+static int
+check_rights(const char *folder, struct err *e)
 {
 	struct rights r = {0};
 
@@ -360,20 +341,62 @@ journal_check(const char *folder, struct err *e)
 }
 
 static int
-journal_open_journal(struct journal *f, const struct journal_options *o, struct err *e)
+add_matches(sd_journal *j, const char *matches, struct err *e)
 {
-	int rc = o->directory != NULL ? sd_journal_open_directory(&f->j, o->directory, 0) :
-	    sd_journal_open(&f->j, SD_JOURNAL_LOCAL_ONLY);
+	char *copy = strdup(matches), *rest = copy, *word;
+	int rc = 0;
 
-	if (rc < 0)
-		return err_set(e, EX_NOINPUT, "cannot open the journal%s%s: %s", o->directory == NULL ? "" : " in ",
+	if (copy == NULL)
+		return err_set(e, EX_OSERR, "out of memory for the journal");
+	while (rc >= 0 && (word = strsep(&rest, " \t")) != NULL) {
+		if (*word == '\0')
+			continue;
+		rc = strcmp(word, "+") == 0 ? sd_journal_add_disjunction(j) : sd_journal_add_match(j, word, 0);
+		if (rc < 0)
+			err_set(e, EX_USAGE, "--journal-match must be words FIELD=VALUE and +, not '%s'", word);
+	}
+	free(copy);
+	return rc < 0 ? -1 : 0;
+}
+
+/* Open it with the rights and the matches that o asks for. Returns NULL with *e set. */
+static sd_journal *
+journal_open_journal(const struct journal_options *o, struct err *e)
+{
+	sd_journal *j = NULL;
+	int rc = o->directory != NULL ? sd_journal_open_directory(&j, o->directory, 0) :
+	    sd_journal_open(&j, SD_JOURNAL_LOCAL_ONLY);
+
+	if (rc < 0) {
+		err_set(e, EX_NOINPUT, "cannot open the journal%s%s: %s", o->directory == NULL ? "" : " in ",
 		    o->directory == NULL ? "" : o->directory, strerror(-rc));
-	if (journal_check(o->directory, e) < 0)
-		return -1;
-	sd_journal_set_data_threshold(f->j, o->max_line);
-	if ((rc = sd_journal_get_fd(f->j)) < 0)
-		return err_set(e, EX_NOINPUT, "cannot wait for the journal: %s", strerror(-rc));
-	return rc;
+		return NULL;
+	}
+	if (check_rights(o->directory, e) == 0 && (o->matches == NULL || add_matches(j, o->matches, e) == 0))
+		return j;
+	sd_journal_close(j);
+	return NULL;
+}
+
+int
+journal_check(const struct journal_options *o, struct err *e)
+{
+	sd_journal *j = journal_open_journal(o, e);
+
+	sd_journal_close(j);
+	return j == NULL ? -1 : 0;
+}
+
+/* Returns the descriptor that tells of new entries, or -1 with *e set. */
+static int
+journal_prepare(struct journal *f, struct err *e)
+{
+	int fd;
+
+	sd_journal_set_data_threshold(f->j, f->max_line);
+	if ((fd = sd_journal_get_fd(f->j)) < 0)
+		return err_set(e, EX_NOINPUT, "cannot wait for the journal: %s", strerror(-fd));
+	return fd;
 }
 
 struct journal *
@@ -391,8 +414,7 @@ journal_new(struct event_base *base, const struct journal_options *o, const stru
 	f->callbacks = callbacks;
 	f->arg = arg;
 	f->origin = (struct origin){.name = "journal", .format = READER_JOURNAL};
-	if ((fd = journal_open_journal(f, o, e)) < 0 ||
-	    (o->matches != NULL && add_matches(f, o->matches, e) < 0) ||
+	if ((f->j = journal_open_journal(o, e)) == NULL || (fd = journal_prepare(f, e)) < 0 ||
 	    journal_begin(f, o, e) < 0)
 		goto fail;
 	f->ready = event_new(base, fd, EV_READ, journal_on_ready, f);

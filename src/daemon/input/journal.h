@@ -30,10 +30,10 @@ struct journal *journal_new(struct event_base *base, const struct journal_option
     const struct feed_callbacks *callbacks, void *arg, struct err *e);
 
 /*
- * May this user read the journal, or the one in a folder, if that is not NULL?
- * A part of it, or one that is yet to come, is a warning in the log. Returns 0,
- * or -1 with *e set (EX_NOINPUT).
+ * Can the journal be read with these matches? A journal of which this user may
+ * read a part only, or that is yet to come, is a warning in the log. Returns 0,
+ * or -1 with *e set (EX_NOINPUT, EX_USAGE).
  */
-int journal_check(const char *folder, struct err *e);
+int journal_check(const struct journal_options *o, struct err *e);
 
 #endif

@@ -69,14 +69,33 @@ open_standard(int standard)
 	return fd >= 0 ? fd : standard;
 }
 
+static int
+output_refuse_file(const char *path, struct err *e)
+{
+	return err_set(e, EX_CANTCREAT, "cannot open %s for the output: %s%s", path, strerror(errno),
+	    service_explain(path, errno, true));
+}
+
 /* A FIFO or a device is opened without waiting for anybody, and written to as such afterwards. */
 static int
 open_file(const char *path, struct err *e)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 
-	return fd >= 0 ? fd : err_set(e, EX_CANTCREAT, "cannot open %s for the output: %s%s", path, strerror(errno),
-	    service_explain(path, errno, true));
+	return fd >= 0 ? fd : output_refuse_file(path, e);
+}
+
+int
+output_check(const char *path, struct err *e)
+{
+	struct stat st;
+
+	if (service_check_place(path) < 0)
+		return output_refuse_file(path, e);
+	if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+		return 0;
+	errno = EISDIR;
+	return output_refuse_file(path, e);
 }
 
 struct output *

@@ -35,6 +35,9 @@ struct output *output_new(struct event_base *base, const char *path, int standar
     const struct output_callbacks *callbacks, void *arg, struct err *e);
 void output_free(struct output *o);
 
+/* Could output_new open this file? Nothing is made. Returns 0, or -1 with *e set (EX_CANTCREAT). */
+int output_check(const char *path, struct err *e);
+
 /* Where lines are gathered: append whole ones. */
 struct buf *output_get_buf(struct output *o);
 

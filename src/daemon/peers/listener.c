@@ -13,6 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon/service.h"
+
 enum { LOCK_TRIES = 100, LOCK_WAIT = 20000 }; /* 2 s; making a socket takes far less than a millisecond */
 
 /*
@@ -92,6 +94,12 @@ bind_socket(int fd, const struct sockaddr_un *address, unsigned mode)
 	return rc;
 }
 
+static int
+refuse_name(const char *path, int why, struct err *e)
+{
+	return err_set(e, EX_CANTCREAT, "cannot make the socket %s: %s", path, strerror(why));
+}
+
 /* Bind and listen, and note which file the name stands for. */
 static int
 take_name(struct listener *l, const struct sockaddr_un *address, unsigned mode, struct err *e)
@@ -102,7 +110,7 @@ take_name(struct listener *l, const struct sockaddr_un *address, unsigned mode, 
 	if (bind_socket(l->fd, address, mode) < 0) {
 		if (errno == EADDRINUSE)
 			return err_set(e, EX_UNAVAILABLE, "another program listens on %s", path);
-		return err_set(e, EX_CANTCREAT, "cannot make the socket %s: %s", path, strerror(errno));
+		return refuse_name(path, errno, e);
 	}
 	if (lstat(path, &st) < 0)
 		return err_set(e, EX_CANTCREAT, "the socket %s was removed as soon as it was made: %s", path,
@@ -116,17 +124,40 @@ take_name(struct listener *l, const struct sockaddr_un *address, unsigned mode, 
 	return -1;
 }
 
+static int
+fill_address(struct sockaddr_un *address, const char *path, struct err *e)
+{
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof address->sun_path)
+		return err_set(e, EX_USAGE, "the name of the socket is longer than %zu bytes: %s",
+		    sizeof address->sun_path - 1, path);
+	snprintf(address->sun_path, sizeof address->sun_path, "%s", path);
+	return 0;
+}
+
+int
+listener_check(const char *path, struct err *e)
+{
+	struct sockaddr_un address;
+	int why;
+
+	if (fill_address(&address, path, e) < 0)
+		return -1;
+	if (access(path, F_OK) == 0 && is_socket(path))
+		return is_abandoned(&address) ? 0 : 1;
+	why = access(path, F_OK) == 0 ? EEXIST : service_check_place(path) < 0 ? errno : 0;
+	return why == 0 ? 0 : refuse_name(path, why, e);
+}
+
 int
 listener_open(struct listener *l, const char *path, unsigned mode, struct err *e)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct sockaddr_un address;
 	int lock, rc;
 
 	*l = (struct listener){.fd = -1};
-	if (strlen(path) >= sizeof address.sun_path)
-		return err_set(e, EX_USAGE, "the name of the socket is longer than %zu bytes: %s",
-		    sizeof address.sun_path - 1, path);
-	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+	if (fill_address(&address, path, e) < 0)
+		return -1;
 	if ((l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) < 0)
 		return err_set(e, EX_OSERR, "cannot make a socket: %s", strerror(errno));
 	if ((lock = lock_folder(path)) < 0 && errno == EWOULDBLOCK)

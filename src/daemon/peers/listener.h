@@ -23,6 +23,12 @@ struct listener {
  */
 int listener_open(struct listener *l, const char *path, unsigned mode, struct err *e);
 
+/*
+ * Could listener_open make a socket at path? Returns 0, 1 (if the program that
+ * listens there now ends), or -1 with *e set (EX_USAGE, EX_CANTCREAT).
+ */
+int listener_check(const char *path, struct err *e);
+
 /* Take over a socket that is listening already. Returns 0, or -1 with *e set (EX_OSERR). */
 int listener_adopt(struct listener *l, int fd, struct err *e);
 
