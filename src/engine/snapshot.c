@@ -3,6 +3,7 @@
  * fit, then the last token's hidden row, the policy recompute's tokens, and per
  * layer the keys and values of the tokens that can still be seen.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,7 +65,10 @@ struct copy {
 static int
 pass(struct copy *s, void *bytes, size_t n, struct err *e)
 {
-	return s->to != NULL ? bytes_write(s->to, bytes, n, e) : bytes_read(s->from, bytes, n, e);
+	if (s->to != NULL)
+		return bytes_write(s->to, bytes, n, e);
+	assert(s->from != NULL);
+	return bytes_read(s->from, bytes, n, e);
 }
 
 static int
