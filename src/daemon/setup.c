@@ -248,9 +248,6 @@ restore_size(struct daemon *d, const struct restored *r, struct err *e)
 
 	if (was == NULL || d->settings->output == NULL || strcmp(was, d->settings->output) != 0 || fd < 0)
 		return 0;
-	if (size < 0)
-		return err_set(e, EX_DATAERR, "the checkpoint in %s does not say where the output was",
-		    d->settings->state);
 	if (fstat(fd, &st) < 0 || (st.st_size > size && ftruncate(fd, (off_t)size) < 0))
 		return err_set(e, EX_IOERR, "cannot cut %s: %s", was, strerror(errno));
 	if (st.st_size < size)

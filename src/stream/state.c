@@ -167,6 +167,9 @@ check(struct state *s, const char *path, bool any, struct err *e)
 	v = section_file_find(&s->sections, model_name);
 	if (v == NULL || v->head.len != sizeof s->model || section_file_find(&s->sections, progress_name) == NULL)
 		return err_set(e, EX_DATAERR, "%s is damaged: it does not say to which model it belongs", path);
+	/* One of the two ways, and not both. */
+	if ((section_file_find(&s->sections, places_name) != NULL) == (state_get_output_size(s) >= 0))
+		return err_set(e, EX_DATAERR, "%s is damaged: it does not say where the output was", path);
 	s->foreign = !is_of_model(s, path, any ? NULL : e);
 	return s->foreign && !any ? -1 : 0;
 }

@@ -313,7 +313,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		json_decref(j);
 		text = state_get_places(state, &len);
-		assert(text == NULL || state_get_output_size(state) < 0);
+		assert((text == NULL) == (state_get_output_size(state) >= 0));
 		j = text == NULL ? NULL : json_loadb(text, len, 0, NULL);
 		json_decref(j);
 		if (state_restore(state, streams[kind], &e) == 0)
