@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/file.h"
 #include "daemon/http/metrics.h"
 #include "daemon/input/files.h"
 #include "daemon/input/follow.h"
@@ -102,7 +103,7 @@ look_at_state(const struct settings *s, struct state_folder **folder, struct sta
 		return state_open_any(*folder, s->worker.stream.model, state, e);
 	if (e->code != EX_NOINPUT)
 		return -1;
-	return service_check_place(s->state) == 0 ? 0 : err_set(e, EX_CANTCREAT, "cannot make %s: %s%s", s->state,
+	return file_check_write(s->state) == 0 ? 0 : err_set(e, EX_CANTCREAT, "cannot make %s: %s%s", s->state,
 	    strerror(errno), service_explain(s->state, errno, true));
 }
 
@@ -206,7 +207,7 @@ check_metrics(struct check *c)
 	struct err e;
 	long port;
 
-	if (address == NULL || strchr(address, '/') != NULL)
+	if (address == NULL || metrics_is_path(address))
 		check_socket(c, "metrics", address);
 	else if ((port = metrics_read_port(address, &e)) < 0)
 		print_bad(c, "metrics", &e);

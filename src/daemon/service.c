@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <libgen.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,17 +272,6 @@ service_explain(const char *path, int error, bool writes)
 	if (error == EACCES || error == EPERM)
 		return "; give the service the group of that file by SupplementaryGroups=, see sinkd-service(7)";
 	return "";
-}
-
-int
-service_check_place(const char *path)
-{
-	char copy[PATH_MAX];
-
-	if (access(path, F_OK) == 0)
-		return access(path, W_OK);
-	snprintf(copy, sizeof copy, "%s", path);
-	return access(dirname(copy), W_OK | X_OK);
 }
 
 bool

@@ -58,9 +58,6 @@ void service_forget(struct service *s, uint64_t number);
  */
 const char *service_explain(const char *path, int error, bool writes);
 
-/* Can a file be made at path, or written to if it is there? Nothing is made. Returns 0, or -1 with errno set. */
-int service_check_place(const char *path);
-
 /* Is standard error the journal, which wants priorities? */
 bool service_logs_to_journal(void);
 

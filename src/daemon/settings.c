@@ -8,6 +8,7 @@
 
 #include "base/model_path.h"
 #include "base/utf8.h"
+#include "daemon/http/metrics.h"
 #include "daemon/input/pool.h"
 #include "daemon/sandbox.h"
 #include "daemon/service.h"
@@ -326,8 +327,7 @@ static int
 check_names_differ(const struct settings *s, struct err *e)
 {
 	const char *const options[] = {"socket", "control", "metrics", "output", "state"};
-	/* Metrics without a slash are a port. */
-	const char *const metrics = s->metrics != NULL && strchr(s->metrics, '/') != NULL ? s->metrics : NULL;
+	const char *const metrics = s->metrics != NULL && metrics_is_path(s->metrics) ? s->metrics : NULL;
 	const char *const paths[] = {s->socket, s->control, metrics, s->output, s->state};
 
 	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)

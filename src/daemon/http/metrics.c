@@ -343,12 +343,18 @@ refuse_port(long port, int error, struct err *e)
 	    "sinkd-service(7)", port, port);
 }
 
+bool
+metrics_is_path(const char *address)
+{
+	return strchr(address, '/') != NULL;
+}
+
 static int
 listen_at(struct metrics *m, int handed, const char *address, unsigned mode, struct err *e)
 {
 	long port;
 
-	if (handed >= 0 || strchr(address, '/') != NULL) {
+	if (handed >= 0 || metrics_is_path(address)) {
 		if ((handed >= 0 ? listener_adopt(&m->listener, handed, e) :
 		    listener_open(&m->listener, address, mode, e)) < 0)
 			return -1;

@@ -12,13 +12,16 @@
 struct metrics;
 
 /*
- * handed: a listening socket to take over, or -1; then address is a path, if it
- * has a slash, or a port. add_status adds the members of a status. Borrows
+ * handed: a listening socket to take over, or -1; then address is a path
+ * or a port, see metrics_is_path. add_status adds the members of a status. Borrows
  * address and stats. Returns NULL with *e set.
  */
 struct metrics *metrics_new(struct event_base *base, int handed, const char *address, unsigned mode,
     const struct stats *stats, void (*add_status)(void *arg, json_t *status), void *arg, struct err *e);
 void metrics_free(struct metrics *m);
+
+/* Is the address a path? It has a slash then; any other is a port. */
+bool metrics_is_path(const char *address);
 
 /* An address without a slash as a port. Returns -1 with *e set (EX_USAGE) if it is none. */
 long metrics_read_port(const char *address, struct err *e);

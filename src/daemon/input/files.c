@@ -5,9 +5,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "daemon/service.h"
 #include "stream/lines.h"
 
@@ -45,14 +45,8 @@ is_stdin(const char *name)
 int
 files_check(const char *name, struct err *e)
 {
-	struct stat st;
-
-	if (is_stdin(name))
+	if (is_stdin(name) || file_check_read(name) == 0)
 		return 0;
-	if (access(name, R_OK) == 0 && (stat(name, &st) < 0 || !S_ISDIR(st.st_mode)))
-		return 0;
-	if (access(name, R_OK) == 0)
-		errno = EISDIR;
 	return err_set(e, EX_NOINPUT, "cannot read %s: %s%s", name, strerror(errno),
 	    service_explain(name, errno, false));
 }

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "daemon/service.h"
 
 struct output {
@@ -88,14 +89,7 @@ open_file(const char *path, struct err *e)
 int
 output_check(const char *path, struct err *e)
 {
-	struct stat st;
-
-	if (service_check_place(path) < 0)
-		return output_refuse_file(path, e);
-	if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
-		return 0;
-	errno = EISDIR;
-	return output_refuse_file(path, e);
+	return file_check_write(path) == 0 ? 0 : output_refuse_file(path, e);
 }
 
 struct output *

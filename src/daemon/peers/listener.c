@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon/service.h"
+#include "base/file.h"
 
 enum { LOCK_TRIES = 100, LOCK_WAIT = 20000 }; /* 2 s; making a socket takes far less than a millisecond */
 
@@ -145,7 +145,7 @@ listener_check(const char *path, struct err *e)
 		return -1;
 	if (access(path, F_OK) == 0 && is_socket(path))
 		return is_abandoned(&address) ? 0 : 1;
-	why = access(path, F_OK) == 0 ? EEXIST : service_check_place(path) < 0 ? errno : 0;
+	why = access(path, F_OK) == 0 ? EEXIST : file_check_write(path) < 0 ? errno : 0;
 	return why == 0 ? 0 : refuse_name(path, why, e);
 }
 
