@@ -85,8 +85,7 @@ few_kernel(const __grid_constant__ few_job j)
 #pragma unroll
 				for (int k = 0; k < DV / 64; k++)
 					values[i][k] = load_eight<BYTES>(v.v, v.v_scale,
-					    row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld,
-					    64 * k + 8 * g);
+					    row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld, 64 * k + 8 * g);
 	};
 
 	/* The first n new keys and values in the place of older ones, in a step that has this place among them. */
@@ -187,8 +186,7 @@ few_kernel(const __grid_constant__ few_job j)
 #pragma unroll
 				for (int i = 0; i < 4; i++)
 					values[i][0] = load_eight<BYTES>(v.v, v.v_scale,
-					    row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld,
-					    64 * k + 8 * g);
+					    row + 2 * t + (i & 1) + (i & 2) * 4, v.v_ld, 64 * k + 8 * g);
 #pragma unroll
 			for (int i = 0; i < 8; i++) {
 				const int from = DV <= 128 ? k : 0;

@@ -150,8 +150,7 @@ begin_queries(const struct many_job &j, const struct many_block &b, int group, c
 		bool there = query >= 0 && piece * 8 < ld;
 
 		copy_async(to + place_of(S::ROWS, group * 64 + r, piece), there ? from + (int64_t)query * ld + piece * 8
-		    : NULL,
-		    there);
+		    : NULL, there);
 	}
 	copy_commit();
 }

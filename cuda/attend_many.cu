@@ -229,8 +229,7 @@ attend_many_expand(struct cuda *c, struct cache_view *v)
 	launch(c, true, expand_kernel, blocks_for(k, 256), 256, 0, static_cast<const int8_t *>(v->k), v->k_scale, k,
 	    to);
 	launch(c, true, expand_kernel, blocks_for(n - k, 256), 256, 0, static_cast<const int8_t *>(v->v), v->v_scale,
-	    n - k,
-	    to + k);
+	    n - k, to + k);
 	v->type = KV_F16;
 	v->k = to;
 	v->v = to + k;

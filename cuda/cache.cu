@@ -49,8 +49,7 @@ cuda_cache_allocate(struct cuda *u, struct cache *c, struct err *e)
 	     cudaMalloc(&c->v_scale, rows * (size_t)c->v_ld / 32 * sizeof(__half)) != cudaSuccess))) {
 		cudaGetLastError();
 		return err_set(e, EX_OSERR, "%s: not enough memory for keys and values of %lld tokens (%zu MiB)",
-		    u->path,
-		    (long long)c->slots, c->bytes >> 20);
+		    u->path, (long long)c->slots, c->bytes >> 20);
 	}
 	CHECK(u, cudaMemsetAsync(c->k, 0, k, u->stream));
 	CHECK(u, cudaMemsetAsync(c->v, 0, v, u->stream));
@@ -348,8 +347,7 @@ cuda_cache_start(struct cuda *c, const struct prepare_job *j)
 
 	if (is_usual(j))
 		launch(c, true, j->r.style == ROPE_PAIRS ? prepare_usual_kernel<T, true> : prepare_usual_kernel<T,
-		    false>,
-		    (unsigned)j->n, WARPS * 32 / lanes * lanes, 0, *j);
+		    false>, (unsigned)j->n, WARPS * 32 / lanes * lanes, 0, *j);
 	else
 		launch(c, true, prepare_kernel<T>, blocks_for(rows, WARPS), WARPS * 32, WARPS * longest * sizeof(float),
 		    *j);

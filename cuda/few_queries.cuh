@@ -111,8 +111,7 @@ store_new(const few_job &j, const struct range &range, int head_kv, int64_t firs
 		for (int u = 0; u < D / 32; u++)
 			x[u] = lane + 32 * u < v.d_v ? value[lane + 32 * u] : 0;
 		rotate_at_once<D>(j.r, j.r.window, j.r.k_norm, j.k + ((int64_t)token * v.n_head_kv + head_kv) * v.d_k,
-		    token,
-		    v.d_k, row, [&](int k, float y) { row[k] = y; });
+		    token, v.d_k, row, [&](int k, float y) { row[k] = y; });
 #pragma unroll
 		for (int u = 0; u < D / 32; u++)
 			spoiled |= is_nan(x[u]);

@@ -49,8 +49,7 @@ run_norm(struct fuse *f, int i)
 	else
 		fuse_set_floats(f, x->y);
 	rows_norm(f->c, x->norm, x->scale, x->bias[0], x->bias[1], x->x, x->rows, x->width, y16 == NULL ? x->y : NULL,
-	    y16,
-	    ld, NULL);
+	    y16, ld, NULL);
 	return 1;
 }
 

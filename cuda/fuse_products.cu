@@ -357,8 +357,7 @@ fuse_run_score(struct fuse *f, const struct node *x)
 		z = compute_logits(f, x, x->x + i * w->cols, n);
 		if (z != NULL)
 			rows_score(f->c, z, n, w->rows, x->bias[0], x->softcap,
-			    static_cast<const int32_t *>(x->data) + i,
-			    f->c->results_device + i);
+			    static_cast<const int32_t *>(x->data) + i, f->c->results_device + i);
 	}
 	CHECK(f->c, cudaMemcpyAsync(f->c->results, f->c->results_device, (size_t)x->n * sizeof(float),
 	    cudaMemcpyDeviceToHost, f->c->stream));

@@ -125,8 +125,7 @@ live_fetch(struct cuda *c, const struct live *l)
 
 	if (l->staged)
 		launch(c, true, fetch_kernel, 1, (unsigned)threads, 0, static_cast<const char *>(l->stages), l->size,
-		    pieces, l->turn,
-		    l->fetched, reinterpret_cast<uint4 *>(l->device));
+		    pieces, l->turn, l->fetched, reinterpret_cast<uint4 *>(l->device));
 }
 
 void

@@ -134,8 +134,7 @@ choose_device(struct cuda *c, int gpu, struct err *e)
 		return err_set(e, EX_UNAVAILABLE, "CUDA: GPU %d: %s", gpu, cudaGetErrorString(r));
 	if (p.major < 8)
 		return err_set(e, EX_UNAVAILABLE, "CUDA: GPU %d (%.100s) has compute capability %d.%d, at least 8.0 is "
-		    "needed",
-		    gpu, p.name, p.major, p.minor);
+		    "needed", gpu, p.name, p.major, p.minor);
 	c->device = gpu;
 	c->sms = p.multiProcessorCount;
 	c->shared = p.sharedMemPerBlockOptin;

@@ -21,8 +21,7 @@ multiply_half(struct cuda *c, const __half *w, int64_t ldw, int64_t rows, int64_
 
 	if (c->failure.code == 0)
 		blas_failed(c, cublasGemmEx(c->blas, CUBLAS_OP_T, CUBLAS_OP_N, (int)rows, n, (int)cols, &alpha, w,
-		    CUDA_R_16F,
-		    (int)ldw, x, CUDA_R_16F, (int)ldx, &beta, y, type, (int)ldy, CUBLAS_COMPUTE_32F,
+		    CUDA_R_16F, (int)ldw, x, CUDA_R_16F, (int)ldx, &beta, y, type, (int)ldy, CUBLAS_COMPUTE_32F,
 		    CUBLAS_GEMM_DEFAULT));
 }
 
@@ -62,7 +61,6 @@ product_f32(struct cuda *c, const struct matrix *m, const float *x, int n, bool 
 	/* CUBLAS_COMPUTE_32F_PEDANTIC: no TF32, whatever the library's defaults become. */
 	if (c->failure.code == 0)
 		blas_failed(c, cublasGemmEx(c->blas, CUBLAS_OP_T, CUBLAS_OP_N, (int)m->rows, n, (int)m->cols, &alpha,
-		    m->f32,
-		    CUDA_R_32F, (int)m->ld, x, CUDA_R_32F, (int)m->cols, &beta, y, CUDA_R_32F, (int)ldy,
+		    m->f32, CUDA_R_32F, (int)m->ld, x, CUDA_R_32F, (int)m->cols, &beta, y, CUDA_R_32F, (int)ldy,
 		    CUBLAS_COMPUTE_32F_PEDANTIC, CUBLAS_GEMM_DEFAULT));
 }

@@ -169,8 +169,7 @@ void
 rows_table(struct cuda *c, const uint64_t *turn, int n_rot, float scale, const int64_t *positions, int n, float *table)
 {
 	launch(c, true, table_kernel, blocks_for((int64_t)n * n_rot / 2, 128), 128, 0, turn, n_rot / 2, scale,
-	    positions, n,
-	    table);
+	    positions, n, table);
 }
 
 /* One thread for each pair, and for each element that is only copied. */
@@ -207,8 +206,7 @@ rows_rotate(struct cuda *c, enum rope_style style, int n_rot, const float *table
 	int64_t work = (int64_t)n * heads * (d - n_rot / 2);
 
 	launch(c, false, rotate_kernel, blocks_for(work, THREADS), THREADS, 0, style, n_rot, table, x, (int64_t)n,
-	    heads, d,
-	    y);
+	    heads, d, y);
 }
 
 template <typename T>

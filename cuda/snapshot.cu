@@ -128,8 +128,7 @@ cache_copy(struct backend *b, struct cache *to, const struct cache *from, struct
 	for (int i = 0; i < PARTS; i++)
 		if (parts[i].row > 0)
 			CHECK(u, cudaMemcpyAsync(copies[i].base, parts[i].base, rows * parts[i].row,
-			    cudaMemcpyDeviceToDevice,
-			    u->stream));
+			    cudaMemcpyDeviceToDevice, u->stream));
 	CHECK(u, cudaStreamSynchronize(u->stream));
 	return cuda_report(u, e);
 }

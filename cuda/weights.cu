@@ -473,15 +473,13 @@ load_rows(struct cuda *c, const struct weight *w, struct matrix *m, struct err *
 	}
 	if (w->type != QUANT_BF16) {
 		CHECK(c, cudaMemcpy2DAsync(p, (size_t)ld * size, w->data, (size_t)w->cols * size,
-		    (size_t)w->cols * size,
-		    (size_t)w->rows, cudaMemcpyHostToDevice, c->stream));
+		    (size_t)w->cols * size, (size_t)w->rows, cudaMemcpyHostToDevice, c->stream));
 		return 0;
 	}
 	raw = stage(c, w);
 	if (raw != NULL)
 		launch(c, false, convert_bf16_kernel, (unsigned)w->rows, 256, 0,
-		    reinterpret_cast<const uint16_t *>(raw),
-		    w->cols, m->half, ld);
+		    reinterpret_cast<const uint16_t *>(raw), w->cols, m->half, ld);
 	return 0;
 }
 

@@ -116,8 +116,7 @@ tell(const struct scene_fault *f, const struct place *p, const struct scene_resu
 
 	bad++;
 	printf("# %s %s %s, %s, number %ld: %s\n", f->calls, f->how, f->ever ? "from then on" : "once", p->name,
-	    f->from,
-	    r->why);
+	    f->from, r->why);
 	for (int i = 0; i < SHOWN && (end = strchr(line, '\n')) != NULL; i++, line = end + 1)
 		printf("#   %.*s\n", (int)(end - line), line);
 	fflush(stdout);
@@ -200,8 +199,7 @@ try_one(char **argv)
 		f.resumed = places[i].resumed;
 		scene_try(&f, &r);
 		printf("%s, code %d, %s\n%s", r.struck ? "struck" : "not struck", r.code, r.why[0] == '\0' ? "well"
-		    : r.why,
-		    r.errors);
+		    : r.why, r.errors);
 		free(r.errors);
 		return r.why[0] != '\0';
 	}
@@ -215,8 +213,7 @@ usage(void)
 	    "       faults SINKD MODEL LIBRARY one CALL FAULT once|ever start|loop|restart NUMBER\n"
 	    "in an empty folder. THINNED: 0 tries every point up to %d of each row; a number K, the more the farther\n"
 	    "they are from the start the fewer: after point N comes N + 1 + N / K, and of faults that stay there are "
-	    "fewer.\n",
-	    POINTS);
+	    "fewer.\n", POINTS);
 	return EX_USAGE;
 }
 

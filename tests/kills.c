@@ -31,8 +31,7 @@ static int
 try_calls(const struct scene *s, const char *path, const char *moment)
 {
 	struct scene_fault f = {.calls = calls, .how = moment, .path = path, .resumed = s->resumed,
-	    .rotated = s->rotated,
-	    .again = s->again};
+	    .rotated = s->rotated, .again = s->again};
 	struct scene_result r;
 
 	for (f.from = 1;; f.from++) {

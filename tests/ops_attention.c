@@ -139,8 +139,7 @@ test_stream(struct ops *o, const struct stream *shape, enum kv_type type, bool a
 	ops_compare(o, run_stream(alone ? o->tested : o->plain, &other), run_stream(o->tested, &s),
 	    n * s.n_head * s.d_v,
 	    "%d heads over %d of %d and %d, sinks %lld, window %lld, native %lld%s%s", s.n_head, s.n_head_kv, s.d_k,
-	    s.d_v,
-	    (long long)s.sinks, s.window == INT64_MAX ? -1LL : (long long)s.window, (long long)s.native,
+	    s.d_v, (long long)s.sinks, s.window == INT64_MAX ? -1LL : (long long)s.window, (long long)s.native,
 	    s.alibi ? ", ALiBi" : "", s.softcap > 0 ? ", softcap" : "");
 	free(k);
 	free(v);

@@ -90,7 +90,7 @@ test_feed_forward(struct ops *o, uint32_t type)
 		    *bias = ops_random(o, width);
 		struct feed_forward f = {
 			.gate = ops_make_weight(o, type, inner, width, in),
-			    .down = ops_make_weight(o, type, width, inner, out), .x = x,
+			.down = ops_make_weight(o, type, width, inner, out), .x = x,
 			.norm_weight = weight, .norm_bias = shapes[i].layer ? bias : NULL,
 			.norm = shapes[i].layer ? NORM_LAYER : NORM_RMS, .act = shapes[i].act, .n = shapes[i].n,
 		};
@@ -265,8 +265,7 @@ test_heads(struct ops *o, enum kv_type type)
 		tested.type = type;
 		ops_compare(o, run_heads(o->plain, &h), run_heads(o->tested, &tested), s->tokens * WIDTH,
 		    "%d heads over %d of %d, sinks %lld, window %lld", s->n_head, s->n_head_kv, s->d,
-		    (long long)s->sinks,
-		    (long long)s->window);
+		    (long long)s->sinks, (long long)s->window);
 		for (int j = 0; j < 4; j++)
 			free((void *)(uintptr_t)h.w[j].data);
 		free(x);

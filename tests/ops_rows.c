@@ -128,8 +128,7 @@ test_activate(struct ops *o, enum activation act)
 			gate[0] = up[0] = 2; /* one result at least that is not tiny */
 			ops_compare(o, run_activate(o->plain, act, gate, gated != 0 ? up : NULL, lengths[i]),
 			    run_activate(o->tested, act, gate, gated != 0 ? up : NULL, lengths[i]), lengths[i],
-			    "%lld values%s",
-			    (long long)lengths[i], gated != 0 ? ", gated" : "");
+			    "%lld values%s", (long long)lengths[i], gated != 0 ? ", gated" : "");
 			free(gate);
 			free(up);
 		}

@@ -486,8 +486,7 @@ replay(const char *events)
 	if (pid == 0) {
 		redirect("replay.out", O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
 		execl(sinkd, "sinkd", "--model", model, "--threads", "1", "--digest-every", "5", "--rolling",
-		    "replay.in",
-		    (char *)NULL);
+		    "replay.in", (char *)NULL);
 		_exit(EX_OSERR);
 	}
 	if (waitpid(pid, &status, 0) < 0 || status != 0)

@@ -65,8 +65,7 @@ run_with_options(const struct commands *c, int argc, char **argv, struct err *e)
 			return run_one(c, i, argc - 1, argv + 1, e);
 	if (argv[1][0] == '-')
 		return err_set(e, EX_USAGE, "the command comes first and its options behind it: %s command %s ..., see "
-		    "%s --help",
-		    c->program, argv[1], c->program);
+		    "%s --help", c->program, argv[1], c->program);
 	return err_set(e, EX_USAGE, "there is no command '%s', see %s --help", argv[1], c->program);
 }
 

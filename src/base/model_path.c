@@ -45,6 +45,5 @@ model_path_find(char *buf, size_t size, struct err *e)
 	return err_set(e, EX_NOINPUT,
 	    "the default model " MODEL_PATH_DEFAULT " is neither in %s nor in /var/lib/sinkd; "
 	    "run sinkd-fetch-model to fetch it (for services and all users: sinkd-fetch-model --system), or name "
-	    "another "
-	    "with --model", user[0] != '\0' ? user : PKGDATADIR);
+	    "another with --model", user[0] != '\0' ? user : PKGDATADIR);
 }

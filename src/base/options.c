@@ -100,8 +100,7 @@ set_number(const struct option_row *r, const char *text, int64_t *out, int code,
 		return err_set(e, code, "%s%s%s must be a whole number of at least %lld, not %s", where, dashes(code),
 		    r->name, (long long)r->min, show_value(text, shown, sizeof shown));
 	return err_set(e, code, "%s%s%s must be a whole number from %lld to %lld%s, not %s", where, dashes(code),
-	    r->name,
-	    (long long)r->min, (long long)r->max, tell_units(r->type), show_value(text, shown, sizeof shown));
+	    r->name, (long long)r->min, (long long)r->max, tell_units(r->type), show_value(text, shown, sizeof shown));
 }
 
 static int

@@ -76,7 +76,7 @@ static const struct option_row rows[] = {
 	},
 	{
 		.name = "gpu", .type = OPTION_INT, .argument = "number", .offset = AT(gpu), .fallback = "0",
-		    .max = 1024,
+		.max = 1024,
 		.help = "Use the GPU with this number if there are several.",
 	},
 	{
@@ -96,7 +96,7 @@ static const struct option_row rows[] = {
 	},
 	{
 		.name = "journal-directory", .type = OPTION_STRING, .argument = "folder",
-		    .offset = AT(journal_directory),
+		.offset = AT(journal_directory),
 		.help = "Read the journal files in this folder instead of this system's own.",
 	},
 	{
@@ -239,7 +239,7 @@ static const struct option_row rows[] = {
 	},
 	{
 		.name = "patience", .type = OPTION_DURATION, .argument = "time", .offset = AT(patience),
-		    .fallback = "60",
+		.fallback = "60",
 		.min = 1, .max = 1 << 20, .flags = OPTION_LIVE,
 		.help = "Close a connection that has read nothing for this time while something waits for it. After "
 		    "SIGTERM, stop waiting for the reader of standard output after the same time. A producer that has "

@@ -412,8 +412,7 @@ leave_state(struct daemon *d, const struct restored *r, struct err *e)
 	if (state_keep(r->state, d->folder, seq, kept, sizeof kept, e) < 0)
 		return -1;
 	log_message(LOG_WARNING, "%s: a new context begins after number %lld, and the old checkpoint is kept as %s",
-	    why.text,
-	    (long long)seq, kept);
+	    why.text, (long long)seq, kept);
 	return 0;
 }
 

@@ -173,13 +173,11 @@ struct backend_ops {
 	 * in struct attend; targets and nll are host memory. Complete on return.
 	 */
 	int (*score)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap,
-	    const float *x,
-	    int n, const int32_t *targets, float *nll, struct err *e);
+	    const float *x, int n, const int32_t *targets, float *nll, struct err *e);
 
 	/* logits[n, rows] in host memory, the z above. Complete on return. */
 	int (*logits)(struct backend *b, const struct weight *w, const struct vector *bias, float softcap,
-	    const float *x,
-	    int n, float *logits, struct err *e);
+	    const float *x, int n, float *logits, struct err *e);
 
 	/*
 	 * The row of the largest of the logits of x[cols], the first one where several are: asked for, and

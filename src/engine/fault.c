@@ -217,8 +217,7 @@ blame(const struct context *c, const struct fault_pass *p, const struct place *p
 		    c->m->info.path, what, t->name);
 	if (c->b->device)
 		return err_set(e, EX_TEMPFAIL, "%s: %s, and no weight of %s does; start again, or with --device cpu",
-		    c->b->path,
-		    what, c->m->info.path);
+		    c->b->path, what, c->m->info.path);
 	return err_set(e, EX_DATAERR, "%s: %s, although its weights are finite; they are too large for its arithmetic, "
 	    "use another model", c->m->info.path, what);
 }

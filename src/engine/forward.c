@@ -225,8 +225,7 @@ forward_rotate(struct forward *f, const struct layer *y, const struct cache_shap
 		f->b->ops->norm(f->b, h->norm, h->norm_eps, &y->v[V_Q_NORM], &none, f->q, (int64_t)n * h->n_head,
 		    h->d_k, f->q);
 		f->b->ops->norm(f->b, h->norm, h->norm_eps, &y->v[V_K_NORM], &none, f->k, (int64_t)n * h->n_head_kv,
-		    h->d_k,
-		    f->k);
+		    h->d_k, f->k);
 	}
 	if (r->style == ROPE_NONE)
 		return;

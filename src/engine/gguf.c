@@ -270,8 +270,7 @@ read_dimensions(struct reader *r, struct gguf_tensor *t)
 		    quote(name, string_of(t->name)));
 	if (n_dims < 1 || n_dims > MAX_DIMS)
 		return gguf_fail(r, "tensor '%s' has %lu dimensions; 1 to %d are supported",
-		    quote(name, string_of(t->name)),
-		    (unsigned long)n_dims, (int)MAX_DIMS);
+		    quote(name, string_of(t->name)), (unsigned long)n_dims, (int)MAX_DIMS);
 	t->n_dims = (int)n_dims;
 	for (int i = 0; i < MAX_DIMS; i++) {
 		uint64_t n = 1;

@@ -46,8 +46,7 @@ hyper_get_local_layers(const struct hyper_keys *k, int32_t n_layer, bool *local,
 		return 0;
 	if (n != n_layer)
 		return err_set(e, EX_DATAERR, "%s: %s has %lld values for %d layers", gguf_get_path(k->g), buf,
-		    (long long)n,
-		    n_layer);
+		    (long long)n, n_layer);
 	for (int32_t i = 0; i < n_layer; i++) {
 		if (!gguf_get_array_int(k->g, buf, i, &v) || v < 0 || v > 1)
 			return err_set(e, EX_DATAERR, "%s: %s is no array of truth values", gguf_get_path(k->g), buf);
@@ -71,8 +70,7 @@ get_checked(const struct hyper_keys *k, const char *name, int64_t fallback, int6
 		return err_set(e, EX_DATAERR, "%s: %s is missing", gguf_get_path(k->g), buf);
 	if (v < lo || v > hi)
 		return err_set(e, EX_DATAERR, "%s: %s is %lld, outside %lld to %lld", gguf_get_path(k->g), buf,
-		    (long long)v,
-		    (long long)lo, (long long)hi);
+		    (long long)v, (long long)lo, (long long)hi);
 	*out = (int32_t)v;
 	return 0;
 }
@@ -352,8 +350,7 @@ hyper_check_rest(const struct hyper_keys *k, struct err *e)
 		    name.data);
 		if (!is_harmless(k->g, full, full + strlen(prefix)))
 			return err_set(e, EX_DATAERR, "%s: the key %s is not known: without it the model would be "
-			    "computed wrongly",
-			    gguf_get_path(k->g), full);
+			    "computed wrongly", gguf_get_path(k->g), full);
 	}
 	return 0;
 }

@@ -378,8 +378,7 @@ load_weights(struct loader *l)
 	for (size_t i = 0; i < n; i++)
 		if (!l->used[i])
 			return err_set(l->e, EX_DATAERR, "%s: tensor %s is not part of the %s architecture as computed "
-			    "here",
-			    gguf_get_path(m->file), gguf_get_tensor(m->file, i)->name, l->arch->name);
+			    "here", gguf_get_path(m->file), gguf_get_tensor(m->file, i)->name, l->arch->name);
 	return 0;
 }
 

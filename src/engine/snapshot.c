@@ -172,8 +172,7 @@ refuse_fixed(int i, int64_t saved, int64_t here, struct err *e)
 {
 	if (i == FIXED_POLICY && saved >= 0 && saved <= POLICY_RECOMPUTE)
 		return err_set(e, EX_CONFIG, "the state was saved with the policy %s, here it is %s",
-		    context_policies[saved],
-		    context_policies[here]);
+		    context_policies[saved], context_policies[here]);
 	if (i == FIXED_START)
 		return err_set(e, EX_CONFIG, "the state was saved with another beginning of the stream, see --pin and "
 		    "--system");
@@ -192,8 +191,7 @@ check_head(const struct context *c, const struct head *h, struct err *e)
 			return refuse_fixed(i, h->fixed[i], want[i], e);
 	if (h->pinned < 0 || h->pinned > c->o.block)
 		return err_set(e, EX_CONFIG, "the state was saved with a pinned block of %lld tokens, here it may have "
-		    "%d",
-		    (long long)h->pinned, c->o.block);
+		    "%d", (long long)h->pinned, c->o.block);
 	if (h->tokens < 0 || h->tokens > (c->o.policy == POLICY_DENSE ? INT64_C(1) << 40 : INT64_C(1) << 60) ||
 	    h->n_history < 0 || h->n_history > (c->history != NULL ? c->o.window : 0) ||
 	    (h->pinned > 0 && h->tokens < c->o.sinks))

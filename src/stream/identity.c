@@ -41,7 +41,7 @@ look_at(int fd, const char *name, struct kept *k, struct err *e)
 		return err_set(e, EX_IOERR, "cannot look at the model %s: %s", name, strerror(errno));
 	*k = (struct kept){.device = st.st_dev, .inode = st.st_ino, .size = (uint64_t)st.st_size,
 		.modified = {st.st_mtim.tv_sec, st.st_mtim.tv_nsec},
-		    .changed = {st.st_ctim.tv_sec, st.st_ctim.tv_nsec}};
+		.changed = {st.st_ctim.tv_sec, st.st_ctim.tv_nsec}};
 	memcpy(k->magic, magic, sizeof k->magic);
 	return 0;
 }

@@ -146,7 +146,7 @@ repair_line(char *s, size_t len)
 /* ---- reading -------------------------------------------------------- */
 
 static json_t *
-json_line_parse_line(const char *s, size_t len, json_error_t *e)
+load_json(const char *s, size_t len, json_error_t *e)
 {
 	return json_loadb(s, len, JSON_ALLOW_NUL, e);
 }
@@ -177,12 +177,12 @@ json_line_read(const char *line, size_t len, struct buf *scratch, char *reason, 
 
 	if (!json_line_check_bytes(line, len, reason, size))
 		return NULL;
-	if ((j = json_line_parse_line(line, len, &e)) == NULL && scratch != NULL) {
+	if ((j = load_json(line, len, &e)) == NULL && scratch != NULL) {
 		buf_clear(scratch);
 		buf_add(scratch, line, len);
 		if (!scratch->failed) {
 			repair_line(scratch->data, len);
-			j = json_line_parse_line(scratch->data, len, &e);
+			j = load_json(scratch->data, len, &e);
 		}
 	}
 	if (j == NULL) {

@@ -301,8 +301,7 @@ check_sections(const struct section_file *f, const char *path, struct err *e)
 			return err_set(e, EX_DATAERR, "%s is damaged: its section %d has no proper head", path, i + 1);
 		if (v->head.sum != XXH3_64bits(v->bytes, (size_t)v->head.len))
 			return err_set(e, EX_DATAERR, "%s is damaged: the checksum of its section %s is not right",
-			    path,
-			    v->head.name);
+			    path, v->head.name);
 	}
 	return 0;
 }

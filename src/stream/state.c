@@ -222,7 +222,7 @@ state_find_whole(struct state *s, struct state_folder *f, bool any, struct err *
 }
 
 static int
-state_open_state(struct state_folder *f, const char *model, bool any, struct state **result, struct err *e)
+open_newest(struct state_folder *f, const char *model, bool any, struct state **result, struct err *e)
 {
 	struct state *s = calloc(1, sizeof *s);
 	int rc;
@@ -246,13 +246,13 @@ state_open_state(struct state_folder *f, const char *model, bool any, struct sta
 int
 state_open(struct state_folder *f, const char *model, struct state **s, struct err *e)
 {
-	return state_open_state(f, model, false, s, e);
+	return open_newest(f, model, false, s, e);
 }
 
 int
 state_open_any(struct state_folder *f, const char *model, struct state **s, struct err *e)
 {
-	return state_open_state(f, model, true, s, e);
+	return open_newest(f, model, true, s, e);
 }
 
 bool

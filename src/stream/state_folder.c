@@ -46,12 +46,10 @@ check_owner(const struct state_folder *f, struct err *e)
 		return err_set(e, EX_CANTCREAT, "cannot look at the folder %s: %s", f->path, strerror(errno));
 	if (st.st_uid != geteuid() && st.st_uid != 0)
 		return err_set(e, EX_NOPERM, "the folder %s belongs to user %ld, not to this one (%ld): name another "
-		    "--state",
-		    f->path, (long)st.st_uid, (long)geteuid());
+		    "--state", f->path, (long)st.st_uid, (long)geteuid());
 	if ((st.st_mode & S_IWOTH) || ((st.st_mode & S_IWGRP) && st.st_gid != getegid() && st.st_gid != 0))
 		return err_set(e, EX_NOPERM, "other users can write to the folder %s: take that away (chmod go-w) "
-		    "first",
-		    f->path);
+		    "first", f->path);
 	return 0;
 }
 

@@ -54,8 +54,7 @@ ctl_connect(const struct ctl_settings *s, struct err *e)
 	}
 	if (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
 		err_set(e, errno == EACCES || errno == EPERM ? EX_NOPERM : EX_UNAVAILABLE,
-		    "cannot reach a daemon at %s: %s",
-		    path, strerror(errno));
+		    "cannot reach a daemon at %s: %s", path, strerror(errno));
 		close(fd);
 		return NULL;
 	}

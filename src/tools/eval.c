@@ -163,8 +163,7 @@ eval_print_head(FILE *out, const struct model *m, const struct eval_context *o, 
 	fputs("\"model\":", out);
 	eval_print_string(out, info->path);
 	fprintf(out, ",\"architecture\":\"%s\",\"weights\":\"%s\",\"policy\":\"%s\",", info->architecture,
-	    info->weight_type,
-	    context_policies[o->policy]);
+	    info->weight_type, context_policies[o->policy]);
 	if (o->policy != POLICY_DENSE)
 		fprintf(out, "\"sinks\":%d,\"window\":%lld,", (int)(ci.capacity - o->window), (long long)o->window);
 	fprintf(out, "\"kv\":\"%s\",\"path\":\"%s\",\"threads\":%d,", eval_kv_types[ci.kv], ci.path, ci.threads);

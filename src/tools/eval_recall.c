@@ -211,8 +211,7 @@ print_buckets_json(FILE *out, const struct recall *r, const struct model *m)
 
 		fprintf(out, "%s{\"lines\":%lld,\"tokens\":%.1f,\"asked\":%lld,\"correct\":%lld,\"accuracy\":%.4f,"
 		    "\"reached\":%lld}", i > 0 ? "," : "", (long long)b->lines, (double)b->tokens / n,
-		    (long long)b->asked,
-		    (long long)b->correct, (double)b->correct / n, (long long)b->reached);
+		    (long long)b->asked, (long long)b->correct, (double)b->correct / n, (long long)b->reached);
 	}
 	fputs("]}\n", out);
 }

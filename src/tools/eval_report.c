@@ -37,8 +37,7 @@ static const struct limit {
 	bool full;
 } limits[] = {
 	{ "generate-empty", "limit-empty", "generation_limit", "generate-empty/limit",
-	    "bandwidth over bytes of weights",
-	    false },
+	    "bandwidth over bytes of weights", false },
 	{ "generate-full", "limit-full", "generation_limit_full", "generate-full/limit",
 	    "the same with a window's keys and values", true },
 };

@@ -35,7 +35,7 @@ static const char *const color_names[] = {"auto", "always", "never", NULL};
 		.help = "The name that the daemon was given by its own option --key.", \
 	}, { \
 		.name = "color", .type = OPTION_CHOICE, .offset = AT(color), .fallback = "auto", \
-		    .choices = color_names, \
+		.choices = color_names, \
 		.help = "Use colours. auto: only on a terminal.", \
 	}, \
 	{.name = NULL}
@@ -43,16 +43,16 @@ static const char *const color_names[] = {"auto", "always", "never", NULL};
 #define REPLY_ROWS \
 	{ \
 		.name = "max-tokens", .letter = 'n', .type = OPTION_INT, .argument = "tokens", \
-		    .offset = AT(max_tokens), \
+		.offset = AT(max_tokens), \
 		.fallback = "0", .max = 1 << 20, \
 		.help = "Stop the model after this many tokens. 0: the daemon decides.", \
 	}, { \
 		.name = "time-limit", .letter = 't', .type = OPTION_STRING, .argument = "time", \
-		    .offset = AT(time_limit), \
+		.offset = AT(time_limit), \
 		.help = "Stop the model after this time. It is in seconds; s, m, h or d may follow.", \
 	}, { \
 		.name = "temperature", .letter = 'T', .type = OPTION_STRING, .argument = "number", \
-		    .offset = AT(temperature), \
+		.offset = AT(temperature), \
 		.help = "Choose each token at random, the more freely the higher this number is. Without this " \
 		    "option the model takes the likeliest token each time.", \
 	}, { \
@@ -98,7 +98,7 @@ static const struct option_row digest_rows[] = {
 	},
 	{
 		.name = "lines", .type = OPTION_INT, .argument = "number", .offset = AT(lines), .fallback = "5",
-		    .min = 1,
+		.min = 1,
 		.max = EXTRACT_LINES,
 		.help = "Quote at most this many events.",
 	},
@@ -132,7 +132,7 @@ static const struct option_row tail_rows[] = {
 	},
 	{
 		.name = "priority", .type = OPTION_STRING, .argument = "level", .offset = AT(priority),
-		    .fallback = "err",
+		.fallback = "err",
 		.help = "With --top, also show entries of the journal that are as severe as this level, or more: "
 		    "emerg, alert, crit, err, warning, notice, info or debug. none: show no more than --top says.",
 	},

@@ -146,8 +146,7 @@ static void
 follow_tell_lost(const struct follow *f)
 {
 	log_message(LOG_WARNING, "%s: a file that had its name is compressed, or may not be read: what is in it is "
-	    "lost",
-	    f->options->path);
+	    "lost", f->options->path);
 }
 
 /* Another file has the name, or none: have the next one open and watched, even if it is empty. */
@@ -391,8 +390,7 @@ leave_cut(struct follow *f)
 	}
 	if (!f->at_end)
 		log_message(LOG_WARNING, "%s was cut or written anew before all of it was read: what was not read is "
-		    "lost",
-		    f->options->path);
+		    "lost", f->options->path);
 	f->ending = ENDING_CUT;
 }
 

@@ -361,7 +361,7 @@ add_matches(sd_journal *j, const char *matches, struct err *e)
 
 /* Open it with the rights and the matches that o asks for. Returns NULL with *e set. */
 static sd_journal *
-journal_open_journal(const struct journal_options *o, struct err *e)
+journal_open(const struct journal_options *o, struct err *e)
 {
 	sd_journal *j = NULL;
 	int rc = o->directory != NULL ? sd_journal_open_directory(&j, o->directory, 0) :
@@ -381,7 +381,7 @@ journal_open_journal(const struct journal_options *o, struct err *e)
 int
 journal_check(const struct journal_options *o, struct err *e)
 {
-	sd_journal *j = journal_open_journal(o, e);
+	sd_journal *j = journal_open(o, e);
 
 	sd_journal_close(j);
 	return j == NULL ? -1 : 0;
@@ -414,7 +414,7 @@ journal_new(struct event_base *base, const struct journal_options *o, const stru
 	f->callbacks = callbacks;
 	f->arg = arg;
 	f->origin = (struct origin){.name = "journal", .format = READER_JOURNAL};
-	if ((f->j = journal_open_journal(o, e)) == NULL || (fd = journal_prepare(f, e)) < 0 ||
+	if ((f->j = journal_open(o, e)) == NULL || (fd = journal_prepare(f, e)) < 0 ||
 	    journal_begin(f, o, e) < 0)
 		goto fail;
 	f->ready = event_new(base, fd, EV_READ, journal_on_ready, f);

@@ -206,8 +206,7 @@ replace(struct output *o, int fd, struct err *e)
 		return err_set(e, EX_CANTCREAT, "cannot open %s again: %s", o->path, strerror(errno));
 	if (!S_ISREG(now.st_mode))
 		return err_set(e, EX_DATAERR, "%s is no regular file any more: lines still go to the file that had the "
-		    "name",
-		    o->path);
+		    "name", o->path);
 	if (now.st_dev == before.st_dev && now.st_ino == before.st_ino)
 		return 0;
 	if (keep_before(o, e) < 0)

@@ -294,8 +294,7 @@ add_if_ours(struct parts *p, int fd, const char *name)
 
 	if (!output_lines_is_ours(fd, p->mark.key, cut, p->error) && *p->error == 0 && get_stat(p, fd, &st) == 0) {
 		log_message(LOG_WARNING, "%s was written to by others after event %" PRId64 ": it is left as it is",
-		    name,
-		    p->r->seq);
+		    name, p->r->seq);
 		cut = (int64_t)st.st_size;
 	}
 	resume_add(p, fd, name, cut);

@@ -162,8 +162,7 @@ listener_open(struct listener *l, const char *path, unsigned mode, struct err *e
 		return err_set(e, EX_OSERR, "cannot make a socket: %s", strerror(errno));
 	if ((lock = lock_folder(path)) < 0 && errno == EWOULDBLOCK)
 		rc = err_set(e, EX_UNAVAILABLE, "another program is making a socket beside %s, and holds the folder's "
-		    "lock",
-		    path);
+		    "lock", path);
 	else
 		rc = take_name(l, &address, mode, e);
 	unlock_folder(lock);

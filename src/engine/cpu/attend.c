@@ -97,8 +97,7 @@ compute_scores(const struct task *t, int64_t begin, int64_t end)
 		keys = cache_keys(c, t->a->layer, t->head_kv, block);
 		if (c->bf16_products)
 			t->k->product_bf16((const uint16_t *)q, d, t->rows, c->s.d_k, (const uint16_t *)keys,
-			    d * CACHE_BLOCK,
-			    2 * CACHE_BLOCK, (int)n, t->scores + at, t->columns, false);
+			    d * CACHE_BLOCK, 2 * CACHE_BLOCK, (int)n, t->scores + at, t->columns, false);
 		else
 			t->k->product(q, d, t->rows, c->s.d_k, cache_load_keys(c, keys, n, t->loaded), d * CACHE_BLOCK,
 			    CACHE_BLOCK, (int)n, t->scores + at, t->columns, false);

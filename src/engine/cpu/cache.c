@@ -48,8 +48,7 @@ check_size(const struct cache *c, struct err *e)
 	if (have == 0 || need < have)
 		return 0;
 	return err_set(e, EX_OSERR, "keys and values of %lld tokens need %.1f GiB, and this process may use %.1f GiB "
-	    "of memory",
-	    (long long)(cache_blocks(c) * CACHE_BLOCK), need / 0x1p30, have / 0x1p30);
+	    "of memory", (long long)(cache_blocks(c) * CACHE_BLOCK), need / 0x1p30, have / 0x1p30);
 }
 
 /* Floats for a worker at attention: scores and scales, two forms of the queries, the result, decoded blocks. */
@@ -262,8 +261,7 @@ store_token(const struct store_job *j, int i)
 			store_pairs(c, k, v, lane, (uint16_t *)keys, (uint16_t *)values);
 		} else {
 			store_vector(c, k, c->s.d_k, keys, lane, CACHE_BLOCK,
-			    (float *)(keys + c->d_k * CACHE_BLOCK) + lane,
-			    CACHE_BLOCK);
+			    (float *)(keys + c->d_k * CACHE_BLOCK) + lane, CACHE_BLOCK);
 			store_vector(c, v, c->s.d_v, values, lane * c->d_v, 1,
 			    (float *)(values + c->d_v * CACHE_BLOCK) + lane * cache_groups(c->d_v), 1);
 		}

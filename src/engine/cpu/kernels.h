@@ -87,8 +87,7 @@ struct cpu_kernels {
 	 * weights are kept in words. scratch: PANEL * BLOCK_K floats.
 	 */
 	const void *(*pack)(enum panel_kind kind, const struct weight *w, int64_t first, int rows, int64_t k0,
-	    int64_t k,
-	    void *panels, float *scratch, int64_t *stride);
+	    int64_t k, void *panels, float *scratch, int64_t *stride);
 
 	/*
 	 * y[n] = x[n] rounded to bfloat16 (to nearest even); an odd n is padded with a zero. y may begin where x
@@ -150,8 +149,7 @@ struct cpu_kernels {
 	 * pack and product_q8 give, to the bit; n <= FEW_ROWS, k counts columns.
 	 */
 	void (*product_few)(uint32_t type, const struct q8_block *x, int64_t ldx, int n, int64_t k,
-	    const uint32_t *words,
-	    float *y, int64_t ldy);
+	    const uint32_t *words, float *y, int64_t ldy);
 
 	/*
 	 * y[n, PANEL * n_panels] = x times float16 weights, from their words; what

@@ -86,8 +86,7 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
 	}
 	if (w->type == QUANT_F16 && n <= FEW_ROWS && w->device != NULL) {
 		c->k->product_half(x->f32, w->cols, n, w->cols, kernels_kept_words(w, first), kernels_count_words(w),
-		    count,
-		    y, ldy);
+		    count, y, ldy);
 		return;
 	}
 	for (int64_t k0 = 0; k0 < w->cols; k0 += step) {
@@ -97,18 +96,15 @@ multiply_tile(struct cpu *c, const struct weight *w, const struct operand *x, in
 		switch (kind) {
 		case PANEL_F32:
 			c->k->product(x->f32 + k0, w->cols, n, k, panels, stride / (int64_t)sizeof(float), PANEL, count,
-			    y, ldy,
-			    k0 > 0);
+			    y, ldy, k0 > 0);
 			break;
 		case PANEL_BF16:
 			c->k->product_bf16(x->bf16 + k0, x->ld16, n, k, panels, stride / (int64_t)sizeof(uint16_t),
-			    2 * PANEL, count,
-			    y, ldy, k0 > 0);
+			    2 * PANEL, count, y, ldy, k0 > 0);
 			break;
 		case PANEL_Q8:
 			c->k->product_q8(w->type, x->q8 + k0 / Q8_BLOCK, x->ld8, n, k / Q8_BLOCK, panels, stride, count,
-			    y, ldy,
-			    k0 > 0);
+			    y, ldy, k0 > 0);
 			break;
 		}
 	}

@@ -81,11 +81,11 @@ snapshot_copy_tokens(struct cache *c, int layer, int64_t first, int64_t n, char 
 		for (int h = 0; h < c->s.n_head_kv; h++) {
 			struct side key = { .block = (char *)cache_keys(c, layer, h, block), .d = c->s.d_k, .at = lane,
 				.step = CACHE_BLOCK, .scales_at = lane, .scales_step = CACHE_BLOCK, .pairs = pairs,
-				    .key = true,
+				.key = true,
 				.lane = lane };
 			struct side value = { .block = (char *)cache_values(c, layer, h, block), .d = c->s.d_v,
 				.at = lane * c->d_v, .step = 1, .scales_at = lane * snapshot_groups(c, c->d_v),
-				    .scales_step = 1,
+				.scales_step = 1,
 				.pairs = pairs, .lane = lane, .width = c->d_v };
 
 			p = copy_side(c, &key, p, save);
