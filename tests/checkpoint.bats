@@ -42,14 +42,11 @@ load sinkd.bash
 	events 90 >all
 	: >log
 	LD_PRELOAD=$BUILD/tests/fail_calls.so SLOW_SYNC_MS=60000 SLOW_SYNC_NAME=checkpoint \
-		"$sinkd" "${tiny[@]}" --follow log --from start --state state --output out </dev/null 2>>err 3>&- &
-	pid=$!
-	pids+=("$pid")
+		launch --follow log --from start --state state --output out
 	until_true [ -s state/checkpoint.tmp ]
 	cat all >>log
 	sleep 0.5
-	kill -KILL "$pid"
-	wait "$pid" 2>/dev/null || true
+	stop KILL
 	daemon --follow log --from start --state state --output out
 	until_true has_lines out 90
 	stop
@@ -224,15 +221,11 @@ copied()
 	"$sinkd" "${tiny[@]}" all >whole
 	part 1 1800 >log
 	for ((i = 1; i <= 4; i++)); do
-		"$sinkd" "${tiny[@]}" --follow log --from start --state state --output out --control ctl \
-			</dev/null 2>>err 3>&- &
-		pid=$!
-		pids+=("$pid")
+		launch --follow log --from start --state state --output out --control ctl
 		until_true sinkctl status >/dev/null 2>&1
 		until_true has_lines out $((i * 1000 - 700))
 		sinkctl checkpoint
-		kill -KILL "$pid"
-		wait "$pid" 2>/dev/null || true
+		stop KILL
 		rotate
 		part $((i * 1800 + 1)) $((i * 1800 + 900)) >log
 		rotate

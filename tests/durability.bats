@@ -6,11 +6,6 @@ bats_require_minimum_version 1.5.0
 
 load sinkd.bash
 
-setup()
-{
-	cd "$BATS_TEST_TMPDIR"
-}
-
 teardown()
 {
 	end_processes
@@ -27,13 +22,6 @@ follow()
 whole()
 {
 	"$sinkd" "${tiny[@]}" --format plain "${1-log}"
-}
-
-# killed: the daemon is killed, and what it wrote stays.
-killed()
-{
-	kill -KILL "$pid"
-	wait "$pid" 2>/dev/null || true
 }
 
 # checkpoint_number NAME: a number of the status's checkpoint member.
@@ -70,7 +58,7 @@ failing()
 	until_true failing 0
 	grep -q 'checkpoints work again' err
 	# That one came without new events, and it is right.
-	killed
+	stop KILL
 	follow
 	seq 10 12 >>log
 	until_true has_lines out 12
@@ -154,7 +142,7 @@ failing()
 	printf X | dd of=state/checkpoint bs=1 seek=3000 conv=notrunc status=none
 	follow
 	# The start has made a checkpoint of its own. Without it the one before the damaged one must be there.
-	killed
+	stop KILL
 	mv state/checkpoint gone
 	seq 10 12 >>log
 	follow
@@ -204,7 +192,7 @@ begun()
 @test "renamed and killed before SIGHUP: the lines after the checkpoint are in one file" {
 	begun
 	mv out out.1
-	killed
+	stop KILL
 	go_on out.1 out
 	[ "$(wc -l <out.1)" -eq 50 ]
 	grep -q 'the output of the checkpoint is .*out.1 now' err
@@ -214,7 +202,7 @@ begun()
 	begun
 	mv out out-20261130
 	touch out
-	killed
+	stop KILL
 	go_on out-20261130 out
 }
 
@@ -237,7 +225,7 @@ begun()
 	until_true test -e out
 	seq 71 100 >>log
 	until_true has_lines out 30
-	killed
+	stop KILL
 	rmdir state/checkpoint.tmp
 	go_on out.2 out.1 out
 	[ "$(wc -l <out.2)" -eq 50 ]
@@ -250,7 +238,7 @@ begun()
 	: >out
 	seq 101 110 >>log
 	until_true has_lines out 10
-	killed
+	stop KILL
 	seq 111 120 >>log
 	follow
 	until_true has_lines out 70
@@ -261,7 +249,7 @@ begun()
 
 @test "another name for the output: the earlier file ends where the checkpoint was made" {
 	begun
-	killed
+	stop KILL
 	seq 101 120 >>log
 	daemon --follow log --from start --format plain --state state --output other
 	until_true has_lines other 70
@@ -273,7 +261,7 @@ begun()
 
 @test "standard output instead of the file: the same" {
 	begun
-	killed
+	stop KILL
 	daemon --follow log --from start --format plain --state state >other
 	until_true has_lines other 50
 	stop
@@ -285,7 +273,7 @@ begun()
 	begun
 	mv out out.1
 	gzip out.1
-	killed
+	stop KILL
 	seq 101 120 >>log
 	follow
 	until_true has_lines out 70
@@ -306,7 +294,7 @@ begun()
 	seq 51 60 >>log
 	follow --checkpoint-interval 0
 	until_true has_lines out 61
-	killed
+	stop KILL
 	grep -q 'out was written to by others after event 50' err
 	[ "$(sed -n 51p out)" = 'a note by hand' ]
 	[ "$(grep -vc 'a note' out)" -eq 60 ]
@@ -321,7 +309,7 @@ begun()
 	[ "$(grep -c 'out was removed' err)" -eq 1 ]
 	seq 101 110 >>log
 	until_true has_lines out 10
-	killed
+	stop KILL
 	follow
 	stop
 	whole | tail -n 10 | cmp - out

@@ -289,12 +289,9 @@ failing()
 killed_early()
 {
 	LD_PRELOAD=$BUILD/tests/fail_calls.so SLOW_SYNC_MS=60000 SLOW_SYNC_NAME=checkpoint \
-		"$sinkd" "${tiny[@]}" --state state --output out "$@" </dev/null 2>>err 3>&- &
-	pid=$!
-	pids+=("$pid")
+		launch --state state --output out "$@"
 	until_true [ -s state/checkpoint.tmp ]
-	kill -KILL "$pid"
-	wait "$pid" 2>/dev/null || true
+	stop KILL
 	rm state/checkpoint.tmp
 }
 
@@ -438,10 +435,7 @@ do_something()
 	follow log
 	stop KILL
 	for ((round = 1; round <= 18; round++)); do
-		"$sinkd" "${tiny[@]}" --follow log --from start --state state --output out --control ctl \
-			</dev/null 2>>err 3>&- &
-		pid=$!
-		pids+=("$pid")
+		launch --follow log --from start --state state --output out --control ctl
 		if [ $((round % 6)) -eq 0 ]; then
 			# Of a link that is made anew twice nobody can know what it led to in between.
 			until_true sinkctl checkpoint 2>/dev/null
@@ -453,8 +447,7 @@ do_something()
 		[ $((RANDOM % 3)) -ne 0 ] || until_true sinkctl checkpoint 2>/dev/null
 		do_something
 		sleep "0.$((RANDOM % 3))"
-		kill -KILL "$pid"
-		wait "$pid" 2>/dev/null || true
+		stop KILL
 		[ $((RANDOM % 2)) -eq 0 ] || do_something
 	done
 	follow log

@@ -41,9 +41,7 @@ prepare()
 	# A followed file has no end, and so no digest at its end.
 	"$sinkd" "${tiny[@]}" "$@" all | sed '$d' >whole
 	cp all log
-	"$sinkd" "${tiny[@]}" --follow log --from start --state probe --output probed </dev/null 2>>err 3>&- &
-	pid=$!
-	pids+=("$pid")
+	launch --follow log --from start --state probe --output probed
 	took ms [ -s probed ]
 	stop
 	: >log
@@ -112,13 +110,10 @@ killed()
 	args=(--follow log --from start --state state --output out "${args[@]}")
 	feed
 	for ((i = 1; i <= kills; i++)); do
-		"$sinkd" "${tiny[@]}" "${args[@]}" --control ctl </dev/null 2>>err 3>&- &
-		pid=$!
-		pids+=("$pid")
+		launch "${args[@]}" --control ctl
 		wait_randomly "$ms"
 		[ -z "$rotated" ] || [ $((RANDOM % 3)) -gt 0 ] || rotate_output "$i"
-		kill -KILL "$pid"
-		wait "$pid" 2>/dev/null || true
+		stop KILL
 		[ -z "$rotated" ] || [ $((RANDOM % 3)) -gt 0 ] || rotate_input
 	done
 	kill "$asker"

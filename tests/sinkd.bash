@@ -155,6 +155,14 @@ settled()
 	return 1
 }
 
+# launch ARG...: start sinkd; its pid is in $pid, its errors in err.
+launch()
+{
+	"$sinkd" "${tiny[@]}" "$@" </dev/null 2>>err 3>&- &
+	pid=$!
+	pids+=("$pid")
+}
+
 # daemon ARG...: start sinkd as a service would be, and wait until it is ready; its pid is in $pid, its errors in err.
 daemon()
 {
@@ -165,13 +173,11 @@ daemon()
 		until_true [ -S notify ]
 	fi
 	: >notified
-	NOTIFY_SOCKET=$PWD/notify "$sinkd" "${tiny[@]}" "$@" </dev/null 2>>err 3>&- &
-	pid=$!
-	pids+=("$pid")
+	NOTIFY_SOCKET=$PWD/notify launch "$@"
 	until_true grep -q READY=1 notified
 }
 
-# stop: end what daemon started last; its exit status is in $status.
+# stop [SIGNAL]: end what daemon started last; its exit status is in $status.
 stop()
 {
 	kill -"${1-TERM}" "$pid"
