@@ -12,7 +12,7 @@
 #include "daemon/input/files.h"
 #include "daemon/input/follow.h"
 #include "daemon/input/journal.h"
-#include "daemon/output/output.h"
+#include "daemon/output/output_file.h"
 #include "daemon/peers/listener.h"
 #include "daemon/service.h"
 #include "daemon/signals.h"
@@ -179,7 +179,7 @@ check_output(struct check *c, char *const *names, int n)
 
 	if (path == NULL)
 		return;
-	if (output_check(path, &e) < 0 ||
+	if (output_file_check(path, &e) < 0 ||
 	    (stat(path, &st) == 0 && S_ISREG(st.st_mode) && check_loop(c->settings, names, n, &st, &e) < 0))
 		print_bad(c, "output", &e);
 	else

@@ -18,24 +18,26 @@ struct checkpoint {
 	const struct checkpoint_callbacks *callbacks;
 	void *arg;
 	struct worker *worker;
+	int64_t seq;    /* of the last one begun */
 	bool busy, again;
+	struct request *written; /* by the engine thread: it waits for the outputs */
 	double began;
 	int64_t bytes;
 	struct checkpoint_numbers numbers;
-	struct event *retry;
+	struct event *timer, *retry;
 	int delay;      /* before the next try, seconds; 0: the last one worked */
 	/* of the thread that syncs, while it runs */
 	pthread_t thread;
 	bool syncing;
-	int files[CHECKPOINT_FILES]; /* descriptors of its own: an output may be opened anew meanwhile */
-	int n_files;
-	char *places;
+	struct places places; /* with descriptors of its own: an output may be opened anew meanwhile */
+	char *text;           /* of places */
 	struct err failure;
 	int fd;         /* eventfd that says it is done */
 	struct event *synced;
 };
 
 static void on_synced(evutil_socket_t fd, short what, void *arg);
+static void checkpoint_on_timer(evutil_socket_t fd, short what, void *arg);
 static void checkpoint_on_retry(evutil_socket_t fd, short what, void *arg);
 
 struct checkpoint *
@@ -52,7 +54,8 @@ checkpoint_new(struct event_base *base, struct state_folder *folder, const struc
 	c->arg = arg;
 	if ((c->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
 	    (c->synced = event_new(base, c->fd, EV_READ | EV_PERSIST, on_synced, c)) == NULL ||
-	    event_add(c->synced, NULL) < 0 || (c->retry = evtimer_new(base, checkpoint_on_retry, c)) == NULL)
+	    event_add(c->synced, NULL) < 0 || (c->retry = evtimer_new(base, checkpoint_on_retry, c)) == NULL ||
+	    (c->timer = event_new(base, -1, EV_PERSIST, checkpoint_on_timer, c)) == NULL)
 		goto fail;
 	return c;
 fail:
@@ -62,22 +65,14 @@ fail:
 }
 
 static void
-close_files(struct checkpoint *c)
-{
-	for (int i = 0; i < c->n_files; i++)
-		close(c->files[i]);
-	c->n_files = 0;
-}
-
-static void
 checkpoint_join(struct checkpoint *c)
 {
 	if (c->syncing)
 		pthread_join(c->thread, NULL);
 	c->syncing = false;
-	close_files(c);
-	free(c->places);
-	c->places = NULL;
+	places_fini(&c->places);
+	free(c->text);
+	c->text = NULL;
 }
 
 void
@@ -86,6 +81,9 @@ checkpoint_free(struct checkpoint *c)
 	if (c == NULL)
 		return;
 	checkpoint_join(c);
+	request_free(c->written);
+	if (c->timer != NULL)
+		event_free(c->timer);
 	if (c->retry != NULL)
 		event_free(c->retry);
 	if (c->synced != NULL)
@@ -100,6 +98,8 @@ checkpoint_make_request(struct checkpoint *c, struct err *e)
 {
 	struct request *q = request_new(REQUEST_CHECKPOINT);
 	json_t *o = q == NULL ? NULL : c->callbacks->save(c->arg);
+
+	c->seq = c->callbacks->get_seq(c->arg);
 
 	if (o != NULL)
 		q->blob = json_dumps(o, JSON_COMPACT);
@@ -159,8 +159,36 @@ checkpoint_on_retry(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	/* A failure arms the timer again, and counts as a try that has come to its end. */
-	if (!c->busy && checkpoint_begin(c, c->worker, &e) < 0)
+	if (!c->busy && checkpoint_begin(c, &e) < 0)
 		c->callbacks->done(c->arg, &e);
+}
+
+static void
+checkpoint_on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct checkpoint *c = arg;
+	struct err e;
+
+	(void)fd;
+	(void)what;
+	if (c->callbacks->get_seq(c->arg) != c->seq && !c->busy)
+		(void)checkpoint_begin(c, &e);
+}
+
+void
+checkpoint_set_worker(struct checkpoint *c, struct worker *w, int64_t seq)
+{
+	c->worker = w;
+	c->seq = seq;
+}
+
+int
+checkpoint_set_interval(struct checkpoint *c, int64_t seconds, struct err *e)
+{
+	struct timeval interval = {(time_t)seconds, 0};
+
+	event_del(c->timer);
+	return seconds == 0 || event_add(c->timer, &interval) == 0 ? 0 : err_set(e, EX_OSERR, "cannot set timers");
 }
 
 void
@@ -172,11 +200,10 @@ checkpoint_hurry(struct checkpoint *c)
 /* ---- one checkpoint ------------------------------------------------- */
 
 int
-checkpoint_begin(struct checkpoint *c, struct worker *w, struct err *e)
+checkpoint_begin(struct checkpoint *c, struct err *e)
 {
 	struct request *q;
 
-	c->worker = w;
 	if (c->busy) {
 		c->again = true;
 		return 0;
@@ -185,7 +212,7 @@ checkpoint_begin(struct checkpoint *c, struct worker *w, struct err *e)
 		checkpoint_note_failure(c, e);
 		return -1;
 	}
-	if (!worker_submit_request(w, q)) {
+	if (!worker_submit_request(c->worker, q)) {
 		request_free(q);
 		err_set(e, EX_TEMPFAIL, "there are too many requests waiting for a checkpoint");
 		checkpoint_note_failure(c, e);
@@ -210,7 +237,7 @@ checkpoint_finish(struct checkpoint *c)
 		struct err again;
 
 		c->again = false;
-		if (checkpoint_begin(c, c->worker, &again) == 0)
+		if (checkpoint_begin(c, &again) == 0)
 			return; /* who asked while this one was on its way is told of that one */
 		failure = again;
 	}
@@ -230,11 +257,11 @@ sync_all(void *arg)
 {
 	struct checkpoint *c = arg;
 
-	for (int i = 0; i < c->n_files && c->failure.code == 0; i++)
-		if (fdatasync(c->files[i]) < 0 && errno != EINVAL)
+	for (int i = 0; i < c->places.n && c->failure.code == 0; i++)
+		if (fdatasync(c->places.files[i]) < 0 && errno != EINVAL)
 			err_set(&c->failure, EX_IOERR, "cannot sync the output: %s", strerror(errno));
 	if (c->failure.code == 0)
-		state_finish(c->folder, c->places, strlen(c->places), &c->failure);
+		state_finish(c->folder, c->text, strlen(c->text), &c->failure);
 	say_done(c);
 	return NULL;
 }
@@ -242,14 +269,11 @@ sync_all(void *arg)
 static int
 start_syncing(struct checkpoint *c, struct err *e)
 {
-	json_t *places = c->callbacks->measure(c->arg, c->files, &c->n_files, e);
 	int rc;
 
-	if (places == NULL)
+	if (c->callbacks->get_places(c->arg, &c->places, e) < 0)
 		return -1;
-	c->places = json_dumps(places, JSON_COMPACT);
-	json_decref(places);
-	if (c->places == NULL)
+	if ((c->text = json_dumps(c->places.of, JSON_COMPACT)) == NULL)
 		return err_set(e, EX_OSERR, "out of memory for a checkpoint");
 	if ((rc = pthread_create(&c->thread, NULL, sync_all, c)) != 0)
 		return err_set(e, EX_OSERR, "cannot start a thread for a checkpoint: %s", strerror(rc));
@@ -258,11 +282,26 @@ start_syncing(struct checkpoint *c, struct err *e)
 }
 
 void
-checkpoint_take(struct checkpoint *c, struct worker *w, const struct request *q)
+checkpoint_take(struct checkpoint *c, struct request *q)
 {
-	c->worker = w;
+	c->written = q;
+}
+
+bool
+checkpoint_waits(const struct checkpoint *c)
+{
+	return c->written != NULL;
+}
+
+void
+checkpoint_go_on(struct checkpoint *c)
+{
+	struct request *q = c->written;
+
+	c->written = NULL;
 	c->failure = q->failure;
 	c->bytes = q->bytes;
+	request_free(q);
 	if (c->failure.code != 0 || start_syncing(c, &c->failure) < 0)
 		say_done(c);
 }

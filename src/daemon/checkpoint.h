@@ -10,21 +10,21 @@
 #include <event2/event.h>
 #include <jansson.h>
 
+#include "daemon/output/destination.h"
 #include "daemon/worker.h"
 
 struct checkpoint;
 
-enum { CHECKPOINT_FILES = 8 };
-
 struct checkpoint_callbacks {
 	/* What is to be stored with it: an object, a new reference; NULL: no memory. */
 	json_t *(*save)(void *arg);
+	/* Number of the last record. A regular checkpoint is left out where there is none since the last one. */
+	int64_t (*get_seq)(void *arg);
 	/*
-	 * Where the outputs are now that everything before the checkpoint is written: an object, a new
-	 * reference, or NULL with *e set. files receives *n descriptors to be synced, at most CHECKPOINT_FILES;
-	 * they are the checkpoint's to close.
+	 * Where the outputs are now that everything before the checkpoint is written. *p is the checkpoint's, for
+	 * places_fini. Returns 0, or -1 with *e set.
 	 */
-	json_t *(*measure)(void *arg, int files[CHECKPOINT_FILES], int *n, struct err *e);
+	int (*get_places)(void *arg, struct places *p, struct err *e);
 	/* It is done: e->code is 0, or why it failed. Called from the loop, never from a function below. */
 	void (*done)(void *arg, const struct err *e);
 };
@@ -42,14 +42,24 @@ struct checkpoint *checkpoint_new(struct event_base *base, struct state_folder *
 /* Waits for one that is being synced. Not before the worker. */
 void checkpoint_free(struct checkpoint *c);
 
+/* Before the first one: who writes the stream's state, and which number the checkpoint has that this run began with. */
+void checkpoint_set_worker(struct checkpoint *c, struct worker *w, int64_t seq);
+
+/* Begin one every so many seconds; 0: do not. Returns 0, or -1 with *e set. */
+int checkpoint_set_interval(struct checkpoint *c, int64_t seconds, struct err *e);
+
 /*
  * Begin one of all that was submitted so far; if one is on its way, another
  * follows it. Returns 0, or -1 with *e set: then it is tried again later.
  */
-int checkpoint_begin(struct checkpoint *c, struct worker *w, struct err *e);
+int checkpoint_begin(struct checkpoint *c, struct err *e);
 
-/* The request came back, and all results before it are written. The request stays the caller's. */
-void checkpoint_take(struct checkpoint *c, struct worker *w, const struct request *q);
+/* The request came back from the engine thread, and is the checkpoint's now. */
+void checkpoint_take(struct checkpoint *c, struct request *q);
+
+/* Does it wait for the outputs to pass on all lines before it? checkpoint_go_on says that they have. */
+bool checkpoint_waits(const struct checkpoint *c);
+void checkpoint_go_on(struct checkpoint *c);
 
 /* From now on a failed one is tried again soon: the program is about to end. */
 void checkpoint_hurry(struct checkpoint *c);

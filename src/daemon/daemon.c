@@ -11,7 +11,6 @@
 
 #include "base/log.h"
 #include "daemon/input/beginning.h"
-#include "daemon/output/resume.h"
 #include "daemon/parts.h"
 #include "daemon/signals.h"
 
@@ -19,14 +18,67 @@ enum { DRAIN_TRIES = 20, DRAIN_WAIT = 50000 }; /* 1 s at the end for connections
 enum { SAVE_SECONDS = 120 };                   /* that the last events and checkpoint may take */
 enum { LAST_TRIES = 3 };                       /* of the checkpoint at the end */
 
-static void pump(struct daemon *d);
-
 /* What goes wrong first is what the user is told. */
 static void
 daemon_note_failure(struct daemon *d, const struct err *e)
 {
 	if (d->failure.code == 0)
 		d->failure = *e;
+}
+
+/* ---- the phase ------------------------------------------------------ */
+
+static void
+start_reading(struct daemon *d)
+{
+	struct err e;
+
+	if (service_ready(d->service, d->base, &e) == 0)
+		return;
+	daemon_note_failure(d, &e);
+	daemon_enter(d, PHASE_OVER);
+}
+
+/* If it cannot begin, it is tried again. */
+static void
+start_saving(struct daemon *d)
+{
+	struct err e;
+
+	checkpoint_hurry(d->checkpoint);
+	(void)checkpoint_begin(d->checkpoint, &e);
+}
+
+void
+daemon_enter(struct daemon *d, enum phase next)
+{
+	if (next <= d->phase)
+		return;
+	d->phase = next;
+	if (next == PHASE_READING)
+		start_reading(d);
+	else if (next == PHASE_SAVING)
+		start_saving(d);
+	else if (next == PHASE_OVER)
+		event_base_loopbreak(d->base);
+}
+
+/* Nothing waits for the outputs: read on, or come a step nearer to the end. */
+static void
+advance(struct daemon *d)
+{
+	if (!intake_has_stopped(d->intake)) {
+		if (d->phase == PHASE_READING)
+			intake_resume(d->intake);
+		return;
+	}
+	daemon_enter(d, PHASE_ENDING);
+	if (intake_get_count(d->intake) > 0 || schedule_is_busy(d->schedule))
+		return;
+	if (d->checkpoint == NULL || d->phase == PHASE_SAVED)
+		daemon_enter(d, PHASE_OVER);
+	else
+		daemon_enter(d, PHASE_SAVING);
 }
 
 /* ---- output --------------------------------------------------------- */
@@ -42,72 +94,62 @@ take_result(struct daemon *d, struct result *r)
 		delivery_take_line(&d->delivery, r->line, r->len);
 		result_drop(r);
 	} else if (r->request->op == REQUEST_CHECKPOINT)
-		d->written = r->request;
-	else {
-		d->digests--;
-		result_drop(r);
-	}
+		checkpoint_take(d->checkpoint, r->request);
+	else
+		schedule_take(d->schedule, r->request);
 }
 
-static void
-flush(struct daemon *d)
+/* A checkpoint may wait until all lines before it have left. */
+static bool
+waits_for_outputs(const struct daemon *d)
 {
-	if (d->output_is_terminal && !output_is_drained(d->output))
-		progress_erase(d->progress);
-	output_flush(d->output);
+	return d->checkpoint != NULL && checkpoint_waits(d->checkpoint);
 }
 
-/* Move what there is. Returns true when nothing of it waits for the output. */
+/* Take what the engine thread has given, up to a checkpoint. Returns true if the engine thread may have more. */
+static bool
+collect(struct daemon *d)
+{
+	struct result r;
+	bool more = false, waits = waits_for_outputs(d);
+
+	while (!destinations_are_full(d->destinations) && !waits && (more = worker_collect(d->worker, &r))) {
+		take_result(d, &r);
+		waits = waits_for_outputs(d);
+	}
+	if (!more || waits)
+		delivery_tell_skips(&d->delivery);
+	return more;
+}
+
+/* Move what there is. Returns true when nothing of it waits for the outputs. */
 static bool
 move(struct daemon *d)
 {
-	struct result r;
 	bool more;
 
 	do {
-		more = false;
-		while (!output_is_full(d->output) && d->written == NULL && (more = worker_collect(d->worker, &r)))
-			take_result(d, &r);
-		if (!more || d->written != NULL)
-			delivery_tell_skips(&d->delivery);
-		if (output_get_buf(d->output)->failed) {
+		more = collect(d);
+		if (d->delivery.failed) {
 			err_set(&d->failure, EX_OSERR, "out of memory for a line of output");
-			event_base_loopbreak(d->base);
+			daemon_enter(d, PHASE_OVER);
 			return false;
 		}
-		flush(d);
-		/* All that came before the checkpoint must be in the output's file by now. */
-		if (d->written != NULL && output_is_drained(d->output)) {
-			struct request *q = d->written;
-
-			d->written = NULL;
-			checkpoint_take(d->checkpoint, d->worker, q);
-			request_free(q);
+		if (!destinations_are_drained(d->destinations))
+			progress_make_way(d->progress);
+		destinations_flush(d->destinations);
+		/* All that came before the checkpoint must have left by now. */
+		if (waits_for_outputs(d) && destinations_are_drained(d->destinations)) {
+			checkpoint_go_on(d->checkpoint);
 			more = true;
 		}
-	} while (more && output_is_drained(d->output));
-	return output_is_drained(d->output);
-}
-
-/* At the end of the inputs: the last checkpoint. Returns true when all is done. */
-static bool
-daemon_finish(struct daemon *d)
-{
-	struct err e;
-
-	if (d->checkpoint == NULL || d->ended)
-		return true;
-	if (!d->ending) {
-		d->ending = true;
-		checkpoint_hurry(d->checkpoint);
-		(void)checkpoint_begin(d->checkpoint, d->worker, &e); /* it is tried again if it cannot begin */
-	}
-	return false;
+	} while (more && destinations_are_drained(d->destinations));
+	return destinations_are_drained(d->destinations);
 }
 
 /*
  * Results become output, one write for what there is; then room is free for
- * input, or all is done.
+ * input, or all is done. Called when the engine or the output has come on.
  */
 static void
 pump(struct daemon *d)
@@ -117,9 +159,8 @@ pump(struct daemon *d)
 	bool drained = move(d);
 	bool failed = worker_has_failed(d->worker, &e); /* last: its last results may be among those moved */
 
-	/* Called when the engine or the output has come on. */
-	if (d->stopping)
-		service_extend(d->service, SAVE_SECONDS);
+	if (d->checkpoint != NULL)
+		service_extend_stop(d->service, SAVE_SECONDS);
 	if ((ended || failed) && e.code != 0) {
 		daemon_note_failure(d, &e);
 		intake_stop(d->intake);
@@ -127,14 +168,9 @@ pump(struct daemon *d)
 	if (!drained)
 		return;
 	if (ended)
-		event_base_loopbreak(d->base);
-	else if (failed)
-		return; /* the thread is about to end, and no checkpoint may follow */
-	else if (!intake_has_stopped(d->intake)) {
-		if (d->began)
-			intake_resume(d->intake);
-	} else if (intake_get_count(d->intake) == 0 && d->digests == 0 && daemon_finish(d))
-		event_base_loopbreak(d->base);
+		daemon_enter(d, PHASE_OVER);
+	else if (!failed) /* else the thread is about to end, and no checkpoint may follow */
+		advance(d);
 }
 
 void
@@ -179,44 +215,20 @@ on_output_failed(void *arg, const struct err *e)
 	event_base_loopbreak(d->base);
 }
 
-const struct output_callbacks daemon_output_callbacks = {daemon_on_drained, on_output_failed};
-
-/* ---- digests -------------------------------------------------------- */
-
-static bool
-has_digests(const struct daemon *d)
-{
-	return d->settings->digest_every > 0 || d->settings->digest_interval > 0;
-}
-
-/* One of the events since the last, in the order of the stream. */
 static void
-ask_digest(struct daemon *d)
-{
-	struct request *q = request_new(REQUEST_DIGEST);
-
-	if (q == NULL)
-		return;
-	q->digest = d->settings->worker.digests.options;
-	q->digest.reply.schema = NULL; /* the worker's own options count on schedule */
-	q->digest.scheduled = true;
-	if (worker_submit_request(d->worker, q))
-		d->digests++;
-	else
-		request_free(q);
-}
-
-void
-daemon_on_digest_timer(evutil_socket_t fd, short what, void *arg)
+on_output_moved(void *arg)
 {
 	struct daemon *d = arg;
+	struct err e;
 
-	(void)fd;
-	(void)what;
-	/* While one waits, for the output say, others would only take the room that checkpoints need. */
-	if (d->digests == 0)
-		ask_digest(d);
+	if (d->checkpoint != NULL)
+		(void)checkpoint_begin(d->checkpoint, &e);
 }
+
+const struct destination_callbacks daemon_destination_callbacks = {{daemon_on_drained, on_output_failed},
+    on_output_moved};
+
+/* ---- inputs --------------------------------------------------------- */
 
 static void
 on_intake_end(void *arg, const struct err *e)
@@ -225,8 +237,8 @@ on_intake_end(void *arg, const struct err *e)
 
 	if (e->code != 0)
 		daemon_note_failure(d, e);
-	else if (has_digests(d))
-		ask_digest(d);
+	else if (d->settings->digest_every > 0 || d->settings->digest_interval > 0)
+		schedule_ask(d->schedule);
 	pump(d);
 }
 
@@ -234,86 +246,39 @@ const struct intake_callbacks daemon_intake_callbacks = {on_intake_end};
 
 /* ---- checkpoints ---------------------------------------------------- */
 
-void
-daemon_on_checkpoint_timer(evutil_socket_t fd, short what, void *arg)
+static int64_t
+on_get_seq(void *arg)
 {
-	struct daemon *d = arg;
-	struct err e;
-
-	(void)fd;
-	(void)what;
-	if (intake_get_seq(d->intake) != d->saved_seq && !checkpoint_is_busy(d->checkpoint))
-		(void)checkpoint_begin(d->checkpoint, d->worker, &e);
+	return intake_get_seq(((struct daemon *)arg)->intake);
 }
 
-static json_t *
-on_save(void *arg)
+static int
+on_get_places(void *arg, struct places *p, struct err *e)
 {
-	struct daemon *d = arg;
-
-	d->saved_seq = intake_get_seq(d->intake);
-	return daemon_save(d);
+	return destinations_get_places(((struct daemon *)arg)->destinations, p, e);
 }
 
-/* A file that was removed cannot be gone on with after a restart: the next lines go to one that can. */
-static bool
-reopen_if_removed(struct daemon *d)
-{
-	struct err e;
-
-	if (!output_is_removed(d->output))
-		return false;
-	log_message(LOG_WARNING, "%s was removed, with the lines in it: the next ones go to a new file of that name",
-	    d->settings->output);
-	if (output_reopen(d->output, &e) == 0)
-		return true;
-	log_message(LOG_ERR, "%s", e.text);
-	return false;
-}
-
-void
-daemon_on_look(evutil_socket_t fd, short what, void *arg)
-{
-	struct daemon *d = arg;
-	struct err e;
-
-	(void)fd;
-	(void)what;
-	flush(d);
-	if (output_is_drained(d->output) && reopen_if_removed(d) && d->checkpoint != NULL)
-		(void)checkpoint_begin(d->checkpoint, d->worker, &e);
-}
-
-static json_t *
-on_measure(void *arg, int files[CHECKPOINT_FILES], int *n, struct err *e)
-{
-	struct daemon *d = arg;
-	json_t *places = json_object(), *mark = NULL;
-
-	*n = 0;
-	if (output_get_file(d->output) < 0)
-		return places;
-	(void)reopen_if_removed(d);
-	mark = resume_mark_file(output_get_file(d->output), d->settings->output, d->settings->key, e);
-	if (mark != NULL && json_object_set_new(places, "output", mark) == 0 &&
-	    (*n = output_take_files(d->output, files, e)) >= 0)
-		return places;
-	*n = 0;
-	json_decref(places);
-	return NULL;
-}
-
-/* The inputs are read from here on, and the service manager is told so. */
+/* What is read from here on can be read again, if this run does not come to its end. */
 static void
-daemon_go_on(struct daemon *d)
+on_first_saved(struct daemon *d, const struct err *e)
 {
-	struct err e;
-
-	d->began = true;
-	if (service_ready(d->service, d->base, &e) < 0) {
-		daemon_note_failure(d, &e);
-		event_base_loopbreak(d->base);
+	if (e->code == 0) {
+		beginning_remove(state_folder_get_path(d->folder));
+		daemon_enter(d, PHASE_READING);
+	} else {
+		daemon_note_failure(d, e);
+		daemon_enter(d, PHASE_OVER);
 	}
+}
+
+static void
+on_last_saved(struct daemon *d, const struct err *e)
+{
+	if (e->code != 0 && ++d->last_tries < LAST_TRIES)
+		return;
+	if (e->code != 0)
+		daemon_note_failure(d, e);
+	daemon_enter(d, PHASE_SAVED);
 }
 
 static void
@@ -324,25 +289,15 @@ on_saved(void *arg, const struct err *e)
 
 	if (d->control != NULL)
 		control_end_checkpoint(d->control, e, n->bytes, n->seconds);
-	if (!d->began) {
-		/* What is read from here on can be read again, if this run does not come to its end. */
-		if (e->code != 0) {
-			daemon_note_failure(d, e);
-			event_base_loopbreak(d->base);
-			return;
-		}
-		beginning_remove(state_folder_get_path(d->folder));
-		daemon_go_on(d);
-	}
-	if (d->ending && !checkpoint_is_busy(d->checkpoint)) {
-		d->ended = e->code == 0 || ++d->last_tries == LAST_TRIES;
-		if (d->ended && e->code != 0)
-			daemon_note_failure(d, e);
-	}
-	pump(d);
+	if (d->phase == PHASE_STARTING)
+		on_first_saved(d, e);
+	else if (d->phase == PHASE_SAVING && !checkpoint_is_busy(d->checkpoint))
+		on_last_saved(d, e);
+	if (d->phase != PHASE_OVER)
+		pump(d);
 }
 
-const struct checkpoint_callbacks daemon_checkpoint_callbacks = {on_save, on_measure, on_saved};
+const struct checkpoint_callbacks daemon_checkpoint_callbacks = {daemon_save, on_get_seq, on_get_places, on_saved};
 
 /* ---- control -------------------------------------------------------- */
 
@@ -353,7 +308,7 @@ on_checkpoint_asked(void *arg, struct err *e)
 
 	if (d->checkpoint == NULL)
 		return err_set(e, EX_DATAERR, "the daemon keeps no state, see --state");
-	return checkpoint_begin(d->checkpoint, d->worker, e);
+	return checkpoint_begin(d->checkpoint, e);
 }
 
 const struct control_callbacks daemon_control_callbacks = {daemon_add_status, on_checkpoint_asked};
@@ -405,11 +360,10 @@ reload(struct daemon *d)
 			log_message(LOG_ERR, "%s", e.text);
 	}
 	settings_fini(&fresh);
-	flush(d);
-	if (output_reopen(d->output, &e) < 0)
+	if (destinations_reopen(d->destinations, &e) < 0)
 		log_message(LOG_ERR, "%s", e.text);
 	else if (d->checkpoint != NULL)
-		(void)checkpoint_begin(d->checkpoint, d->worker, &e);
+		(void)checkpoint_begin(d->checkpoint, &e);
 	service_reloaded(d->service);
 }
 
@@ -427,13 +381,12 @@ daemon_end(struct daemon *d)
 	intake_stop(d->intake);
 	if (d->control != NULL)
 		control_stop(d->control);
-	output_set_patience(d->output, (int)d->settings->patience);
+	destinations_set_patience(d->destinations, (int)d->settings->patience);
+	daemon_enter(d, PHASE_ENDING);
 	if (d->checkpoint == NULL)
 		worker_stop(d->worker);
-	else {
-		d->stopping = d->began = true;
+	else
 		pump(d);
-	}
 }
 
 void
@@ -470,9 +423,9 @@ daemon_begin(struct daemon *d, struct err *e)
 	/* The first checkpoint says where the inputs begin, before anything is read of them. */
 	if (d->checkpoint != NULL) {
 		service_extend(d->service, SAVE_SECONDS);
-		return checkpoint_begin(d->checkpoint, d->worker, e);
+		return checkpoint_begin(d->checkpoint, e);
 	}
-	daemon_go_on(d);
+	daemon_enter(d, PHASE_READING);
 	intake_resume(d->intake);
 	return 0;
 }
@@ -484,8 +437,6 @@ daemon_run(struct settings *s, int argc, char **argv, int operand)
 		.settings = s,
 		.argc = argc,
 		.argv = argv,
-		.events = {.fd = -1},
-		.commands = {.fd = -1},
 	};
 	struct err e = {0};
 	int rc;
@@ -494,7 +445,8 @@ daemon_run(struct settings *s, int argc, char **argv, int operand)
 	if (signals_ask_end())
 		e = (struct err){0}; /* during the start: nothing was read, and what failed may have been interrupted */
 	else if (rc == 0 && daemon_begin(&d, &e) == 0) {
-		if (event_base_dispatch(d.base) < 0) {
+		/* A loop that has not begun cannot be broken off. */
+		if (d.phase != PHASE_OVER && event_base_dispatch(d.base) < 0) {
 			err_set(&e, EX_OSERR, "the event loop ended: %s", strerror(errno));
 			daemon_note_failure(&d, &e);
 		}

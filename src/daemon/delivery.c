@@ -22,7 +22,7 @@ delivery_clear(struct delivery *d)
 void
 delivery_take_line(struct delivery *d, const char *line, size_t len)
 {
-	buf_add(output_get_buf(d->output), line, len);
+	d->failed |= !destinations_write(d->destinations, line, len);
 	if (d->control != NULL)
 		control_publish_line(d->control, line, len);
 }
@@ -67,9 +67,7 @@ delivery_take_record(struct delivery *d, const struct record *r)
 		d->events++;
 	delivery_clear(d);
 	annotate_write(&d->line, r, d->key);
-	buf_add(output_get_buf(d->output), d->line.data, d->line.len);
-	if (d->line.failed)
-		output_get_buf(d->output)->failed = true;
+	d->failed |= d->line.failed || !destinations_write(d->destinations, d->line.data, d->line.len);
 	stats_take_record(d->stats, r);
 	if (d->control != NULL)
 		control_publish_record(d->control, r, d->line.data, d->line.len);

@@ -9,19 +9,20 @@
 #include "daemon/control/control.h"
 #include "daemon/input/producers.h"
 #include "daemon/input/skips.h"
-#include "daemon/output/output.h"
+#include "daemon/output/destination.h"
 #include "daemon/stats.h"
 #include "stream/record.h"
 
 struct delivery {
 	const char *key;             /* the member's name as a JSON string */
-	struct output *output;
+	struct destinations *destinations;
 	struct producers *producers; /* NULL: there are none */
 	struct control *control;     /* NULL: there is none */
 	struct stats *stats;
 	int64_t events, errors, skipped; /* records delivered */
 	struct skips skips;          /* of these not told yet */
 	struct buf line;             /* scratch */
+	bool failed;                 /* there was no memory for a line */
 };
 
 void delivery_fini(struct delivery *d);

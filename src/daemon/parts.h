@@ -10,10 +10,21 @@
 #include "daemon/output/messages.h"
 #include "daemon/peers/listener.h"
 #include "daemon/progress.h"
+#include "daemon/schedule.h"
 #include "daemon/service.h"
 #include "daemon/settings.h"
 
 enum { SIGNALS = 3 };
+
+/* How far a run has come. It never goes back, and may leave phases out; daemon_enter alone moves it. */
+enum phase {
+	PHASE_STARTING, /* nothing is read: the first checkpoint, where there is a state, is on its way */
+	PHASE_READING,
+	PHASE_ENDING,   /* nothing more is read; what was read is on its way to the outputs */
+	PHASE_SAVING,   /* the last checkpoint is on its way */
+	PHASE_SAVED,    /* it is made or given up */
+	PHASE_OVER,     /* the loop ends */
+};
 
 struct daemon {
 	struct settings *settings;
@@ -23,35 +34,27 @@ struct daemon {
 	struct messages *messages;
 	struct service *service;
 	struct event *results, *replies, *signals[SIGNALS];
-	struct event *checkpoint_timer, *digest_timer, *look; /* look: whether the output is still there */
 	struct worker *worker;
 	struct intake *intake;
-	struct output *output;
+	struct destinations *destinations;
 	struct delivery delivery;
-	struct listener events, commands; /* the sockets of producers and of control */
 	struct producers *producers;      /* the intake's; NULL: no socket */
 	struct control *control;          /* NULL: no socket */
 	struct checkpoint *checkpoint;    /* NULL: no state */
+	struct schedule *schedule;        /* of digests */
 	struct metrics *metrics;          /* NULL: none */
 	struct progress *progress;
 	struct stats *stats;
 	struct buf key;                   /* the member's name as a JSON string */
-	struct buf socket_name;
-	bool output_is_terminal;
 	struct state_folder *folder;      /* NULL: no state */
-	int64_t saved_seq;                /* of the last checkpoint begun */
-	struct request *written;          /* a checkpoint that waits for the output to be drained */
-	bool began;                       /* the inputs are read */
-	bool stopping;                    /* by a signal, and what was read is to be finished */
-	bool ending, ended;               /* the last checkpoint is begun, is done */
+	enum phase phase;
 	int last_tries;                   /* of the last checkpoint that failed */
-	int digests;                      /* asked for, in the order of the stream, and not done */
 	int64_t steps;                    /* of the engine thread, when the watchdog was last fed */
 	struct err failure;               /* the first one; code 0: none */
 };
 
 /* daemon.c: the callbacks that setup.c hands to the parts */
-extern const struct output_callbacks daemon_output_callbacks;
+extern const struct destination_callbacks daemon_destination_callbacks;
 extern const struct intake_callbacks daemon_intake_callbacks;
 extern const struct control_callbacks daemon_control_callbacks;
 extern const struct checkpoint_callbacks daemon_checkpoint_callbacks;
@@ -59,9 +62,9 @@ extern const struct service_callbacks daemon_service_callbacks;
 void daemon_on_results(evutil_socket_t fd, short what, void *arg);
 void daemon_on_replies(evutil_socket_t fd, short what, void *arg);
 void daemon_on_signal(evutil_socket_t number, short what, void *arg);
-void daemon_on_checkpoint_timer(evutil_socket_t fd, short what, void *arg);
-void daemon_on_digest_timer(evutil_socket_t fd, short what, void *arg);
-void daemon_on_look(evutil_socket_t fd, short what, void *arg);
+
+/* Move on to a phase and do what it begins with. A phase that is reached or over is no move. */
+void daemon_enter(struct daemon *d, enum phase next);
 
 /* setup.c: open all of it, or close what is open. names[n]: files, as for daemon_run. */
 int daemon_open(struct daemon *d, char *const *names, int n, struct err *e);

@@ -27,7 +27,7 @@ struct progress {
 	void *arg;
 	struct moment start, history[HISTORY];
 	unsigned redraws;
-	bool drawn;
+	bool drawn, shared;
 };
 
 static void
@@ -88,7 +88,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 
 struct progress *
 progress_new(struct event_base *base, struct output *terminal, void (*ask)(void *arg, struct progress_numbers *n),
-    void *arg, struct err *e)
+    void *arg, bool shared, struct err *e)
 {
 	static const struct timeval interval = {.tv_usec = 200 * 1000};
 	struct progress *p = calloc(1, sizeof *p);
@@ -100,6 +100,7 @@ progress_new(struct event_base *base, struct output *terminal, void (*ask)(void 
 		return NULL;
 	}
 	p->terminal = terminal;
+	p->shared = shared;
 	p->ask = ask;
 	p->arg = arg;
 	progress_look(p, &p->start);
@@ -108,14 +109,21 @@ progress_new(struct event_base *base, struct output *terminal, void (*ask)(void 
 	return p;
 }
 
-void
+static void
 progress_erase(struct progress *p)
 {
-	if (p == NULL || !p->drawn || !output_is_drained(p->terminal))
+	if (!p->drawn || !output_is_drained(p->terminal))
 		return;
 	buf_add_text(output_get_buf(p->terminal), "\r\033[K");
 	output_flush(p->terminal);
 	p->drawn = false;
+}
+
+void
+progress_make_way(struct progress *p)
+{
+	if (p != NULL && p->shared)
+		progress_erase(p);
 }
 
 void

@@ -18,14 +18,14 @@ struct progress_numbers {
 
 /*
  * Draw a line five times a second on standard error, a terminal, while that
- * takes it: as wide as the terminal is then, with what ask fills in. Borrows
- * terminal, the output to standard error. Returns NULL with *e set (EX_OSERR).
+ * takes it: as wide as the terminal is then, with what ask fills in. shared: the
+ * output goes to a terminal too. Borrows terminal, the output to standard error. Returns NULL with *e set (EX_OSERR).
  */
 struct progress *progress_new(struct event_base *base, struct output *terminal,
-    void (*ask)(void *arg, struct progress_numbers *n), void *arg, struct err *e);
+    void (*ask)(void *arg, struct progress_numbers *n), void *arg, bool shared, struct err *e);
 
-/* Erase the line, until it is drawn again: something else is about to be written to the terminal. NULL: nothing. */
-void progress_erase(struct progress *p);
+/* The output is about to be written: if it goes to the same terminal, erase the line until it is drawn again. */
+void progress_make_way(struct progress *p);
 
 /* The last words: what was done and how fast. NULL: nothing. */
 void progress_finish(struct progress *p);

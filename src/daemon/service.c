@@ -13,7 +13,7 @@
 #include "base/clock.h"
 
 enum {
-	FEEDS = 4,        /* looks in the time that the watchdog leaves */
+	WATCHDOG_LOOKS = 4, /* in the time that the watchdog leaves */
 	STATUS_SECONDS = 5,
 	EXTEND_USEC = 1000000,
 	TEXT = 256,
@@ -33,6 +33,7 @@ struct service {
 	struct socket *sockets;
 	int n;
 	char told[TEXT]; /* the last status */
+	bool stopping;
 	uint64_t extended; /* until when, usec, in this phase: start or stop */
 };
 
@@ -154,6 +155,13 @@ service_extend(struct service *s, int seconds)
 	sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, more);
 }
 
+void
+service_extend_stop(struct service *s, int seconds)
+{
+	if (s->stopping)
+		service_extend(s, seconds);
+}
+
 static void
 tell_status(struct service *s)
 {
@@ -203,7 +211,7 @@ service_ready(struct service *s, struct event_base *base, struct err *e)
 {
 	if (!s->notified)
 		return 0;
-	if ((s->watchdog > 0 && (s->feed = repeat(base, s->watchdog / FEEDS, on_feed, s)) == NULL) ||
+	if ((s->watchdog > 0 && (s->feed = repeat(base, s->watchdog / WATCHDOG_LOOKS, on_feed, s)) == NULL) ||
 	    (s->status = repeat(base, STATUS_SECONDS * 1000000, on_status, s)) == NULL)
 		return err_set(e, EX_OSERR, "out of memory for the service manager");
 	sd_notify(0, "READY=1");
@@ -228,6 +236,7 @@ service_reloaded(struct service *s)
 void
 service_stopping(struct service *s)
 {
+	s->stopping = true;
 	s->extended = 0;
 	if (s->notified)
 		sd_notify(0, "STOPPING=1\nSTATUS=Stopping");

@@ -37,6 +37,9 @@ int service_take_producer(struct service *s);
 /* Loading, restoring or saving may go on for so many more seconds. To be called again as it makes progress. */
 void service_extend(struct service *s, int seconds);
 
+/* The same, once service_stopping was called; before that nothing. */
+void service_extend_stop(struct service *s, int seconds);
+
 /* Is there a manager that is told things? */
 bool service_is_notified(const struct service *s);
 

@@ -14,14 +14,12 @@
 #include "daemon/input/files.h"
 #include "daemon/input/follow.h"
 #include "daemon/input/journal.h"
-#include "daemon/output/resume.h"
 #include "daemon/parts.h"
 #include "daemon/sandbox.h"
 #include "daemon/signals.h"
 #include "stream/text.h"
 
 enum { LOAD_SECONDS = 300 }; /* that a step of loading a model may take */
-enum { LOOK_SECONDS = 5 };   /* between looks whether the output is still there */
 
 /* What a checkpoint says. */
 struct restored {
@@ -88,30 +86,20 @@ setup_open_journal(struct daemon *d, const json_t *state, struct err *e)
 	return 0;
 }
 
-/* A socket that was handed over, or else one of our own at path. */
-static int
-open_listener(struct daemon *d, struct listener *l, int handed, const char *path, struct err *e)
-{
-	return handed >= 0 ? listener_adopt(l, handed, e) : listener_open(l, path, d->settings->mode, e);
-}
-
 static int
 open_producers(struct daemon *d, int handed, struct err *e)
 {
-	struct settings *s = d->settings;
-	const char *name = handed < 0 ? s->socket : "events";
+	const struct settings *s = d->settings;
+	struct producers_links links = {
+		.name = handed < 0 ? s->socket : "events",
+		.key = d->key.data,
+		.service = handed < 0 ? NULL : d->service, /* whose socket it is, keeps the connections too */
+	};
 	int fd;
 
-	text_add_clean(&d->socket_name, name, strlen(name));
-	buf_add(&d->socket_name, "", 1);
-	if (d->socket_name.failed)
-		return err_set(e, EX_OSERR, "out of memory for the input");
-	if (open_listener(d, &d->events, handed, s->socket, e) < 0)
+	if (listener_take(&links.listener, handed, s->socket, s->mode, e) < 0)
 		return -1;
-	s->producers.name = d->socket_name.data;
-	s->producers.peers.key = d->key.data;
-	s->producers.service = handed < 0 ? NULL : d->service; /* whose socket it is, keeps the connections too */
-	d->producers = producers_new(d->base, d->events.fd, &s->producers, &intake_feed_callbacks, d->intake, e);
+	d->producers = producers_new(d->base, &s->producers, &links, &intake_feed_callbacks, d->intake, e);
 	if (d->producers == NULL)
 		return -1;
 	intake_add(d->intake, &producers_ops, d->producers);
@@ -237,46 +225,31 @@ setup_open_state(struct daemon *d, struct restored *r, struct err *e)
 	return 0;
 }
 
-/* Of a checkpoint by an earlier version, which noted no more than the size of the file. */
-static int
-restore_size(struct daemon *d, const struct restored *r, struct err *e)
+/* An earlier version noted no more than the name and the size of the output's file. Returns NULL: no memory. */
+static json_t *
+make_places(const struct restored *r)
 {
-	const char *was = json_string_value(json_object_get(r->blob, "output"));
-	int64_t size = state_get_output_size(r->state);
-	int fd = output_get_file(d->output);
-	struct stat st;
-
-	if (was == NULL || d->settings->output == NULL || strcmp(was, d->settings->output) != 0 || fd < 0)
-		return 0;
-	if (fstat(fd, &st) < 0 || (st.st_size > size && ftruncate(fd, (off_t)size) < 0))
-		return err_set(e, EX_IOERR, "cannot cut %s: %s", was, strerror(errno));
-	if (st.st_size < size)
-		log_message(LOG_WARNING, "%s is shorter than it was at the checkpoint: it was renamed or cut by others",
-		    was);
-	return 0;
+	return json_pack("{s:{s:s*, s:I}}", "output", "path", json_string_value(json_object_get(r->blob, "output")),
+	    "size", (json_int_t)state_get_output_size(r->state));
 }
 
 /* What was written after the checkpoint will be written again. */
 static int
 restore_output(struct daemon *d, const struct restored *r, struct err *e)
 {
-	struct resume resume = {.fd = output_get_file(d->output)};
 	const char *text;
 	json_t *places;
 	size_t len;
-	int rc = 0;
+	int rc;
 
 	if (r->state == NULL)
 		return 0;
-	if ((text = state_get_places(r->state, &len)) == NULL)
-		return restore_size(d, r, e);
-	if ((places = json_loadb(text, len, 0, NULL)) == NULL)
+	text = state_get_places(r->state, &len);
+	places = text == NULL ? make_places(r) : json_loadb(text, len, 0, NULL);
+	if (places == NULL)
 		return err_set(e, EX_DATAERR, "the checkpoint in %s does not say where the output was",
 		    d->settings->state);
-	resume.path = resume.fd < 0 ? NULL : d->settings->output;
-	resume.seq = json_integer_value(json_object_get(r->blob, "seq"));
-	if ((resume.mark = json_object_get(places, "output")) != NULL)
-		rc = resume_output(&resume, e);
+	rc = destinations_cut(d->destinations, places, json_integer_value(json_object_get(r->blob, "seq")), e);
 	json_decref(places);
 	return rc;
 }
@@ -289,7 +262,6 @@ restore_counters(struct daemon *d, const json_t *blob)
 	int64_t skipped = json_integer_value(json_object_get(blob, "skipped"));
 
 	intake_set_numbers(d->intake, seq, errors);
-	d->saved_seq = seq;
 	d->delivery.events = seq - errors - skipped;
 	d->delivery.errors = errors;
 	d->delivery.skipped = skipped;
@@ -309,24 +281,14 @@ setup_wait_for(struct daemon *d, int fd, event_callback_fn callback)
 	return NULL;
 }
 
-static int
-set_timer(struct event *timer, int64_t seconds)
-{
-	struct timeval interval = {(time_t)seconds, 0};
-
-	event_del(timer);
-	return seconds > 0 ? event_add(timer, &interval) : 0;
-}
-
 int
 daemon_set_timers(struct daemon *d, struct err *e)
 {
 	const struct settings *s = d->settings;
 
-	if (set_timer(d->checkpoint_timer, d->checkpoint == NULL ? 0 : s->checkpoint_interval) < 0 ||
-	    set_timer(d->digest_timer, s->digest_interval) < 0)
-		return err_set(e, EX_OSERR, "cannot set timers");
-	return 0;
+	if (d->checkpoint != NULL && checkpoint_set_interval(d->checkpoint, s->checkpoint_interval, e) < 0)
+		return -1;
+	return schedule_set_interval(d->schedule, s->digest_interval, e);
 }
 
 /* A filter in a terminal's pipeline does not: it ends with the terminal. */
@@ -367,14 +329,8 @@ open_events(struct daemon *d, struct err *e)
 		return err_set(e, EX_OSERR, "cannot wait for the engine thread");
 	if (open_signals(d, e) < 0)
 		return -1;
-	d->look = event_new(d->base, -1, EV_PERSIST, daemon_on_look, d);
-	if (d->look == NULL || set_timer(d->look, output_get_file(d->output) < 0 ? 0 : LOOK_SECONDS) < 0)
-		return err_set(e, EX_OSERR, "out of memory for timers");
-	d->checkpoint_timer = event_new(d->base, -1, EV_PERSIST, daemon_on_checkpoint_timer, d);
-	d->digest_timer = event_new(d->base, -1, EV_PERSIST, daemon_on_digest_timer, d);
-	if (d->checkpoint_timer == NULL || d->digest_timer == NULL)
-		return err_set(e, EX_OSERR, "out of memory for timers");
-	return daemon_set_timers(d, e);
+	d->schedule = schedule_new(d->base, d->worker, &d->settings->worker.digests.options, e);
+	return d->schedule == NULL ? -1 : daemon_set_timers(d, e);
 }
 
 /* ---- the rest ------------------------------------------------------- */
@@ -448,16 +404,15 @@ open_worker(struct daemon *d, const struct restored *r, struct err *e)
 static int
 open_control(struct daemon *d, struct err *e)
 {
-	struct settings *s = d->settings;
+	const struct settings *s = d->settings;
+	struct control_links links = {.key = d->key.data, .worker = d->worker};
 	int handed = service_take_socket(d->service, "control");
 
 	if (handed < 0 && s->control == NULL)
 		return 0;
-	if (open_listener(d, &d->commands, handed, s->control, e) < 0)
+	if (listener_take(&links.listener, handed, s->control, s->mode, e) < 0)
 		return -1;
-	s->control_options.peers.key = d->key.data;
-	d->control = control_new(d->base, d->commands.fd, &s->control_options, d->worker, &daemon_control_callbacks, d,
-	    e);
+	d->control = control_new(d->base, &s->control_options, &links, &daemon_control_callbacks, d, e);
 	return d->control == NULL ? -1 : 0;
 }
 
@@ -515,7 +470,7 @@ wants_progress(const struct daemon *d)
 
 	if (s->quiet || !isatty(STDERR_FILENO))
 		return false;
-	if (s->progress || output_get_file(d->output) >= 0)
+	if (s->progress || destinations_get_file(d->destinations) >= 0)
 		return true;
 	return s->output == NULL && fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
 }
@@ -524,7 +479,7 @@ wants_progress(const struct daemon *d)
 static int
 refuse_loop(const struct daemon *d, char *const *names, int n, struct err *e)
 {
-	int fd = output_get_file(d->output);
+	int fd = destinations_get_file(d->destinations);
 	struct stat st;
 
 	return fd >= 0 && fstat(fd, &st) == 0 ? check_loop(d->settings, names, n, &st, e) : 0;
@@ -541,10 +496,10 @@ tell_waiting(const struct daemon *d, int n)
 		return;
 	if (n == 0 && !others && isatty(STDIN_FILENO))
 		log_message(LOG_NOTICE, "reading events from this terminal, one a line; Control-D ends the input");
-	if (d->saved_seq == 0 && s->follow != NULL && s->from == FROM_END)
+	if (intake_get_seq(d->intake) == 0 && s->follow != NULL && s->from == FROM_END)
 		log_message(LOG_NOTICE, "waiting for new lines in %s; --from start begins with the old ones",
 		    s->follow);
-	if (d->saved_seq == 0 && s->journal && s->from == FROM_END)
+	if (intake_get_seq(d->intake) == 0 && s->journal && s->from == FROM_END)
 		log_message(LOG_NOTICE, "waiting for new entries in the journal; --from start begins with the old "
 		    "ones");
 }
@@ -553,10 +508,11 @@ static int
 open_rest(struct daemon *d, char *const *names, int n, const struct restored *r, struct err *e)
 {
 	const struct settings *s = d->settings;
+	const struct destination_options o = {.base = d->base, .output = s->output, .key = s->key};
 
 	if ((d->folder != NULL && r->blob == NULL ? begin_inputs(d, names, n, e) :
 	    open_inputs(d, names, n, r->blob, e)) < 0 ||
-	    (d->output = output_new(d->base, s->output, STDOUT_FILENO, &daemon_output_callbacks, d, e)) == NULL ||
+	    (d->destinations = destinations_open(&o, &daemon_destination_callbacks, d, e)) == NULL ||
 	    refuse_loop(d, names, n, e) < 0 ||
 	    restore_output(d, r, e) < 0 ||
 	    open_worker(d, r, e) < 0 ||
@@ -566,14 +522,15 @@ open_rest(struct daemon *d, char *const *names, int n, const struct restored *r,
 		return -1;
 	if (r->blob != NULL)
 		restore_counters(d, r->blob);
+	if (d->checkpoint != NULL)
+		checkpoint_set_worker(d->checkpoint, d->worker, intake_get_seq(d->intake));
 	d->delivery.key = d->key.data;
-	d->delivery.output = d->output;
+	d->delivery.destinations = d->destinations;
 	d->delivery.producers = d->producers;
 	d->delivery.control = d->control;
 	d->delivery.stats = d->stats;
-	d->output_is_terminal = s->output == NULL && isatty(STDOUT_FILENO);
 	if (wants_progress(d) && (d->progress = progress_new(d->base, messages_get_output(d->messages),
-	    daemon_count_progress, d, e)) == NULL)
+	    daemon_count_progress, d, s->output == NULL && isatty(STDOUT_FILENO), e)) == NULL)
 		return -1;
 	tell_waiting(d, n);
 	return 0;
@@ -616,8 +573,7 @@ daemon_open(struct daemon *d, char *const *names, int n, struct err *e)
 void
 daemon_close(struct daemon *d)
 {
-	struct event *events[] = {d->results, d->replies, d->signals[0], d->signals[1], d->signals[2],
-	    d->checkpoint_timer, d->digest_timer, d->look};
+	struct event *events[] = {d->results, d->replies, d->signals[0], d->signals[1], d->signals[2]};
 
 	progress_free(d->progress);
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
@@ -625,17 +581,14 @@ daemon_close(struct daemon *d)
 			event_free(events[i]);
 	metrics_free(d->metrics);
 	control_free(d->control);
-	request_free(d->written);
+	schedule_free(d->schedule);
 	worker_free(d->worker);
 	checkpoint_free(d->checkpoint);
 	intake_free(d->intake);
-	listener_close(&d->events);
-	listener_close(&d->commands);
 	service_free(d->service);
-	output_free(d->output);
+	destinations_close(d->destinations);
 	delivery_fini(&d->delivery);
 	stats_free(d->stats);
-	buf_fini(&d->socket_name);
 	buf_fini(&d->key);
 	messages_free(d->messages);
 	if (d->base != NULL)

@@ -32,6 +32,7 @@ struct client {
 
 struct control {
 	const struct control_options *options;
+	const char *key;
 	const struct control_callbacks *callbacks;
 	void *arg;
 	struct worker *worker;
@@ -49,7 +50,7 @@ static void
 begin_line(struct control *c, const char *type, const char *id)
 {
 	buf_clear(&c->line);
-	envelope_begin(&c->line, c->options->peers.key, type, id);
+	envelope_begin(&c->line, c->key, type, id);
 }
 
 static void
@@ -250,7 +251,7 @@ control_on_look(evutil_socket_t fd, short what, void *arg)
 	LIST_FOREACH(k, &c->clients, link)
 		for (int i = 0; i < k->n_watches; i++) {
 			buf_clear(&c->line);
-			watch_look(&k->watches[i], now, &c->line, c->options->peers.key);
+			watch_look(&k->watches[i], now, &c->line, c->key);
 			any |= k->watches[i].silent > 0;
 			if (c->line.len > 0 && !c->line.failed)
 				peer_send(k->peer, c->line.data, c->line.len, false);
@@ -421,7 +422,7 @@ control_publish_record(struct control *c, const struct record *r, const char *li
 			peer_send(k->peer, line, len, false);
 		for (int i = 0; i < k->n_watches; i++) {
 			buf_clear(&c->line);
-			watch_take_record(&k->watches[i], r, clock_get_seconds(), &c->line, c->options->peers.key);
+			watch_take_record(&k->watches[i], r, clock_get_seconds(), &c->line, c->key);
 			if (c->line.len > 0 && !c->line.failed)
 				peer_send(k->peer, c->line.data, c->line.len, false);
 		}
@@ -431,13 +432,14 @@ control_publish_record(struct control *c, const struct record *r, const char *li
 /* ---- start and end -------------------------------------------------- */
 
 struct control *
-control_new(struct event_base *base, int fd, const struct control_options *o, struct worker *w,
+control_new(struct event_base *base, const struct control_options *o, struct control_links *links,
     const struct control_callbacks *callbacks, void *arg, struct err *e)
 {
 	struct control *c = calloc(1, sizeof *c);
 
 	if (c == NULL || (c->look = event_new(base, -1, EV_PERSIST, control_on_look, c)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for the control socket");
+		listener_close(&links->listener);
 		free(c);
 		return NULL;
 	}
@@ -445,9 +447,10 @@ control_new(struct event_base *base, int fd, const struct control_options *o, st
 	c->options = o;
 	c->callbacks = callbacks;
 	c->arg = arg;
-	c->worker = w;
-	if ((c->answers = turns_new(e)) == NULL || (c->looks = turns_new(e)) == NULL ||
-	    (c->peers = peers_new(base, fd, &o->peers, &peers_callbacks, c, e)) == NULL) {
+	c->key = links->key;
+	c->worker = links->worker;
+	c->peers = peers_new(base, &links->listener, c->key, &o->peers, &peers_callbacks, c, e);
+	if (c->peers == NULL || (c->answers = turns_new(e)) == NULL || (c->looks = turns_new(e)) == NULL) {
 		control_free(c);
 		return NULL;
 	}

@@ -19,6 +19,13 @@ struct control_options {
 	int32_t time_limit; /* of generating an answer, ms, for requests without a shorter one; 0: none */
 };
 
+/* What it is joined to. All but the listener is borrowed. */
+struct control_links {
+	struct listener listener; /* taken over, also on failure */
+	const char *key;          /* the member's name as a JSON string */
+	struct worker *worker;
+};
+
 struct control_callbacks {
 	/* Add the members of a status. */
 	void (*add_status)(void *arg, json_t *status);
@@ -26,11 +33,8 @@ struct control_callbacks {
 	int (*checkpoint)(void *arg, struct err *e);
 };
 
-/*
- * fd is a listening socket and stays the caller's. Borrows options and
- * callbacks. Returns NULL with *e set (EX_OSERR).
- */
-struct control *control_new(struct event_base *base, int fd, const struct control_options *o, struct worker *w,
+/* Borrows options and callbacks. Returns NULL with *e set (EX_OSERR). */
+struct control *control_new(struct event_base *base, const struct control_options *o, struct control_links *links,
     const struct control_callbacks *callbacks, void *arg, struct err *e);
 
 /* Before the worker, to which the requests belong that clients still wait for. */

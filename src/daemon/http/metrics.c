@@ -355,8 +355,7 @@ listen_at(struct metrics *m, int handed, const char *address, unsigned mode, str
 	long port;
 
 	if (handed >= 0 || metrics_is_path(address)) {
-		if ((handed >= 0 ? listener_adopt(&m->listener, handed, e) :
-		    listener_open(&m->listener, address, mode, e)) < 0)
+		if (listener_take(&m->listener, handed, address, mode, e) < 0)
 			return -1;
 		if (!accept_from(m, evhttp_accept_socket_with_handle(m->http, m->listener.fd)))
 			return err_set(e, EX_OSERR, "cannot serve metrics");

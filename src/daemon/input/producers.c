@@ -7,6 +7,8 @@ const char *const producers_answer_names[] = {"own", "all", "none", NULL};
 
 struct producers {
 	const struct producers_options *options;
+	char *name; /* valid UTF-8 */
+	struct service *service;
 	const struct feed_callbacks *callbacks;
 	void *arg;
 	struct peers *peers;
@@ -32,10 +34,10 @@ producers_on_come(void *arg, struct peer *peer)
 	struct producers *p = arg;
 	struct origin *from = peer_get_origin(peer);
 
-	from->name = p->options->name;
+	from->name = p->name;
 	from->format = p->options->format;
-	if (p->options->service != NULL)
-		service_keep(p->options->service, peer_get_fd(peer), peer_get_number(peer));
+	if (p->service != NULL)
+		service_keep(p->service, peer_get_fd(peer), peer_get_number(peer));
 }
 
 static void
@@ -43,8 +45,8 @@ producers_on_gone(void *arg, struct peer *peer)
 {
 	struct producers *p = arg;
 
-	if (p->options->service != NULL && peer_is_closing(peer))
-		service_forget(p->options->service, peer_get_number(peer));
+	if (p->service != NULL && peer_is_closing(peer))
+		service_forget(p->service, peer_get_number(peer));
 }
 
 /* Who gets everybody's annotations may be there for these alone. */
@@ -61,19 +63,24 @@ static const struct peers_callbacks peers_callbacks = {producers_on_line, produc
     producers_is_listening};
 
 struct producers *
-producers_new(struct event_base *base, int fd, const struct producers_options *o,
+producers_new(struct event_base *base, const struct producers_options *o, struct producers_links *links,
     const struct feed_callbacks *callbacks, void *arg, struct err *e)
 {
 	struct producers *p = calloc(1, sizeof *p);
 
-	if (p == NULL) {
+	if (p == NULL || (p->name = feed_make_name(links->name)) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for the producers");
+		listener_close(&links->listener);
+		free(p);
 		return NULL;
 	}
 	p->options = o;
+	p->service = links->service;
 	p->callbacks = callbacks;
 	p->arg = arg;
-	if ((p->peers = peers_new(base, fd, &o->peers, &peers_callbacks, p, e)) == NULL) {
+	p->peers = peers_new(base, &links->listener, links->key, &o->peers, &peers_callbacks, p, e);
+	if (p->peers == NULL) {
+		free(p->name);
 		free(p);
 		return NULL;
 	}
@@ -128,6 +135,7 @@ producers_free(void *feed)
 	struct producers *p = feed;
 
 	peers_free(p->peers);
+	free(p->name);
 	free(p);
 }
 

@@ -18,20 +18,23 @@ extern const char *const producers_answer_names[];
 
 struct producers_options {
 	struct peers_options peers;
-	const char *name; /* of the socket, for errors; valid UTF-8 */
 	enum reader_format format;
 	enum producers_answer answer;
-	struct service *service; /* keeps connections, should the program end; NULL: nobody does */
+};
+
+/* What producers are joined to. All but the listener is borrowed. */
+struct producers_links {
+	struct listener listener; /* taken over, also on failure */
+	const char *name;         /* of the socket, for errors */
+	const char *key;          /* the member's name as a JSON string */
+	struct service *service;  /* keeps connections, should the program end; NULL: nobody does */
 };
 
 extern const struct feed_ops producers_ops;
 
-/*
- * fd is a listening socket and stays the caller's. Borrows options and
- * callbacks. Returns NULL with *e set (EX_OSERR).
- */
-struct producers *producers_new(struct event_base *base, int fd, const struct producers_options *o,
-    const struct feed_callbacks *callbacks, void *arg, struct err *e);
+/* Borrows options and callbacks. Returns NULL with *e set (EX_OSERR). */
+struct producers *producers_new(struct event_base *base, const struct producers_options *o,
+    struct producers_links *links, const struct feed_callbacks *callbacks, void *arg, struct err *e);
 
 /* A record of peer number (0: of no producer) became these lines. */
 void producers_give(struct producers *p, uint64_t number, const char *lines, size_t len);

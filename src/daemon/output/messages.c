@@ -66,7 +66,7 @@ messages_new(struct event_base *base, struct err *e)
 		err_set(e, EX_OSERR, "out of memory for messages");
 		return NULL;
 	}
-	m->output = output_new(base, NULL, STDERR_FILENO, &callbacks, m, e);
+	m->output = output_new_standard(base, STDERR_FILENO, &callbacks, m, e);
 	/* All that can wait has its memory now: that there is none left must be possible to say. */
 	if (m->output != NULL && buf_reserve(output_get_buf(m->output), OUTPUT_FULL + LOG_LINE_MAX) == NULL) {
 		err_set(e, EX_OSERR, "out of memory for messages");

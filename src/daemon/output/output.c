@@ -13,16 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/file.h"
-#include "daemon/service.h"
-
 struct output {
-	const char *path; /* NULL: a standard descriptor */
 	const char *name; /* what it is called in messages */
 	int fd;
 	bool regular, socket;
-	int before[OUTPUT_FILES - 1]; /* files that were renamed, written to and not synced yet */
-	int n_before;
 	bool failed;
 	const struct output_callbacks *callbacks;
 	void *arg;
@@ -36,6 +30,14 @@ struct output {
 
 static void output_on_ready(evutil_socket_t fd, short what, void *arg);
 static void output_on_gone(evutil_socket_t fd, short what, void *arg);
+
+/* Standard descriptors stay open: they are the program's. */
+static void
+output_close(int fd)
+{
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
 
 /*
  * The write end of a pipe is never readable; epoll reports its error, "no
@@ -70,60 +72,42 @@ open_standard(int standard)
 	return fd >= 0 ? fd : standard;
 }
 
-static int
-output_refuse_file(const char *path, struct err *e)
-{
-	return err_set(e, EX_CANTCREAT, "cannot open %s for the output: %s%s", path, strerror(errno),
-	    service_explain(path, errno, true));
-}
-
-/* A FIFO or a device is opened without waiting for anybody, and written to as such afterwards. */
-static int
-open_file(const char *path, struct err *e)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
-
-	return fd >= 0 ? fd : output_refuse_file(path, e);
-}
-
-int
-output_check(const char *path, struct err *e)
-{
-	return file_check_write(path) == 0 ? 0 : output_refuse_file(path, e);
-}
-
 struct output *
-output_new(struct event_base *base, const char *path, int standard, const struct output_callbacks *callbacks,
-    void *arg, struct err *e)
+output_new(struct event_base *base, int fd, const char *name, const struct output_callbacks *callbacks, void *arg,
+    struct err *e)
 {
 	struct output *o = calloc(1, sizeof *o);
 	struct stat st;
 
 	if (o == NULL) {
+		output_close(fd);
 		err_set(e, EX_OSERR, "out of memory for the output");
 		return NULL;
 	}
-	o->path = path;
-	o->name = path != NULL ? path : standard == STDERR_FILENO ? "standard error" : "standard output";
-	if ((o->fd = path == NULL ? open_standard(standard) : open_file(path, e)) < 0)
-		goto fail;
-	if ((o->ready = event_new(base, o->fd, EV_WRITE, output_on_ready, o)) == NULL) {
-		err_set(e, EX_OSERR, "out of memory for the output");
-		goto fail;
-	}
-	if (fstat(o->fd, &st) < 0) {
-		err_set(e, EX_IOERR, "cannot write to %s: %s", o->name, strerror(errno));
-		goto fail;
-	}
+	o->fd = fd;
+	o->name = name;
 	o->callbacks = callbacks;
 	o->arg = arg;
-	o->regular = S_ISREG(st.st_mode);
-	o->socket = S_ISSOCK(st.st_mode);
-	watch_reader(o, base, &st);
-	return o;
-fail:
+	if ((o->ready = event_new(base, fd, EV_WRITE, output_on_ready, o)) == NULL)
+		err_set(e, EX_OSERR, "out of memory for the output");
+	else if (fstat(fd, &st) < 0)
+		err_set(e, EX_IOERR, "cannot write to %s: %s", name, strerror(errno));
+	else {
+		o->regular = S_ISREG(st.st_mode);
+		o->socket = S_ISSOCK(st.st_mode);
+		watch_reader(o, base, &st);
+		return o;
+	}
 	output_free(o);
 	return NULL;
+}
+
+struct output *
+output_new_standard(struct event_base *base, int standard, const struct output_callbacks *callbacks, void *arg,
+    struct err *e)
+{
+	return output_new(base, open_standard(standard), standard == STDERR_FILENO ? "standard error"
+	    : "standard output", callbacks, arg, e);
 }
 
 void
@@ -135,10 +119,7 @@ output_free(struct output *o)
 		event_free(o->gone);
 	if (o->ready != NULL)
 		event_free(o->ready);
-	if (o->fd > STDERR_FILENO)
-		close(o->fd);
-	for (int i = 0; i < o->n_before; i++)
-		close(o->before[i]);
+	output_close(o->fd);
 	buf_fini(&o->buf);
 	free(o);
 }
@@ -159,90 +140,6 @@ bool
 output_is_drained(const struct output *o)
 {
 	return o->buf.len == 0;
-}
-
-/* ---- the file -------------------------------------------------------- */
-
-int
-output_get_file(const struct output *o)
-{
-	return o->path != NULL && o->regular ? o->fd : -1;
-}
-
-bool
-output_is_removed(const struct output *o)
-{
-	struct stat st;
-
-	return output_get_file(o) >= 0 && fstat(o->fd, &st) == 0 && st.st_nlink == 0;
-}
-
-/* The file that is left now is to be synced with the next checkpoint. */
-static int
-keep_before(struct output *o, struct err *e)
-{
-	int fd;
-
-	if (o->n_before == OUTPUT_FILES - 1) {
-		/* So many without a checkpoint: the loop waits for the disk this once. */
-		if (fdatasync(o->before[0]) < 0)
-			return err_set(e, EX_IOERR, "cannot sync %s: %s", o->name, strerror(errno));
-		close(o->before[0]);
-		memmove(o->before, o->before + 1, sizeof o->before - sizeof *o->before);
-		o->n_before--;
-	}
-	if ((fd = fcntl(o->fd, F_DUPFD_CLOEXEC, 0)) < 0)
-		return err_set(e, EX_OSERR, "cannot open %s again: %s", o->name, strerror(errno));
-	o->before[o->n_before++] = fd;
-	return 0;
-}
-
-static int
-replace(struct output *o, int fd, struct err *e)
-{
-	struct stat now, before;
-
-	if (fstat(fd, &now) < 0 || fstat(o->fd, &before) < 0)
-		return err_set(e, EX_CANTCREAT, "cannot open %s again: %s", o->path, strerror(errno));
-	if (!S_ISREG(now.st_mode))
-		return err_set(e, EX_DATAERR, "%s is no regular file any more: lines still go to the file that had the "
-		    "name", o->path);
-	if (now.st_dev == before.st_dev && now.st_ino == before.st_ino)
-		return 0;
-	if (keep_before(o, e) < 0)
-		return -1;
-	/* The same number, so that what waits on it need not know. */
-	if (dup3(fd, o->fd, O_CLOEXEC) < 0)
-		return err_set(e, EX_CANTCREAT, "cannot open %s again: %s", o->path, strerror(errno));
-	return 0;
-}
-
-int
-output_reopen(struct output *o, struct err *e)
-{
-	int fd, rc;
-
-	if (output_get_file(o) < 0)
-		return 0;
-	if ((fd = open_file(o->path, e)) < 0)
-		return -1;
-	rc = replace(o, fd, e);
-	close(fd);
-	return rc;
-}
-
-int
-output_take_files(struct output *o, int files[OUTPUT_FILES], struct err *e)
-{
-	int n = o->n_before;
-
-	if (output_get_file(o) < 0)
-		return 0;
-	if ((files[n] = fcntl(o->fd, F_DUPFD_CLOEXEC, 0)) < 0)
-		return err_set(e, EX_OSERR, "cannot sync %s: %s", o->name, strerror(errno));
-	memcpy(files, o->before, (size_t)n * sizeof *files);
-	o->n_before = 0;
-	return n + 1;
 }
 
 /* ---- failure -------------------------------------------------------- */

@@ -112,7 +112,7 @@ read_mark(struct mark *m, const struct resume *r, struct err *e)
 	json_int_t size = json_integer_value(json_object_get(r->mark, "size"));
 	char *end;
 
-	if (tail == NULL || key == NULL || size < 0)
+	if (key == NULL || size < 0)
 		return err_set(e, EX_CONFIG, "the state does not say where the output was");
 	/* Without a path the file was removed or renamed when it was marked. */
 	m->path = path != NULL ? path : r->path;
@@ -410,13 +410,33 @@ cut_what_is_left(struct parts *p, struct err *e)
 	return 0;
 }
 
+/* An earlier version noted no more than the file's name, as it was given, and its size. */
+static int
+cut_to_size(const struct resume *r, struct err *e)
+{
+	const char *was = json_string_value(json_object_get(r->mark, "path"));
+	int64_t size = json_integer_value(json_object_get(r->mark, "size"));
+	struct stat st;
+
+	if (was == NULL || r->path == NULL || strcmp(was, r->path) != 0)
+		return 0;
+	if (fstat(r->fd, &st) < 0 || (st.st_size > size && ftruncate(r->fd, (off_t)size) < 0))
+		return err_set(e, EX_IOERR, "cannot cut %s: %s", was, strerror(errno));
+	if (st.st_size < size)
+		log_message(LOG_WARNING, "%s is shorter than it was at the checkpoint: it was renamed or cut by others",
+		    was);
+	return 0;
+}
+
 int
 resume_output(const struct resume *r, struct err *e)
 {
-	struct parts *p = calloc(1, sizeof *p);
+	struct parts *p;
 	int rc = -1, error = 0;
 
-	if (p == NULL)
+	if (json_object_get(r->mark, "tail") == NULL)
+		return cut_to_size(r, e);
+	if ((p = calloc(1, sizeof *p)) == NULL)
 		return err_set(e, EX_OSERR, "out of memory at the start");
 	p->r = r;
 	p->error = &error;

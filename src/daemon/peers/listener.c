@@ -173,7 +173,7 @@ listener_open(struct listener *l, const char *path, unsigned mode, struct err *e
 	return rc;
 }
 
-int
+static int
 listener_adopt(struct listener *l, int fd, struct err *e)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -183,6 +183,12 @@ listener_adopt(struct listener *l, int fd, struct err *e)
 		return err_set(e, EX_OSERR, "cannot use the socket that was handed over: %s", strerror(errno));
 	l->fd = fd;
 	return 0;
+}
+
+int
+listener_take(struct listener *l, int handed, const char *path, unsigned mode, struct err *e)
+{
+	return handed >= 0 ? listener_adopt(l, handed, e) : listener_open(l, path, mode, e);
 }
 
 /* Another program may have removed our name, and a daemon may have made a socket of its own under it. */

@@ -29,8 +29,11 @@ int listener_open(struct listener *l, const char *path, unsigned mode, struct er
  */
 int listener_check(const char *path, struct err *e);
 
-/* Take over a socket that is listening already. Returns 0, or -1 with *e set (EX_OSERR). */
-int listener_adopt(struct listener *l, int fd, struct err *e);
+/*
+ * Take over the socket `handed`, which is listening already, or where that is -1 make one at path, as listener_open
+ * does. Returns 0, or -1 with *e set.
+ */
+int listener_take(struct listener *l, int handed, const char *path, unsigned mode, struct err *e);
 
 /*
  * Remove the socket's name, if it still is the name of the socket that

@@ -100,7 +100,7 @@ tell_skipped(struct peer *p)
 
 	if (p->skipped == 0 || p->out.len - p->written > s->options->backlog / 2)
 		return;
-	envelope_begin(&p->out, s->options->key, "skipped", NULL);
+	envelope_begin(&p->out, s->key, "skipped", NULL);
 	json_write_int(&p->out, "count", p->skipped);
 	json_write_string(&p->out, "reason", reason, strlen(reason));
 	envelope_end(&p->out);
@@ -399,13 +399,18 @@ peers_resume(struct peers *s)
 /* ---- start and end -------------------------------------------------- */
 
 struct peers *
-peers_new(struct event_base *base, int fd, const struct peers_options *o, const struct peers_callbacks *callbacks,
-    void *arg, struct err *e)
+peers_new(struct event_base *base, struct listener *listener, const char *key, const struct peers_options *o,
+    const struct peers_callbacks *callbacks, void *arg, struct err *e)
 {
 	struct peers *s = calloc(1, sizeof *s);
 
-	if (s == NULL)
+	if (s == NULL) {
+		listener_close(listener);
 		goto fail;
+	}
+	s->listener = *listener;
+	*listener = (struct listener){.fd = -1};
+	s->key = key;
 	TAILQ_INIT(&s->all);
 	TAILQ_INIT(&s->queue);
 	s->base = base;
@@ -417,8 +422,8 @@ peers_new(struct event_base *base, int fd, const struct peers_options *o, const 
 	s->patience = evtimer_new(base, on_patience, s);
 	if (s->turn == NULL || s->patience == NULL || s->retry == NULL)
 		goto fail;
-	if (fd >= 0 && ((s->accept = event_new(base, fd, EV_READ, peers_on_accept, s)) == NULL ||
-	    event_add(s->accept, NULL) < 0))
+	if ((s->accept = event_new(base, s->listener.fd, EV_READ, peers_on_accept, s)) == NULL ||
+	    event_add(s->accept, NULL) < 0)
 		goto fail;
 	return s;
 fail:
@@ -440,6 +445,7 @@ peers_free(struct peers *s)
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
 		if (events[i] != NULL)
 			event_free(events[i]);
+	listener_close(&s->listener);
 	free(s);
 }
 
@@ -449,8 +455,7 @@ peers_stop(struct peers *s)
 	struct peer *p;
 
 	s->stopped = true;
-	if (s->accept != NULL)
-		event_del(s->accept);
+	event_del(s->accept);
 	TAILQ_FOREACH(p, &s->all, link)
 		event_del(p->readable);
 }

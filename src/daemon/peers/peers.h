@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "daemon/input/feed.h"
+#include "daemon/peers/listener.h"
 
 struct peers;
 struct peer;
@@ -21,7 +22,6 @@ struct peers_options {
 	int idle;        /* seconds after its last line in which one that gave lines does not make room */
 	size_t backlog;  /* bytes that may wait for one to read them before lines are left out */
 	int patience;    /* seconds in which one must read something of what waits, before it is closed */
-	const char *key; /* the member's name as a JSON string, for what is said here */
 };
 
 struct peers_callbacks {
@@ -35,11 +35,11 @@ struct peers_callbacks {
 };
 
 /*
- * Borrows options and callbacks; fd, a listening socket, or -1, stays the
- * caller's. Returns NULL with *e set (EX_OSERR).
+ * key: the member's name as a JSON string, for what is said here. Takes the listener over, also on failure; borrows all
+ * else. Returns NULL with *e set (EX_OSERR).
  */
-struct peers *peers_new(struct event_base *base, int fd, const struct peers_options *o,
-    const struct peers_callbacks *callbacks, void *arg, struct err *e);
+struct peers *peers_new(struct event_base *base, struct listener *listener, const char *key,
+    const struct peers_options *o, const struct peers_callbacks *callbacks, void *arg, struct err *e);
 void peers_free(struct peers *s);
 
 /* There is room for lines again. */

@@ -131,7 +131,7 @@ peers_accept_tell(const struct peers *s, int fd, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(reason, sizeof reason, format, ap);
 	va_end(ap);
-	envelope_begin(&b, s->options->key, "error", NULL);
+	envelope_begin(&b, s->key, "error", NULL);
 	fault_write(&b, FAULT_SERVER, reason);
 	envelope_end(&b);
 	if (!b.failed)

@@ -54,6 +54,8 @@ TAILQ_HEAD(peer_list, peer);
 
 struct peers {
 	struct event_base *base;
+	struct listener listener;
+	const char *key;
 	const struct peers_options *options;
 	const struct peers_callbacks *callbacks;
 	void *arg;
