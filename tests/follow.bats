@@ -356,6 +356,35 @@ killed_early()
 	has_texts b
 }
 
+@test "a copy of a file that is not cut yet is not read beside the file" {
+	event a >log
+	follow log
+	has_texts a
+	stop
+	mv log log.1
+	event b >log
+	cp log log.2
+	follow log
+	has_texts a b
+	event c >>log
+	has_texts a b c
+	: >log
+	event d >>log
+	has_texts a b c d
+	stop
+	# This one is cut before anybody looks, and begins with the same lines again.
+	mv log log.3
+	event e >log
+	cp log log.4
+	sleep 0.02
+	: >log
+	event e >>log
+	event f >>log
+	follow log
+	has_texts a b c d e e f
+	[ ! -s err ]
+}
+
 # ---- what the user is told
 
 @test "a file that is not there is told once, and once that it is there" {

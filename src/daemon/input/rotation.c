@@ -361,12 +361,70 @@ open_renamed(const char *path, const struct identity *id)
 	return fd;
 }
 
+/* ---- copies that were made before a file is cut ---------------------- */
+
+/* Have two files the same n bytes at a place? Returns 1 or 0, or -1 with errno set. */
+static int
+have_same_bytes(int a, int b, int64_t from, size_t n)
+{
+	char bytes[2][IDENTITY_TAIL];
+	ssize_t got[2] = {identity_read(a, bytes[0], n, from), identity_read(b, bytes[1], n, from)};
+
+	if (got[0] < 0 || got[1] < 0)
+		return -1;
+	return (size_t)got[0] == n && (size_t)got[1] == n && memcmp(bytes[0], bytes[1], n) == 0;
+}
+
+static struct timespec
+get_time(const struct statx_timestamp *t)
+{
+	return (struct timespec){(time_t)t->tv_sec, t->tv_nsec};
+}
+
+/*
+ * May a file be a copy of another that was not written to since? What was renamed is older than the file that has the
+ * name now. The bytes alone do not tell: all lines of a log may be equal.
+ */
+static bool
+can_be_copy(const struct statx *copy, const struct statx *of)
+{
+	const struct timespec modified[2] = {get_time(&copy->stx_mtime), get_time(&of->stx_mtime)};
+	const struct timespec born[2] = {get_time(&copy->stx_btime), get_time(&of->stx_btime)};
+
+	if (copy->stx_size > of->stx_size || rotation_is_earlier(&modified[0], &modified[1]))
+		return false;
+	if (copy->stx_mask & of->stx_mask & STATX_BTIME)
+		return !rotation_is_earlier(&born[0], &born[1]);
+	return copy->stx_size > 0;
+}
+
+/*
+ * Is it a copy, or the beginning of one, of a file that is not cut yet (copytruncate)? Returns 1 or 0, or -1 with errno
+ * set.
+ */
+static int
+is_copy(int fd, int of)
+{
+	struct statx a, b;
+	int64_t tail;
+	int rc;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &a) < 0 ||
+	    statx(of, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &b) < 0)
+		return -1;
+	if (!can_be_copy(&a, &b))
+		return 0;
+	tail = a.stx_size < IDENTITY_TAIL ? (int64_t)a.stx_size : IDENTITY_TAIL;
+	rc = have_same_bytes(fd, of, 0, (size_t)tail);
+	return rc <= 0 ? rc : have_same_bytes(fd, of, (int64_t)a.stx_size - tail, (size_t)tail);
+}
+
 /* ---- what to read --------------------------------------------------- */
 
 int
 rotation_open_after(const char *path, const struct rotation_mark *after, bool *lost)
 {
-	int last, why, fd;
+	int last, why, fd, copied;
 
 	/* First: all that were in between have been renamed before this one got the name. */
 	last = rotation_open_file(path);
@@ -374,9 +432,19 @@ rotation_open_after(const char *path, const struct rotation_mark *after, bool *l
 	if (last < 0 && !rotation_is_absent(why))
 		return -1;
 	fd = rotation_open_next(path, after, lost);
-	if (fd >= 0 || !rotation_is_absent(errno)) {
+	/* The file itself has all that a copy has, and the copy is there when the file is cut. */
+	copied = fd < 0 || last < 0 ? 0 : is_copy(fd, last);
+	if (copied == 0 && (fd >= 0 || !rotation_is_absent(errno))) {
 		fd_close_quietly(last);
 		return fd;
+	}
+	if (copied != 0) {
+		why = errno;
+		fd_close_quietly(fd);
+	}
+	if (copied < 0) {
+		fd_close_quietly(last);
+		last = -1;
 	}
 	errno = why;
 	return last;
