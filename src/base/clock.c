@@ -32,3 +32,9 @@ clock_get_real_usec(void)
 {
 	return get_usec(CLOCK_REALTIME);
 }
+
+bool
+clock_is_earlier(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
+}

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 
 enum {
@@ -128,18 +129,12 @@ is_number(const char *suffix)
 	return strlen(suffix) <= DIGITS && suffix[strspn(suffix, "0123456789")] == '\0';
 }
 
-static bool
-rotation_is_earlier(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
-}
-
 /* The higher number is the older file, as is the earlier date; dates are older than numbers. */
 static bool
 is_later(const struct rotation_mark *a, const struct rotation_mark *b)
 {
-	if (rotation_is_earlier(&a->modified, &b->modified) || rotation_is_earlier(&b->modified, &a->modified))
-		return rotation_is_earlier(&b->modified, &a->modified);
+	if (clock_is_earlier(&a->modified, &b->modified) || clock_is_earlier(&b->modified, &a->modified))
+		return clock_is_earlier(&b->modified, &a->modified);
 	if (a->suffix[0] == '\0' || b->suffix[0] == '\0')
 		return false;
 	if (is_number(a->suffix) != is_number(b->suffix))
@@ -188,7 +183,7 @@ is_better(DIR *d, const struct rotated *r, const struct wanted *w, const struct 
 		    !(r->packed && strcmp(r->mark.suffix, w->after->suffix) == 0);
 	}
 	/* A copy is not older than what was copied. */
-	if (r->packed || r->size < w->copy->offset || rotation_is_earlier(&r->mark.modified, &w->copy->modified))
+	if (r->packed || r->size < w->copy->offset || clock_is_earlier(&r->mark.modified, &w->copy->modified))
 		return 0;
 	return check_content(d, r->name, w->copy);
 }
@@ -391,10 +386,10 @@ can_be_copy(const struct statx *copy, const struct statx *of)
 	const struct timespec modified[2] = {get_time(&copy->stx_mtime), get_time(&of->stx_mtime)};
 	const struct timespec born[2] = {get_time(&copy->stx_btime), get_time(&of->stx_btime)};
 
-	if (copy->stx_size > of->stx_size || rotation_is_earlier(&modified[0], &modified[1]))
+	if (copy->stx_size > of->stx_size || clock_is_earlier(&modified[0], &modified[1]))
 		return false;
 	if (copy->stx_mask & of->stx_mask & STATX_BTIME)
-		return !rotation_is_earlier(&born[0], &born[1]);
+		return !clock_is_earlier(&born[0], &born[1]);
 	return copy->stx_size > 0;
 }
 
@@ -482,7 +477,7 @@ open_empty(const char *path, const struct identity *id)
 	bool lost = false;
 	struct stat st;
 
-	if (fd >= 0 && (fstat(fd, &st) < 0 || (st.st_size > 0 && !rotation_is_earlier(&id->modified, &st.st_mtim))))
+	if (fd >= 0 && (fstat(fd, &st) < 0 || (st.st_size > 0 && !clock_is_earlier(&id->modified, &st.st_mtim))))
 		return fd;
 	if (fd < 0 && !rotation_is_absent(errno))
 		return -1;

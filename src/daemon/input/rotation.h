@@ -10,7 +10,7 @@
 #include <sys/types.h>
 #include <time.h>
 
-#include "daemon/input/identity.h"
+#include "daemon/identity.h"
 
 /* Where a file stands among them. */
 struct rotation_mark {

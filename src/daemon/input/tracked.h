@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-#include "daemon/input/identity.h"
+#include "daemon/identity.h"
 
 struct tracked {
 	int fd;        /* -1: none */

@@ -14,23 +14,18 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <xxhash.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "daemon/identity.h"
 #include "daemon/output/output_lines.h"
 
-enum {
-	TAIL = 4096,          /* bytes before the mark that are hashed */
-	PARTS = 64,           /* files that may have been begun since the checkpoint */
-};
+enum { PARTS = 64 }; /* files that may have been begun since the checkpoint */
 
 struct mark {
 	const char *path, *key;
 	dev_t device;
-	ino_t inode;
-	int64_t size;
-	uint64_t tail;
-	int64_t time; /* nanoseconds since 1970, by the clock that files' times come from */
+	struct identity id; /* modified: when it was marked, by the clock that files' times come from */
 };
 
 /* A file with lines of ours that come after the checkpoint. */
@@ -52,54 +47,31 @@ struct parts {
 
 /* ---- marks ---------------------------------------------------------- */
 
-/* Hash of at most TAIL bytes before `at`. Returns false when they cannot be read. */
-static bool
-hash_tail(int fd, int64_t at, uint64_t *hash)
-{
-	char bytes[TAIL];
-	size_t n = at < TAIL ? (size_t)at : TAIL, got = 0;
-
-	while (got < n) {
-		ssize_t some = pread(fd, bytes + got, n - got, (off_t)(at - (int64_t)(n - got)));
-
-		if (some < 0 && errno == EINTR)
-			continue;
-		if (some <= 0) {
-			errno = some < 0 ? errno : ESTALE; /* it has become shorter meanwhile */
-			return false;
-		}
-		got += (size_t)some;
-	}
-	*hash = XXH3_64bits(bytes, n);
-	return true;
-}
-
-static int64_t
-get_nanoseconds(const struct timespec *t)
-{
-	return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
-}
-
 json_t *
 resume_mark_file(int fd, const char *path, const char *key, struct err *e)
 {
-	char full[PATH_MAX], hex[17];
-	struct timespec now;
+	struct identity id;
+	char full[PATH_MAX];
 	struct stat st;
-	uint64_t hash;
 	json_t *o;
 
-	if (fstat(fd, &st) < 0 || !hash_tail(fd, (int64_t)st.st_size, &hash)) {
+	if (fstat(fd, &st) == 0)
+		id = (struct identity){.inode = st.st_ino, .offset = st.st_size};
+	else
+		id.offset = -1;
+	if (id.offset < 0 || identity_read_tail(&id, fd) < 0) {
 		err_set(e, EX_IOERR, "cannot read the end of %s: %s", path, strerror(errno));
 		return NULL;
 	}
-	snprintf(hex, sizeof hex, "%016" PRIx64, hash);
-	clock_gettime(CLOCK_REALTIME_COARSE, &now);
-	o = json_pack("{s:s*, s:s, s:I, s:I, s:I, s:s, s:I}", "path", realpath(path, full), "key", key,
-	    "device", (json_int_t)st.st_dev, "inode", (json_int_t)st.st_ino, "size", (json_int_t)st.st_size,
-	    "tail", hex, "time", (json_int_t)get_nanoseconds(&now));
-	if (o == NULL)
+	clock_gettime(CLOCK_REALTIME_COARSE, &id.modified);
+	o = json_pack("{s:s*, s:s, s:I, s:I, s:I}", "path", realpath(path, full), "key", key,
+	    "device", (json_int_t)st.st_dev, "inode", (json_int_t)st.st_ino, "size", (json_int_t)st.st_size);
+	if (o == NULL) {
 		err_set(e, EX_OSERR, "out of memory for a checkpoint");
+		return NULL;
+	}
+	identity_save_hash(o, "tail", id.tail);
+	identity_save_time(o, "time", &id.modified);
 	return o;
 }
 
@@ -107,28 +79,25 @@ static int
 read_mark(struct mark *m, const struct resume *r, struct err *e)
 {
 	const char *path = json_string_value(json_object_get(r->mark, "path"));
-	const char *tail = json_string_value(json_object_get(r->mark, "tail"));
 	const char *key = json_string_value(json_object_get(r->mark, "key"));
-	json_int_t size = json_integer_value(json_object_get(r->mark, "size"));
-	char *end;
+	int64_t size = json_integer_value(json_object_get(r->mark, "size"));
 
-	if (key == NULL || size < 0)
+	m->id = (struct identity){.offset = size, .tail_len = size < IDENTITY_TAIL ? (size_t)size : IDENTITY_TAIL};
+	if (key == NULL || size < 0 || !identity_load_hash(r->mark, "tail", &m->id.tail))
 		return err_set(e, EX_CONFIG, "the state does not say where the output was");
 	/* Without a path the file was removed or renamed when it was marked. */
 	m->path = path != NULL ? path : r->path;
 	m->key = key;
-	m->time = json_integer_value(json_object_get(r->mark, "time"));
 	m->device = (dev_t)json_integer_value(json_object_get(r->mark, "device"));
-	m->inode = (ino_t)json_integer_value(json_object_get(r->mark, "inode"));
-	m->size = size;
-	m->tail = strtoull(tail, &end, 16);
-	return *end == '\0' ? 0 : err_set(e, EX_CONFIG, "the state does not say where the output was");
+	m->id.inode = (ino_t)json_integer_value(json_object_get(r->mark, "inode"));
+	(void)identity_load_time(r->mark, "time", &m->id.modified);
+	return 0;
 }
 
 static bool
 is_inode(const struct mark *m, const struct stat *st)
 {
-	return st->st_dev == m->device && st->st_ino == m->inode;
+	return st->st_dev == m->device && st->st_ino == m->id.inode;
 }
 
 static int
@@ -151,16 +120,15 @@ resume_fits(const struct parts *p, int fd)
 {
 	const struct mark *m = &p->mark;
 	struct stat st;
-	uint64_t hash;
+	int rc;
 
-	if (get_stat(p, fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < m->size)
+	if (get_stat(p, fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < m->id.offset)
 		return false;
-	if (m->size == 0)
+	if (m->id.offset == 0)
 		return is_inode(m, &st);
-	if (hash_tail(fd, m->size, &hash))
-		return hash == m->tail;
-	*p->error = errno;
-	return false;
+	if ((rc = identity_check_content(&m->id, fd)) < 0)
+		*p->error = errno;
+	return rc > 0;
 }
 
 /* ---- files beside --------------------------------------------------- */
@@ -215,7 +183,7 @@ find_beside(const char *path, bool related, bool (*wanted)(const struct parts *p
 	if (d == NULL && errno != ENOENT && errno != EACCES)
 		*p->error = errno;
 	while (d != NULL && found < 0 && (entry = readdir(d)) != NULL) {
-		if ((related ? !is_related(entry->d_name, base) : entry->d_ino != p->mark.inode) ||
+		if ((related ? !is_related(entry->d_name, base) : entry->d_ino != p->mark.id.inode) ||
 		    snprintf(name, PATH_MAX, "%s/%s", folder, entry->d_name) >= PATH_MAX)
 			continue;
 		found = open_candidate(p, name);
@@ -240,7 +208,7 @@ is_marked_inode(const struct parts *p, int fd)
 static bool
 is_marked_copy(const struct parts *p, int fd)
 {
-	return p->mark.size > 0 && resume_fits(p, fd);
+	return p->mark.id.offset > 0 && resume_fits(p, fd);
 }
 
 static bool
@@ -266,7 +234,7 @@ is_next(const struct parts *p, int fd)
 	struct stat st;
 	int64_t at;
 
-	if (is_known(p, fd) || get_stat(p, fd, &st) < 0 || get_nanoseconds(&st.st_mtim) < p->mark.time)
+	if (is_known(p, fd) || get_stat(p, fd, &st) < 0 || clock_is_earlier(&st.st_mtim, &p->mark.id.modified))
 		return false;
 	return output_lines_find_first(fd, p->mark.key, -1, &at, p->error) == p->last + 1;
 }
@@ -290,7 +258,7 @@ static void
 add_if_ours(struct parts *p, int fd, const char *name)
 {
 	struct stat st;
-	int64_t cut = p->mark.size;
+	int64_t cut = p->mark.id.offset;
 
 	if (!output_lines_is_ours(fd, p->mark.key, cut, p->error) && *p->error == 0 && get_stat(p, fd, &st) == 0) {
 		log_message(LOG_WARNING, "%s was written to by others after event %" PRId64 ": it is left as it is",

@@ -1,5 +1,5 @@
-/* What tells a followed file from another; see identity.h. Loop thread. */
-#include "daemon/input/identity.h"
+/* What tells a file from another; see identity.h. Loop thread. */
+#include "daemon/identity.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -71,6 +71,23 @@ identity_read(int fd, char *to, size_t n, int64_t from)
 	return (ssize_t)got;
 }
 
+int
+identity_read_tail(struct identity *id, int fd)
+{
+	char bytes[IDENTITY_TAIL];
+	ssize_t n;
+
+	id->tail_len = id->offset < IDENTITY_TAIL ? (size_t)id->offset : IDENTITY_TAIL;
+	if ((n = identity_read(fd, bytes, id->tail_len, id->offset - (int64_t)id->tail_len)) < 0)
+		return -1;
+	if ((size_t)n < id->tail_len) {
+		errno = ESTALE;
+		return -1;
+	}
+	id->tail = id->tail_len > 0 ? XXH3_64bits(bytes, id->tail_len) : 0;
+	return 0;
+}
+
 /* Are the len bytes at from those of that hash? */
 static int
 check_bytes(int fd, int64_t from, size_t len, uint64_t hash)
@@ -110,8 +127,8 @@ identity_is_empty(const struct identity *id)
 
 /* ---- in a state ----------------------------------------------------- */
 
-static void
-save_hash(json_t *o, const char *name, uint64_t hash)
+void
+identity_save_hash(json_t *o, const char *name, uint64_t hash)
 {
 	char hex[17];
 
@@ -119,8 +136,8 @@ save_hash(json_t *o, const char *name, uint64_t hash)
 	json_object_set_new(o, name, json_string(hex));
 }
 
-static bool
-load_hash(const json_t *o, const char *name, uint64_t *hash)
+bool
+identity_load_hash(const json_t *o, const char *name, uint64_t *hash)
 {
 	const char *hex = json_string_value(json_object_get(o, name));
 	char *end;
@@ -164,9 +181,9 @@ identity_save(const struct identity *id, json_t *o)
 {
 	identity_save_time(o, "modified", &id->modified);
 	json_object_set_new(o, "inode", json_integer((json_int_t)id->inode));
-	save_hash(o, "head", id->head);
+	identity_save_hash(o, "head", id->head);
 	json_object_set_new(o, "head_bytes", json_integer((json_int_t)id->head_len));
-	save_hash(o, "before", id->tail);
+	identity_save_hash(o, "before", id->tail);
 	json_object_set_new(o, "before_bytes", json_integer((json_int_t)id->tail_len));
 }
 
@@ -177,13 +194,13 @@ identity_load(struct identity *id, const json_t *o, int64_t offset)
 	size_t before = offset < IDENTITY_TAIL ? (size_t)offset : IDENTITY_TAIL;
 
 	*id = (struct identity){.offset = offset};
-	if (!json_is_integer(inode) || !load_hash(o, "head", &id->head))
+	if (!json_is_integer(inode) || !identity_load_hash(o, "head", &id->head))
 		return false;
 	id->inode = (ino_t)json_integer_value(inode);
 	identity_load_time(o, "modified", &id->modified);
 	id->head_len = load_length(o, "head_bytes", IDENTITY_HEAD, offset < IDENTITY_HEAD ? (size_t)offset
 	    : IDENTITY_HEAD);
-	if (load_hash(o, "before", &id->tail))
+	if (identity_load_hash(o, "before", &id->tail))
 		id->tail_len = load_length(o, "before_bytes", before, 0);
 	return true;
 }

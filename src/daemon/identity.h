@@ -1,7 +1,7 @@
 /*
- * What tells a file that was read in part from every other file: its inode
- * number, how it begins, and which bytes stand before the place that reading
- * has come to. Used by follow.c and rotation.c. Loop thread.
+ * What tells a file that was read or written up to a place from every other
+ * file: its inode number, how it begins, and which bytes stand before the place.
+ * Loop thread.
  */
 #ifndef SINKD_DAEMON_IDENTITY_H
 #define SINKD_DAEMON_IDENTITY_H
@@ -33,13 +33,16 @@ const char *identity_tail_get(const struct identity_tail *t, size_t *n);
 struct identity {
 	ino_t inode;
 	struct timespec modified; /* when its writer last wrote to it, as far as that is known */
-	int64_t offset;           /* bytes that were read */
+	int64_t offset;           /* the place: bytes that were read or written */
 	size_t head_len, tail_len;
 	uint64_t head, tail;      /* hashes of its first head_len bytes, and of the last tail_len ones before offset */
 };
 
 void identity_set_head(struct identity *id, const char *bytes, size_t n);
 void identity_set_tail(struct identity *id, const struct identity_tail *t);
+
+/* From the file itself: the bytes before id->offset. Returns 0, or -1 with errno set (ESTALE: it is shorter). */
+int identity_read_tail(struct identity *id, int fd);
 
 /*
  * Does an open file, whatever its inode number, hold what was read? Returns 1
@@ -54,7 +57,9 @@ bool identity_is_empty(const struct identity *id);
 void identity_save(const struct identity *id, json_t *o);
 bool identity_load(struct identity *id, const json_t *o, int64_t offset);
 
-/* A time as a member of an object, and back; false if it is not there. */
+/* A hash or a time as a member of an object, and back; false if it is not there. */
+void identity_save_hash(json_t *o, const char *name, uint64_t hash);
+bool identity_load_hash(const json_t *o, const char *name, uint64_t *hash);
 void identity_save_time(json_t *o, const char *name, const struct timespec *t);
 bool identity_load_time(const json_t *o, const char *name, struct timespec *t);
 
