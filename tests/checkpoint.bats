@@ -69,7 +69,7 @@ load sinkd.bash
 }
 
 @test "standard output that nobody reads: it ends all the same, and the next start writes again what was lost" {
-	events 3000 >log
+	long_events 1300 >log
 	"$sinkd" "${tiny[@]}" log >whole
 	mkfifo pipe
 	exec 9<>pipe
@@ -83,9 +83,9 @@ load sinkd.bash
 	timeout 1 cat <&9 >>first || true
 	head -c "$(wc -c <first)" whole | cmp - first
 	daemon --follow log --from start --state state >pipe
-	timeout 120 head -n 3000 <&9 >second
+	timeout 120 head -n 1300 <&9 >second
 	tail -n "$(wc -l <second)" whole | cmp - second
-	[ "$(($(grep -c . first) + $(wc -l <second)))" -ge 3000 ]
+	[ "$(($(grep -c . first) + $(wc -l <second)))" -ge 1300 ]
 	exec 9<&-
 }
 
@@ -239,7 +239,7 @@ copied()
 }
 
 @test "an end that takes its time: the service manager is told as long as it goes on" {
-	events 3000 >log
+	long_events 1300 >log
 	mkfifo pipe
 	exec 9<>pipe
 	daemon --follow log --from start --state state --control ctl >pipe
@@ -264,7 +264,7 @@ copied()
 
 @test "a start that takes its time: the service manager is told as long as it goes on" {
 	# A dense start takes four times as long for twice the text.
-	seq 12000 | tr '\n' ' ' | head -c "$(is_sanitized && echo 18000 || echo 36000)" >pin
+	seq 12000 | tr '\n' ' ' | head -c "$(is_sanitized && echo 9000 || echo 24000)" >pin
 	from=$SECONDS
 	daemon --policy dense --pin pin --follow log
 	# At once, and then for every second in which there was progress.

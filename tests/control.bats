@@ -364,11 +364,11 @@ scored()
 # stuffed: all events that the daemon may have are computed, and none can leave.
 stuffed()
 {
-	sinkctl status --json | jq -e '.sinkd | .lag.events == 1024 and .queues.records == 0 and .seq < 1800' >/dev/null
+	sinkctl status --json | jq -e '.sinkd | .lag.events == 1024 and .queues.records == 0 and .seq < 1300' >/dev/null
 }
 
 @test "questions are answered while nobody reads the output, and no line of it is lost" {
-	seq -f '{"source":"web","text":"request %g of some length"}' 0 1799 >log
+	long_events 1300 >log
 	"$sinkd" "${tiny[@]}" --digest-every 1 log >whole
 	mkfifo out
 	exec 9<>out
@@ -378,25 +378,25 @@ stuffed()
 	[ -n "$(sinkctl ask -n 5 -T 3 --seed 1 what)" ]
 	[ "$(sinkctl digest --json | jq .sinkd.events)" -gt 0 ]
 	[ "$(state_hash)" = "$before" ]
-	timeout 120 head -n 3600 <&9 | cmp - whole
+	timeout 120 head -n 2600 <&9 | cmp - whole
 	stop
 	[ "$status" -eq 0 ]
 	exec 9<&-
 }
 
 @test "digests by the clock behind a reader that does not read: few, in order, and every event is in one" {
-	seq -f '{"source":"web","text":"request %g of some length"}' 0 1799 >log
+	long_events 1300 >log
 	mkfifo out
 	exec 9<>out
 	daemon --follow log --from start --control ctl --digest-interval 1 >out
 	until_true stuffed
 	sleep 3
 	[ -n "$(sinkctl ask -n 5 -T 3 --seed 1 what)" ]
-	timeout 60 sed -u '/"type":"event","seq":1800,/q' <&9 >seen
+	timeout 60 sed -u '/"type":"event","seq":1300,/q' <&9 >seen
 	timeout 3 cat <&9 >>seen || true
-	[ "$(jq .sinkd.seq seen | grep -c '^[0-9]')" -eq 1800 ]
+	[ "$(jq .sinkd.seq seen | grep -c '^[0-9]')" -eq 1300 ]
 	jq -es '[.[].sinkd | select(.type == "digest")] | length >= 1 and length <= 12 and .[0].from == 1 and
-		([.[:-1], .[1:]] | transpose | all(.[0].to + 1 == .[1].from)) and .[-1].to == 1800' seen
+		([.[:-1], .[1:]] | transpose | all(.[0].to + 1 == .[1].from)) and .[-1].to == 1300' seen
 	exec 9<&-
 }
 

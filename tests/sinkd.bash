@@ -251,6 +251,13 @@ texts()
 	jq -r '.text // .sinkd.type' "$1" | tr '\n' ' '
 }
 
+# long_events N: events that are long for a reader and short for a model. 1,300 of them are more than sinkd, a pipe and
+# its own buffer hold.
+long_events()
+{
+	seq -f "{\"text\":\"%g\",\"more\":\"$(printf '%0600d' 0)\"}" "$1"
+}
+
 # events N: so many, of several sources, some of them odd.
 events()
 {
