@@ -16,6 +16,7 @@
 #include "daemon/peers/listener.h"
 #include "daemon/service.h"
 #include "daemon/signals.h"
+#include "stream/fault.h"
 #include "stream/state.h"
 
 struct check {
@@ -40,7 +41,7 @@ print_bad(struct check *c, const char *what, const struct err *e)
 {
 	printf("%-8s error: %s\n", what, e->text);
 	if (c->code == 0)
-		c->code = e->code;
+		c->code = fault_get_status(e->code);
 }
 
 /* ---- model and state ------------------------------------------------ */

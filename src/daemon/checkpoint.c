@@ -214,7 +214,7 @@ checkpoint_begin(struct checkpoint *c, struct err *e)
 	}
 	if (!worker_submit_request(c->worker, q)) {
 		request_free(q);
-		err_set(e, EX_TEMPFAIL, "there are too many requests waiting for a checkpoint");
+		err_set(e, ERR_BUSY, "there are too many requests waiting for a checkpoint");
 		checkpoint_note_failure(c, e);
 		return -1;
 	}

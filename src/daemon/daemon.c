@@ -13,6 +13,7 @@
 #include "daemon/input/beginning.h"
 #include "daemon/parts.h"
 #include "daemon/signals.h"
+#include "stream/fault.h"
 
 enum { DRAIN_TRIES = 20, DRAIN_WAIT = 50000 }; /* 1 s at the end for connections to take what waits for them */
 enum { SAVE_SECONDS = 120 };                   /* that the last events and checkpoint may take */
@@ -457,5 +458,5 @@ daemon_run(struct settings *s, int argc, char **argv, int operand)
 	if (e.code != 0)
 		log_message(LOG_ERR, "%s", e.text);
 	daemon_close(&d);
-	return e.code;
+	return fault_get_status(e.code);
 }

@@ -13,6 +13,7 @@
 #include "daemon/service.h"
 #include "daemon/settings.h"
 #include "daemon/signals.h"
+#include "stream/fault.h"
 
 /*
  * A standard descriptor that is closed would be taken by the next file opened.
@@ -51,7 +52,7 @@ main_fail(const struct err *e)
 	if (signals_ask_end())
 		return 0; /* what failed was interrupted, or does not matter any more */
 	log_message(LOG_ERR, "%s", e->text);
-	return e->code;
+	return fault_get_status(e->code);
 }
 
 static int

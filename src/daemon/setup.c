@@ -383,7 +383,7 @@ open_worker(struct daemon *d, const struct restored *r, struct err *e)
 	o.stream.context.loading = setup_on_loading;
 	o.stream.context.loading_arg = d->service;
 	if (!setup_on_loading(d->service))
-		return err_set(e, EX_TEMPFAIL, "the start was stopped");
+		return err_set(e, ERR_STOPPED, "the start was stopped");
 	if (r->state != NULL && state_is_foreign(r->state, e)) {
 		if (leave_state(d, r, e) < 0)
 			return -1;

@@ -182,7 +182,7 @@ void context_options_init(struct context_options *o);
  * needs is allocated here (dense: grows later). One thread at a time.
  * Returns NULL with *e set: EX_USAGE (options that cannot work with this
  * model, or a code path that is not there), EX_UNAVAILABLE (no such GPU, or no
- * module, driver for it), EX_OSERR (no memory), EX_TEMPFAIL (`loading` said stop).
+ * module, driver for it), EX_OSERR (no memory), ERR_STOPPED (`loading` said stop).
  */
 struct context *context_new(struct model *m, const struct context_options *o, struct err *e);
 void context_free(struct context *c);

@@ -31,7 +31,7 @@ load_matrix(struct forward *f, struct weight *w, const struct context_options *o
 	if (f->b->ops->load_weight(f->b, w, e) < 0)
 		return -1;
 	if (o->loading != NULL && !o->loading(o->loading_arg))
-		return err_set(e, EX_TEMPFAIL, "the loading of the model was stopped");
+		return err_set(e, ERR_STOPPED, "the loading of the model was stopped");
 	return 0;
 }
 

@@ -64,8 +64,8 @@ take_lock(struct state_folder *f, struct err *e)
 	if (fcntl(f->lock, F_SETLK, &lock) == 0)
 		return 0;
 	if (fcntl(f->lock, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
-		return err_set(e, EX_TEMPFAIL, "the state in %s is in use", f->path);
-	return err_set(e, EX_TEMPFAIL, "the state in %s is in use by process %ld", f->path, (long)lock.l_pid);
+		return err_set(e, ERR_IN_USE, "the state in %s is in use", f->path);
+	return err_set(e, ERR_IN_USE, "the state in %s is in use by process %ld", f->path, (long)lock.l_pid);
 }
 
 static struct state_folder *

@@ -25,7 +25,7 @@ enum state_file { STATE_LAST, STATE_TMP, STATE_OLD, STATE_FILES };
 /*
  * Take the folder for this process, and make it if it is not there. Another
  * user's folder is refused, and one that other users may write to: they could
- * plant files in it. Returns NULL with *e set: EX_TEMPFAIL (another process has
+ * plant files in it. Returns NULL with *e set: ERR_IN_USE (another process has
  * it; the sentence names its number), EX_CANTCREAT, EX_NOPERM, EX_OSERR.
  */
 struct state_folder *state_folder_open(const char *path, struct err *e);

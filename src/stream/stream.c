@@ -208,7 +208,7 @@ feed_start(struct stream *s, const struct context_options *o, struct err *e)
 			return -1;
 		at += n;
 		if (o->loading != NULL && !o->loading(o->loading_arg))
-			return err_set(e, EX_TEMPFAIL, "the reading of what the stream begins with was stopped");
+			return err_set(e, ERR_STOPPED, "the reading of what the stream begins with was stopped");
 	}
 	return 0;
 }

@@ -63,7 +63,7 @@ struct stream {
  * Load the model, make the context, feed BOS and what is pinned, in parts,
  * after each of which the context's `loading` is called too. Returns NULL with
  * *e set: EX_NOINPUT, EX_DATAERR, EX_USAGE (options that cannot work with
- * this model), EX_UNAVAILABLE, EX_OSERR, EX_TEMPFAIL (`loading` said stop).
+ * this model), EX_UNAVAILABLE, EX_OSERR, ERR_STOPPED (`loading` said stop), EX_TEMPFAIL.
  */
 struct stream *stream_open(const struct stream_options *o, struct err *e);
 void stream_close(struct stream *s);
@@ -100,9 +100,8 @@ void stream_add_section(struct stream *s, const struct section *section);
 int64_t stream_get_view(const struct stream *s);
 
 /*
- * Did a function of the stream or its context fail in a way that ends the stream? From these EX_TEMPFAIL means that the
- * device failed. Elsewhere it means a full queue of requests (turns_add), or, at a start, that another process has the
- * state or that a signal asks to end.
+ * Did a function of the stream or its context fail in a way that ends the stream? EX_TEMPFAIL (the device failed)
+ * always does.
  */
 bool stream_is_broken(const struct stream *s, const struct err *e);
 

@@ -11,6 +11,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "stream/fault.h"
+
 static const char *const pieces[] = {"err", "or", ":", " par", "ity", "\n", "\xc3", "\xa9", " ", "zz", ""};
 
 /* Stands for the engine's: test_annotate is linked without it. */
@@ -180,6 +182,28 @@ test_errors(void **state)
 	assert_non_null(strstr(written(), "\"seq\":17,\"input\":\"a\\nb\",\"line\":20,\"fault\":\"server\""));
 }
 
+/* Codes that users are shown as one differ inside, and none of them leaves the program. */
+static void
+test_whose_fault_an_error_is(void **state)
+{
+	static const struct {
+		int code;
+		enum fault fault;
+		int status;
+	} errors[] = {
+		{EX_DATAERR, FAULT_REQUEST, EX_DATAERR}, {EX_NOPERM, FAULT_REQUEST, EX_NOPERM},
+		{EX_TEMPFAIL, FAULT_SERVER, EX_TEMPFAIL}, {ERR_BUSY, FAULT_SERVER, EX_TEMPFAIL},
+		{ERR_IN_USE, FAULT_SERVER, EX_TEMPFAIL}, {ERR_STOPPED, FAULT_SERVER, EX_TEMPFAIL},
+		{EX_OSERR, FAULT_SERVER, EX_OSERR}, {0, FAULT_SERVER, 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+		assert_int_equal(fault_of_request(&(struct err){.code = errors[i].code}), errors[i].fault);
+		assert_int_equal(fault_get_status(errors[i].code), errors[i].status);
+	}
+}
+
 int
 main(void)
 {
@@ -192,6 +216,7 @@ main(void)
 		cmocka_unit_test(test_peak_of_a_long_word_is_cut_between_characters),
 		cmocka_unit_test(test_plain_text_is_quoted),
 		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_whose_fault_an_error_is),
 	};
 	int failed = cmocka_run_group_tests_name("annotate", tests, NULL, NULL);
 

@@ -618,7 +618,7 @@ test_only_one_process_has_the_folder(void **state)
 	(void)state;
 	snprintf(number, sizeof number, "process %ld", (long)getpid());
 	if ((child = fork()) == 0)
-		_exit(state_folder_open(dir, &err) == NULL && err.code == EX_TEMPFAIL &&
+		_exit(state_folder_open(dir, &err) == NULL && err.code == ERR_IN_USE &&
 		    strstr(err.text, number) != NULL ? 0 : 1);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);

@@ -108,10 +108,10 @@ test_no_user_can_take_all_places(void **state)
 	for (size_t i = 0; i < TURNS_OF_OWNER - TURNS_OF_USER; i++)
 		assert_int_equal(add(0, 100 + i, 1), 0);
 	/* What is left is for those who have none. */
-	assert_int_equal(add(0, 200, 1), EX_TEMPFAIL);
+	assert_int_equal(add(0, 200, 1), ERR_BUSY);
 	for (uid_t i = 0; i < TURNS_KEPT; i++)
 		assert_int_equal(add(BOB + i, 300 + i, 1), 0);
-	assert_int_equal(add(BOB + TURNS_KEPT, 400, 1), EX_TEMPFAIL);
+	assert_int_equal(add(BOB + TURNS_KEPT, 400, 1), ERR_BUSY);
 	assert_int_equal(turns_get_waiting(turns), TURNS_PLACES);
 }
 

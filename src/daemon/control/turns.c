@@ -120,10 +120,10 @@ check_limits(const struct turns *t, uid_t uid, const struct user *u, struct err 
 		return err_set(e, EX_DATAERR, "user %lld has %d requests waiting, which is the most that one user may "
 		    "have: ask again when one of them is answered", (long long)uid, most);
 	if (t->count >= TURNS_PLACES)
-		return err_set(e, EX_TEMPFAIL, "%d requests are waiting, which is the most that all users together may "
+		return err_set(e, ERR_BUSY, "%d requests are waiting, which is the most that all users together may "
 		    "have: ask again later", TURNS_PLACES);
 	if (u != NULL && t->count >= TURNS_PLACES - TURNS_KEPT)
-		return err_set(e, EX_TEMPFAIL, "%d requests are waiting, and the last %d places are kept for users who "
+		return err_set(e, ERR_BUSY, "%d requests are waiting, and the last %d places are kept for users who "
 		    "have none: ask again when one of yours is answered", t->count, TURNS_KEPT);
 	return 0;
 }

@@ -29,7 +29,7 @@ void turns_free(struct turns *t);
 /*
  * Take a request of the user uid; q->client says of which connection. Returns
  * 0, or -1 with *e set, and the request stays the caller's: EX_DATAERR (the user
- * has too many), EX_TEMPFAIL (all users together have), EX_OSERR.
+ * has too many), ERR_BUSY (all users together have), EX_OSERR.
  */
 int turns_add(struct turns *t, uid_t uid, struct request *q, struct err *e);
 
