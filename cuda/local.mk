@@ -1,0 +1,71 @@
+# The CUDA module, loaded at run time where there is a GPU.
+cuda_headers = \
+	cuda/ahead.cuh \
+	cuda/barrier.cuh \
+	cuda/boxes.cuh \
+	cuda/device.cuh \
+	cuda/few.cuh \
+	cuda/few_join.cuh \
+	cuda/few_queries.cuh \
+	cuda/few_steps.cuh \
+	cuda/forms.cuh \
+	cuda/fuse.cuh \
+	cuda/hopper.cuh \
+	cuda/launch.cuh \
+	cuda/mail.cuh \
+	cuda/many.cuh \
+	cuda/matvec.cuh \
+	cuda/matvec_operand.cuh \
+	cuda/matvec_rows.cuh \
+	cuda/plan.cuh \
+	cuda/ring.cuh \
+	cuda/rows.cuh
+cuda_sources = \
+	cuda/attend_boxes.cu \
+	cuda/attend_few.cu \
+	cuda/attend_hopper.cu \
+	cuda/attend_many.cu \
+	cuda/attend_plain.cu \
+	cuda/cache.cu \
+	cuda/fuse.cu \
+	cuda/fuse_heads.cu \
+	cuda/fuse_products.cu \
+	cuda/fuse_values.cu \
+	cuda/live.cu \
+	cuda/matvec.cu \
+	cuda/module.cu \
+	cuda/plan.cu \
+	cuda/product.cu \
+	cuda/rows.cu \
+	cuda/snapshot.cu \
+	cuda/weights.cu
+# What it takes from the engine is compiled once more, to be independent of the program's own.
+cuda_shared_sources = \
+	src/base/err.c \
+	src/base/utf8.c \
+	src/engine/quant.c
+EXTRA_DIST += $(cuda_headers) $(cuda_sources)
+
+if HAVE_CUDA
+cuda_objects = $(cuda_sources:.cu=.o)
+cuda_shared_objects = $(cuda_shared_sources:.c=.pic.o)
+cuda_flags = -std=c++17 -O3 -I$(top_srcdir)/src -I$(top_srcdir)/cuda \
+	-Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra
+moduledir = $(pkglibdir)
+module_DATA = sinkd-cuda.so
+cuda_dependencies = $(cuda_objects:.o=.d)
+CLEANFILES += sinkd-cuda.so $(cuda_objects) $(cuda_shared_objects) $(cuda_dependencies)
+-include $(cuda_dependencies)
+
+SUFFIXES = .cu .pic.o
+.cu.o:
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(NVCC) $(NVCC_ARCHS) $(cuda_flags) -MD -MT $@ -MF $(@:.o=.d) -c $< -o $@
+cuda/attend_hopper.o: cuda/attend_hopper.cu
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(NVCC) $(NVCC_HOPPER) $(cuda_flags) -MD -MT $@ -MF $(@:.o=.d) \
+	    -c $(srcdir)/cuda/attend_hopper.cu -o $@
+.c.pic.o:
+	$(AM_V_CC)$(MKDIR_P) $(@D) && $(CC) $(DEFS) $(AM_CPPFLAGS) -I. $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS) -fPIC \
+	    -fvisibility=hidden -c $< -o $@
+sinkd-cuda.so: $(cuda_objects) $(cuda_shared_objects)
+	$(AM_V_CCLD)$(NVCC) $(NVCC_ARCHS) -shared -cudart static -o $@ $(cuda_objects) $(cuda_shared_objects) -lcublas
+endif
