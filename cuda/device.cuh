@@ -194,11 +194,11 @@ void rows_likeliest(struct cuda *c, const float *z, int64_t width);
 void rows_score(struct cuda *c, const float *z, int64_t n, int64_t width, const float *bias, float softcap,
     const int32_t *targets, float *nll);
 
-/* ---- matvec.cu: products of up to SMALL rows with weights as they are stored */
+/* ---- gemv.cu: products of up to SMALL rows with weights as they are stored */
 
-enum matvec_mode { MATVEC_STORE, MATVEC_ADD, MATVEC_ACTIVATE };
+enum gemv_mode { GEMV_STORE, GEMV_ADD, GEMV_ACTIVATE };
 
-struct matvec_call {
+struct gemv_call {
 	int n;
 	/* The operand: floats, normalised on the way where norm_weight is there, or halves that were scaled. */
 	const float *x32;
@@ -215,7 +215,7 @@ struct matvec_call {
 		float *y;              /* [n, rows]; ADD: added to */
 	} out[LINEAR_MAX];
 	float clamp;
-	enum matvec_mode mode;
+	enum gemv_mode mode;
 	const float *extra;            /* ADD: added too, first */
 	enum activation act;           /* ACTIVATE: count 2 (gate, up) or 1; the result goes to out[0].y or y16 */
 	__half *y16;
@@ -225,18 +225,18 @@ struct matvec_call {
 };
 
 /* Whether a call fits this kernel: types alike, small enough. */
-bool matvec_can(const struct cuda *c, const struct matrix *m, int n);
-void matvec_run(struct cuda *c, const struct matvec_call *m);
+bool gemv_can(const struct cuda *c, const struct matrix *m, int n);
+void gemv_run(struct cuda *c, const struct gemv_call *m);
 
-/* ---- product.cu: dense products */
+/* ---- gemm.cu: dense products */
 
 /* y[n, ldy] (+)= alpha * x W^T over halves x[n, ldx]; merged: m's rows are followed by those of other matrices. */
-void product_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
+void gemm_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
     float alpha, bool add, float *y, int64_t ldy);
 /* The same of matrices that are in halves, into halves. */
-void product_to_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
+void gemm_to_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
     float alpha, __half *y, int64_t ldy);
-void product_f32(struct cuda *c, const struct matrix *m, const float *x, int n, bool add, float *y, int64_t ldy);
+void gemm_f32(struct cuda *c, const struct matrix *m, const float *x, int n, bool add, float *y, int64_t ldy);
 
 /* ---- cache.cu */
 
@@ -320,11 +320,11 @@ struct attend_call {
 void attend_plain(struct cuda *c, const struct attend_call *a, const float *q_window, const float *q_sink);
 
 /* f16 and q8_0, few tokens. With a rotation q, k and values are raw and keys and values are stored first. */
-void attend_few(struct cuda *c, const struct attend_call *a, const struct rotation *r, const float *q_window,
+void attend_decode(struct cuda *c, const struct attend_call *a, const struct rotation *r, const float *q_window,
     const float *q_sink, const float *k, const float *values);
 
 /* f16 and q8_0, many tokens; queries in halves. */
-void attend_many(struct cuda *c, const struct attend_call *a, const __half *q_window, const __half *q_sink);
+void attend_prefill(struct cuda *c, const struct attend_call *a, const __half *q_window, const __half *q_sink);
 
 /* ---- plan.cu: operations are recorded, then fused and launched; see there */
 

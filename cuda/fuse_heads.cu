@@ -112,7 +112,7 @@ fuse_run_heads(struct fuse *f, const struct heads *h, const struct projections *
 	if (a.n <= SMALL) {
 		const float *q = static_cast<const float *>(p->q);
 
-		attend_few(f->c, &a, &h->r, q, q, static_cast<const float *>(p->k),
+		attend_decode(f->c, &a, &h->r, q, q, static_cast<const float *>(p->k),
 		    static_cast<const float *>(p->values));
 		return;
 	}
@@ -120,7 +120,7 @@ fuse_run_heads(struct fuse *f, const struct heads *h, const struct projections *
 	if (window == NULL)
 		return;
 	cache_prepare(f->c, &a.v, &h->r, a.first, a.n, a.n_head, p, window, sink);
-	attend_many(f->c, &a, window, sink);
+	attend_prefill(f->c, &a, window, sink);
 }
 
 /* The same after each of them was stored on its own. */
@@ -147,7 +147,7 @@ fuse_run_attend(struct fuse *f, int i)
 		return 1;
 	}
 	if (a.n <= SMALL) {
-		attend_few(f->c, &a, NULL, x->x, x->x2, NULL, NULL);
+		attend_decode(f->c, &a, NULL, x->x, x->x2, NULL, NULL);
 		return 1;
 	}
 	window = query_scratch(f, &a.v, x, &sink);
@@ -156,6 +156,6 @@ fuse_run_attend(struct fuse *f, int i)
 	rows_halve(f->c, x->x, (int64_t)x->n * x->heads, a.v.d_k, 1, window, a.v.k_ld);
 	if (sink != NULL)
 		rows_halve(f->c, x->x2, (int64_t)x->n * x->heads, a.v.d_k, 1, sink, a.v.k_ld);
-	attend_many(f->c, &a, window, sink);
+	attend_prefill(f->c, &a, window, sink);
 	return 1;
 }

@@ -76,11 +76,11 @@ find_next(const struct fuse *f, int i, const struct matrix **next)
 
 /* Up to SMALL rows: weights as they are stored. Matrices of one type go together. */
 static int
-run_few(struct fuse *f, int i)
+run_decode(struct fuse *f, int i)
 {
 	const struct node *x = &f->nodes[i];
 	struct value v = fuse_value_of(f, x->x);
-	struct matvec_call m = {};
+	struct gemv_call m = {};
 	float *to = NULL;
 	int done = 1;
 
@@ -105,7 +105,7 @@ run_few(struct fuse *f, int i)
 	if (match_activation(f, i)) {
 		const struct node *a = x + 1;
 
-		m.mode = MATVEC_ACTIVATE;
+		m.mode = GEMV_ACTIVATE;
 		m.act = a->act;
 		m.y16_scale = half_scale;
 		m.y16 = fuse_result_halves(f, i + 1, a->y, x->w[0]->rows, half_scale, &m.y16_ld);
@@ -114,7 +114,7 @@ run_few(struct fuse *f, int i)
 		int additions = match_addition(f, i, &to, &m.extra);
 
 		if (additions > 0 && !(v.norm >= 0 && fuse_same_place(f, to, m.x32))) {
-			m.mode = MATVEC_ADD;
+			m.mode = GEMV_ADD;
 			done += additions;
 		} else {
 			to = NULL;
@@ -135,7 +135,7 @@ run_few(struct fuse *f, int i)
 			m.next[0] = x->w[end];
 		else
 			find_next(f, i + done, m.next);
-		matvec_run(f->c, &m);
+		gemv_run(f->c, &m);
 	}
 	return done;
 }
@@ -182,7 +182,7 @@ run_merged(struct fuse *f, const struct node *x, const __half *x16, int64_t ld16
 	wide = part = static_cast<__half *>(cuda_scratch(f->c, SCRATCH_WIDE, (size_t)(x->n * *ld) * sizeof *wide));
 	if (wide == NULL)
 		return NULL;
-	product_to_half(f->c, x->w[0], rows, x16, ld16, x->n, half_scale / scale, wide, *ld);
+	gemm_to_half(f->c, x->w[0], rows, x16, ld16, x->n, half_scale / scale, wide, *ld);
 	for (int j = 0; j < x->count; part += x->w[j++]->rows)
 		rows_finish_half(f->c, part, x->n, x->w[j]->rows, *ld, x->bias[j], x->scale, half_scale);
 	return wide;
@@ -217,10 +217,10 @@ run_single(struct fuse *f, int i, const __half *x16, int64_t ld16, float scale)
 	if (additions > 0) {
 		if (extra != NULL)
 			rows_add(f->c, to, extra, x->n * w->rows);
-		product_half(f->c, w, w->rows, x16, ld16, x->n, 1 / scale, true, to, w->rows);
+		gemm_half(f->c, w, w->rows, x16, ld16, x->n, 1 / scale, true, to, w->rows);
 		rows_finish(f->c, to, x->n, w->rows, w->rows, x->bias[0], 0);
 	} else {
-		product_half(f->c, w, w->rows, x16, ld16, x->n, 1 / scale, false, x->out[0], w->rows);
+		gemm_half(f->c, w, w->rows, x16, ld16, x->n, 1 / scale, false, x->out[0], w->rows);
 		rows_finish(f->c, x->out[0], x->n, w->rows, w->rows, x->bias[0], x->scale);
 		fuse_set_floats(f, x->out[0]);
 	}
@@ -237,12 +237,12 @@ run_separate(struct fuse *f, const struct node *x)
 		float scale;
 
 		if (w->type == QUANT_F32) {
-			product_f32(f->c, w, x->x, x->n, false, x->out[j], w->rows);
+			gemm_f32(f->c, w, x->x, x->n, false, x->out[j], w->rows);
 		} else {
 			const __half *x16 = operand(f, x->x, x->n, w->cols, &ld, &scale);
 
 			if (x16 != NULL)
-				product_half(f->c, w, w->rows, x16, ld, x->n, 1 / scale, false, x->out[j], w->rows);
+				gemm_half(f->c, w, w->rows, x16, ld, x->n, 1 / scale, false, x->out[j], w->rows);
 		}
 		rows_finish(f->c, x->out[j], x->n, w->rows, w->rows, x->bias[j], x->scale);
 		fuse_set_floats(f, x->out[j]);
@@ -259,7 +259,7 @@ fuse_run_linear(struct fuse *f, int i)
 	float scale;
 
 	if (fuse_is_small(f, x))
-		return run_few(f, i);
+		return run_decode(f, i);
 	if (!fuse_takes_halves(x, x->x)) {
 		run_separate(f, x);
 		return 1;
@@ -297,7 +297,7 @@ fuse_run_linear(struct fuse *f, int i)
 		return h.attend - i + 1;
 	}
 	for (int j = 0; j < x->count; j++) {
-		product_half(f->c, x->w[j], x->w[j]->rows, x16, ld16, x->n, 1 / scale, false, x->out[j], x->w[j]->rows);
+		gemm_half(f->c, x->w[j], x->w[j]->rows, x16, ld16, x->n, 1 / scale, false, x->out[j], x->w[j]->rows);
 		rows_finish(f->c, x->out[j], x->n, x->w[j]->rows, x->w[j]->rows, x->bias[j], x->scale);
 		fuse_set_floats(f, x->out[j]);
 	}
@@ -320,26 +320,26 @@ compute_logits(struct fuse *f, const struct node *node, const float *x, int n)
 {
 	const struct matrix *w = node->w[0];
 	float *z = static_cast<float *>(cuda_scratch(f->c, SCRATCH_LOGITS, (size_t)(n * w->rows) * sizeof *z)), scale;
-	struct matvec_call m = {};
+	struct gemv_call m = {};
 	const __half *x16;
 	int64_t ld;
 
 	if (z == NULL)
 		return NULL;
-	if (matvec_can(f->c, w, n)) {
+	if (gemv_can(f->c, w, n)) {
 		m.n = n;
 		m.x32 = x;
 		m.unscale = 1;
 		m.count = 1;
 		m.out[0].m = w;
 		m.out[0].y = z;
-		matvec_run(f->c, &m);
+		gemv_run(f->c, &m);
 	} else if (w->type == QUANT_F32) {
-		product_f32(f->c, w, x, n, false, z, w->rows);
+		gemm_f32(f->c, w, x, n, false, z, w->rows);
 	} else {
 		x16 = operand(f, x, n, w->cols, &ld, &scale);
 		if (x16 != NULL)
-			product_half(f->c, w, w->rows, x16, ld, n, 1 / scale, false, z, w->rows);
+			gemm_half(f->c, w, w->rows, x16, ld, n, 1 / scale, false, z, w->rows);
 	}
 	return z;
 }

@@ -133,7 +133,7 @@ bool
 fuse_is_small(const struct fuse *f, const struct node *x)
 {
 	for (int j = 0; j < x->count; j++)
-		if (!matvec_can(f->c, x->w[j], x->n))
+		if (!gemv_can(f->c, x->w[j], x->n))
 			return false;
 	return true;
 }

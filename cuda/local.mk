@@ -1,41 +1,41 @@
 # The CUDA module, loaded at run time where there is a GPU.
 cuda_headers = \
-	cuda/ahead.cuh \
+	cuda/attention/cluster.cuh \
+	cuda/attention/decode.cuh \
+	cuda/attention/decode_join.cuh \
+	cuda/attention/decode_queries.cuh \
+	cuda/attention/decode_steps.cuh \
+	cuda/attention/prefill.cuh \
+	cuda/attention/prefill_hopper.cuh \
+	cuda/attention/tma.cuh \
 	cuda/barrier.cuh \
-	cuda/boxes.cuh \
 	cuda/device.cuh \
-	cuda/few.cuh \
-	cuda/few_join.cuh \
-	cuda/few_queries.cuh \
-	cuda/few_steps.cuh \
 	cuda/forms.cuh \
 	cuda/fuse.cuh \
-	cuda/hopper.cuh \
 	cuda/launch.cuh \
-	cuda/mail.cuh \
-	cuda/many.cuh \
-	cuda/matvec.cuh \
-	cuda/matvec_operand.cuh \
-	cuda/matvec_rows.cuh \
 	cuda/plan.cuh \
-	cuda/ring.cuh \
+	cuda/product/gemv.cuh \
+	cuda/product/gemv_operand.cuh \
+	cuda/product/gemv_rows.cuh \
+	cuda/product/prefetch.cuh \
+	cuda/product/ring.cuh \
 	cuda/rows.cuh
 cuda_sources = \
-	cuda/attend_boxes.cu \
-	cuda/attend_few.cu \
-	cuda/attend_hopper.cu \
-	cuda/attend_many.cu \
-	cuda/attend_plain.cu \
+	cuda/attention/decode.cu \
+	cuda/attention/decode_tma.cu \
+	cuda/attention/plain.cu \
+	cuda/attention/prefill.cu \
+	cuda/attention/prefill_hopper.cu \
 	cuda/cache.cu \
 	cuda/fuse.cu \
 	cuda/fuse_heads.cu \
 	cuda/fuse_products.cu \
 	cuda/fuse_values.cu \
-	cuda/live.cu \
-	cuda/matvec.cu \
+	cuda/inputs.cu \
 	cuda/module.cu \
 	cuda/plan.cu \
-	cuda/product.cu \
+	cuda/product/gemm.cu \
+	cuda/product/gemv.cu \
 	cuda/rows.cu \
 	cuda/snapshot.cu \
 	cuda/weights.cu
@@ -60,9 +60,9 @@ CLEANFILES += sinkd-cuda.so $(cuda_objects) $(cuda_shared_objects) $(cuda_depend
 SUFFIXES = .cu .pic.o
 .cu.o:
 	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(NVCC) $(NVCC_ARCHS) $(cuda_flags) -MD -MT $@ -MF $(@:.o=.d) -c $< -o $@
-cuda/attend_hopper.o: cuda/attend_hopper.cu
+cuda/attention/prefill_hopper.o: cuda/attention/prefill_hopper.cu
 	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(NVCC) $(NVCC_HOPPER) $(cuda_flags) -MD -MT $@ -MF $(@:.o=.d) \
-	    -c $(srcdir)/cuda/attend_hopper.cu -o $@
+	    -c $(srcdir)/cuda/attention/prefill_hopper.cu -o $@
 .c.pic.o:
 	$(AM_V_CC)$(MKDIR_P) $(@D) && $(CC) $(DEFS) $(AM_CPPFLAGS) -I. $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS) -fPIC \
 	    -fvisibility=hidden -c $< -o $@

@@ -18,7 +18,7 @@ plan_new(struct cuda *c)
 	if (p == NULL)
 		return NULL;
 	c->plan = p;
-	live_new(c, &p->live);
+	inputs_new(c, &p->inputs);
 	return p;
 }
 
@@ -26,7 +26,7 @@ void
 plan_free(struct cuda *c, struct plan *p)
 {
 	plan_forget(c);
-	live_free(&p->live);
+	inputs_free(&p->inputs);
 	for (int i = 0; i < p->n_constants; i++) {
 		free(p->constants[i].host);
 		cudaFree(p->constants[i].device);
@@ -103,25 +103,25 @@ add_node(struct cuda *c, enum node_kind kind, int n)
 static void
 plan_make_room(struct cuda *c, size_t bytes)
 {
-	if (!live_has_room(&c->plan->live, bytes))
+	if (!inputs_has_room(&c->plan->inputs, bytes))
 		plan_flush(c);
 }
 
 static const void *
-put_live(struct cuda *c, const void *data, size_t bytes)
+put_inputs(struct cuda *c, const void *data, size_t bytes)
 {
-	return live_put(c, &c->plan->live, data, bytes);
+	return inputs_put(c, &c->plan->inputs, data, bytes);
 }
 
 static const int64_t *
 put_first(struct cuda *c, int64_t first)
 {
-	const int64_t *at = live_put_first(c, &c->plan->live, first);
+	const int64_t *at = inputs_put_first(c, &c->plan->inputs, first);
 
 	if (at != NULL)
 		return at;
 	plan_flush(c);
-	return live_put_first(c, &c->plan->live, first);
+	return inputs_put_first(c, &c->plan->inputs, first);
 }
 
 /* A device copy of host data that stays the same: found again by its bytes. */
@@ -181,7 +181,7 @@ graph_pays(const struct cuda *c)
 		    x->kind != NODE_LIKELIEST)
 			continue;
 		for (int j = 0; j < x->count; j++)
-			if (!matvec_can(c, x->w[j], x->n))
+			if (!gemv_can(c, x->w[j], x->n))
 				return false;
 	}
 	return p->n >= 8;
@@ -217,7 +217,7 @@ seen_before(struct plan *p, uint64_t hash)
 static void
 run_nodes(struct cuda *c)
 {
-	live_fetch(c, &c->plan->live);
+	inputs_fetch(c, &c->plan->inputs);
 	fuse_run(c);
 }
 
@@ -288,8 +288,8 @@ plan_flush(struct cuda *c)
 		launch_nodes(c);
 	p->before = p->n;
 	p->n = p->same = 0;
-	p->many = false;
-	live_end(&p->live);
+	p->prefill = false;
+	inputs_end(&p->inputs);
 }
 
 /* ---- the operations */
@@ -393,7 +393,7 @@ op_embed(struct backend *b, const struct weight *w, const int32_t *ids, int n, f
 
 	if (ids != NULL) {
 		plan_make_room(c, (size_t)n * sizeof *ids);
-		at = put_live(c, ids, (size_t)n * sizeof *ids);
+		at = put_inputs(c, ids, (size_t)n * sizeof *ids);
 	} else {
 		at = &c->likeliest->id;
 	}
@@ -425,7 +425,7 @@ op_linear(struct backend *b, const struct linear *l)
 {
 	struct node *x = add_node(cuda_of(b), NODE_LINEAR, l->n);
 
-	cuda_of(b)->plan->many |= l->n > SMALL;
+	cuda_of(b)->plan->prefill |= l->n > SMALL;
 	x->x = l->x;
 	x->count = l->count;
 	x->scale = l->clamp;
@@ -444,7 +444,7 @@ op_rope_table(struct backend *b, const struct rope *r, const int64_t *positions,
 	const void *at, *turn;
 
 	plan_make_room(c, (size_t)n * sizeof *positions);
-	at = put_live(c, positions, (size_t)n * sizeof *positions);
+	at = put_inputs(c, positions, (size_t)n * sizeof *positions);
 	turn = put_constant(c, r->turn, (size_t)r->n_rot / 2 * sizeof *r->turn);
 	x = add_node(c, NODE_TABLE, n);
 	x->data = at;
@@ -552,7 +552,7 @@ op_score(struct backend *b, const struct weight *w, const struct vector *bias, f
 
 	cuda_use(c);
 	plan_make_room(c, (size_t)n * sizeof *targets);
-	at = put_live(c, targets, (size_t)n * sizeof *targets);
+	at = put_inputs(c, targets, (size_t)n * sizeof *targets);
 	add_output(c, NODE_SCORE, w, bias, softcap, x, n)->data = at;
 	plan_flush(c);
 	if (plan_finish(c, e) < 0)
@@ -622,7 +622,7 @@ op_end(struct backend *b, const float *keep)
 
 	add_node(c, NODE_END, 0)->x = keep;
 	/* A long pass begins now; a short one may become one graph with what follows it. */
-	if (c->plan->many)
+	if (c->plan->prefill)
 		plan_flush(c);
 }
 

@@ -34,18 +34,18 @@ struct node {
 };
 
 enum {
-	GRAPHS = 16, SEEN = 64, STAGES = 4, PLACES = 256, LIVE_FIRSTS = 8,
+	GRAPHS = 16, SEEN = 64, STAGES = 4, PLACES = 256, INPUTS_FIRSTS = 8,
 };
 
-/* What changes from pass to pass, see live.cu. */
-struct live {
+/* What changes from pass to pass, see inputs.cu. */
+struct pass_inputs {
 	char *device, *stages;     /* stages: STAGES of `size` bytes, pinned */
 	/* passes whose bytes the device has fetched: as it knows, and as it says in pinned memory */
 	unsigned *turn, *fetched;
 	size_t size, used;
 	unsigned passes;           /* with such bytes, before this one */
 	bool staged;               /* there are some in this one */
-	int64_t firsts[LIVE_FIRSTS];
+	int64_t firsts[INPUTS_FIRSTS];
 	int n_firsts;
 };
 
@@ -76,8 +76,8 @@ struct plan {
 	struct node *nodes, latest;
 	int n, capacity, before;
 	int same;              /* nodes that this pass begins with as the last one did */
-	bool many;             /* there are products of more than SMALL rows */
-	struct live live;
+	bool prefill;             /* there are products of more than SMALL rows */
+	struct pass_inputs inputs;
 
 	struct constant *constants;
 	int n_constants;
@@ -91,23 +91,23 @@ struct plan {
 	uint64_t clock;
 };
 
-/* ---- live.cu */
+/* ---- inputs.cu */
 
-void live_new(struct cuda *c, struct live *l);
-void live_free(struct live *l);
-bool live_has_room(const struct live *l, size_t bytes);
+void inputs_new(struct cuda *c, struct pass_inputs *l);
+void inputs_free(struct pass_inputs *l);
+bool inputs_has_room(const struct pass_inputs *l, size_t bytes);
 
 /* Bytes that the pass reads from device memory: where they will be. There is room for them. */
-const void *live_put(struct cuda *c, struct live *l, const void *data, size_t bytes);
+const void *inputs_put(struct cuda *c, struct pass_inputs *l, const void *data, size_t bytes);
 
-/* The same for a stream position, of which a pass has few different ones; NULL if there are LIVE_FIRSTS already. */
-const int64_t *live_put_first(struct cuda *c, struct live *l, int64_t first);
+/* The same for a stream position, of which a pass has few different ones; NULL if there are INPUTS_FIRSTS already. */
+const int64_t *inputs_put_first(struct cuda *c, struct pass_inputs *l, int64_t first);
 
 /* The kernel that fetches what was put. */
-void live_fetch(struct cuda *c, const struct live *l);
+void inputs_fetch(struct cuda *c, const struct pass_inputs *l);
 
 /* The pass, launched or given up, ends. */
-void live_end(struct live *l);
+void inputs_end(struct pass_inputs *l);
 
 /* ---- fuse.cu */
 

@@ -1,4 +1,4 @@
-/* What cache.cu and attend_few.cu both do with a row of a query, key or value. */
+/* What cache.cu and decode.cu both do with a row of a query, key or value. */
 #ifndef SINKD_CUDA_ROWS_CUH
 #define SINKD_CUDA_ROWS_CUH
 

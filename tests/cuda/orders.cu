@@ -1,5 +1,5 @@
 /*
- * How matvec.cu and attend_boxes.cu order what warps and bulk copies do to
+ * How gemv.cu and decode_tma.cu order what warps and bulk copies do to
  * shared memory, in kernels that do nothing else, each beside one whose order
  * is broken on purpose. For tests/racecheck, which builds it: it shows what
  * the checker can see. The program checks results, too.
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "ring.cuh"
+#include "product/ring.cuh"
 
 enum { WARPS = 8, DEPTH = 2, BATCHES = 64, BYTES = 4096, PARTS = 2, TILES = 96, BLOCKS = 4, LATE = 20000 };
 

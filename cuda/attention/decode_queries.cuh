@@ -1,8 +1,8 @@
 /* Attention of a few tokens, before it: queries become operands, new keys and values are stored. */
-#ifndef SINKD_CUDA_FEW_QUERIES_CUH
-#define SINKD_CUDA_FEW_QUERIES_CUH
+#ifndef SINKD_CUDA_DECODE_QUERIES_CUH
+#define SINKD_CUDA_DECODE_QUERIES_CUH
 
-#include "few.cuh"
+#include "attention/decode.cuh"
 
 /*
  * A row of d <= D floats, normalised where weights are given, rotated by the
@@ -71,7 +71,7 @@ no_rotation(void)
 /* A query of the tile in shared memory, in one of its two forms: [window, sink][ROWS][q_ld]; a warp's work. */
 template <int DK, int DV>
 static __device__ __forceinline__ void
-fetch_query(const few_job &j, int tile, int head_kv, int group, int form, int i, __half *queries, float *row)
+fetch_query(const decode_job &j, int tile, int head_kv, int group, int form, int i, __half *queries, float *row)
 {
 	int d = j.a.v.d_k, r = tile * ROWS + i, token = r / group;
 	__half *to = queries + (form * ROWS + i) * layout<DK, DV>::q_ld;
@@ -92,7 +92,7 @@ fetch_query(const few_job &j, int tile, int head_kv, int group, int form, int i,
  */
 template <int D>
 static __device__ __forceinline__ void
-store_new(const few_job &j, const struct range &range, int head_kv, int64_t first, int i, float *row, __half *fresh)
+store_new(const decode_job &j, const struct range &range, int head_kv, int64_t first, int i, float *row, __half *fresh)
 {
 	const struct cache_view &v = j.a.v;
 	const float *value = j.values + ((int64_t)(i / 2) * v.n_head_kv + head_kv) * v.d_v;
@@ -133,7 +133,7 @@ store_new(const few_job &j, const struct range &range, int head_kv, int64_t firs
 /* Rows of the tile's queries that are not in use. */
 template <int DK, int DV>
 static __device__ __forceinline__ void
-clear_queries(const few_job &j, __half *queries)
+clear_queries(const decode_job &j, __half *queries)
 {
 	const int row = layout<DK, DV>::q_ld / 8;
 	uint4 *q = reinterpret_cast<uint4 *>(queries);
@@ -145,8 +145,8 @@ clear_queries(const few_job &j, __half *queries)
 /* The tile's queries as this block needs them, and the new keys and values: a warp takes one after the other. */
 template <int DK, int DV>
 static __device__ __forceinline__ void
-prepare(const few_job &j, const struct range &range, int tile, int head_kv, int group, int64_t first, __half *queries,
-    float *stage, __half *fresh)
+prepare(const decode_job &j, const struct range &range, int tile, int head_kv, int group, int64_t first,
+    __half *queries, float *stage, __half *fresh)
 {
 	static_assert(DK == DV, "fresh keys and values are of one length");
 	int warp = threadIdx.x / 32, sinks = range.begin < range.sink_steps ? j.rows_used : 0;

@@ -4,16 +4,16 @@
  * and where all its weights were asked for before the operand the memory would
  * rest until the successor begins.
  */
-#ifndef SINKD_CUDA_AHEAD_CUH
-#define SINKD_CUDA_AHEAD_CUH
+#ifndef SINKD_CUDA_PREFETCH_CUH
+#define SINKD_CUDA_PREFETCH_CUH
 
 #include "device.cuh"
 
 /* Bytes: what the memory gives in the three or four microseconds that this takes. */
-static const size_t ahead_bytes = 10 << 20;
+static const size_t prefetch_bytes = 10 << 20;
 
 /* Pieces of memory that lie in one, of which each warp asks for its part. */
-struct ahead {
+struct prefetch {
 	int count;
 	struct {
 		const char *from;
@@ -22,7 +22,7 @@ struct ahead {
 };
 
 static inline void
-ahead_add(struct ahead *a, const void *from, size_t bytes, int parts)
+prefetch_add(struct prefetch *a, const void *from, size_t bytes, int parts)
 {
 	const size_t line = 128;
 
@@ -35,11 +35,11 @@ ahead_add(struct ahead *a, const void *from, size_t bytes, int parts)
 }
 
 /* The first tiles of the matrices w[2], of which the second one may be NULL; parts: warps that ask. */
-static inline struct ahead
-ahead_of(const struct matrix *const *w, int parts)
+static inline struct prefetch
+prefetch_of(const struct matrix *const *w, int parts)
 {
-	size_t most = w[1] != NULL ? ahead_bytes / 2 : ahead_bytes;
-	struct ahead a = {};
+	size_t most = w[1] != NULL ? prefetch_bytes / 2 : prefetch_bytes;
+	struct prefetch a = {};
 
 	for (int i = 0; i < 2 && w[i] != NULL && w[i]->type != QUANT_F32; i++) {
 		const struct matrix *m = w[i];
@@ -52,21 +52,21 @@ ahead_of(const struct matrix *const *w, int parts)
 		/* The last tile of halves may have less rows. */
 		tiles = most / tile < (size_t)m->tiles - 1 ? most / tile : (size_t)m->tiles - 1;
 		if (m->type == QUANT_F16) {
-			ahead_add(&a, m->half, tiles * tile, parts);
+			prefetch_add(&a, m->half, tiles * tile, parts);
 			continue;
 		}
 		steps = tiles * (size_t)m->steps;
-		ahead_add(&a, m->p.q, steps * q, parts);
-		ahead_add(&a, m->p.h, steps * h, parts);
-		ahead_add(&a, m->p.s, steps * s, parts);
-		ahead_add(&a, m->p.d, steps / 4 * d, parts);
+		prefetch_add(&a, m->p.q, steps * q, parts);
+		prefetch_add(&a, m->p.h, steps * h, parts);
+		prefetch_add(&a, m->p.s, steps * s, parts);
+		prefetch_add(&a, m->p.d, steps / 4 * d, parts);
 	}
 	return a;
 }
 
 /* A warp asks for part `part`. */
 static __device__ __forceinline__ void
-ahead_ask(const struct ahead &a, int part)
+prefetch_start(const struct prefetch &a, int part)
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 	int i = threadIdx.x % 32;

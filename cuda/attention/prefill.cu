@@ -5,7 +5,7 @@
  * for them, then the band of the ring; only its ends are masked. Few tiles of
  * queries split the slots among blocks, and a second kernel joins the parts.
  */
-#include "many.cuh"
+#include "attention/prefill.cuh"
 
 enum { WARPS = 4, THREADS = WARPS * 32, COLUMNS = 64, PAD = 8 };
 
@@ -28,7 +28,7 @@ fetch(__half *to, int length, From from)
 /* D: length of keys and values rounded up; M: tiles of 16 query rows per warp. */
 template <int D, int M, bool PLAIN>
 static __global__ void __launch_bounds__(THREADS, 2)
-many_kernel(const __grid_constant__ many_job j)
+prefill_kernel(const __grid_constant__ prefill_job j)
 {
 	enum { ROWS = WARPS * M * 16, LD = D + PAD };
 	extern __shared__ __align__(16) __half shared_halves[];
@@ -36,8 +36,8 @@ many_kernel(const __grid_constant__ many_job j)
 	const struct cache_view &v = j.a.v;
 	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4;
 	float sum[M][D / 8][4], s[M][COLUMNS / 8][4], m[M][2], l[M][2];
-	const struct many_block b = many_block_of<ROWS, COLUMNS, PLAIN>(j);
-	const struct many_range &range = b.range;
+	const struct prefill_block b = prefill_block_of<ROWS, COLUMNS, PLAIN>(j);
+	const struct prefill_range &range = b.range;
 	const __half *k = static_cast<const __half *>(v.k) + (int64_t)b.head_kv * v.slots * v.k_ld;
 	const __half *x = static_cast<const __half *>(v.v) + (int64_t)b.head_kv * v.slots * v.v_ld;
 
@@ -53,7 +53,7 @@ many_kernel(const __grid_constant__ many_job j)
 	/* A tile's rows of keys or values; the ring may end within it. */
 	auto fetch_slots = [&](__half *to, const __half *base, int ld, int tile) {
 		fetch<D, COLUMNS>(to, ld, [&](int r) {
-			int at = many_slot_of<COLUMNS>(v, range, tile, r);
+			int at = prefill_slot_of<COLUMNS>(v, range, tile, r);
 
 			return at < 0 ? (const __half *)NULL : base + (int64_t)at * ld;
 		});
@@ -61,7 +61,7 @@ many_kernel(const __grid_constant__ many_job j)
 	};
 	auto fetch_queries = [&](const __half *from) {
 		fetch<D, ROWS>(queries, v.k_ld, [&](int r) {
-			int at = many_query_of(j, b, r);
+			int at = prefill_query_of(j, b, r);
 
 			return at < 0 ? (const __half *)NULL : from + (int64_t)at * v.k_ld;
 		});
@@ -154,7 +154,7 @@ many_kernel(const __grid_constant__ many_job j)
 
 /* One block per row: the splits' parts joined. */
 static __global__ void
-join_kernel(const __grid_constant__ many_job j, int splits, int tile_rows, int width)
+join_kernel(const __grid_constant__ prefill_job j, int splits, int tile_rows, int width)
 {
 	const struct cache_view &v = j.a.v;
 	int group = j.a.n_head / v.n_head_kv, row = blockIdx.x, head_kv = blockIdx.y, token, head;
@@ -186,7 +186,7 @@ join_kernel(const __grid_constant__ many_job j, int splits, int tile_rows, int w
 }
 
 bool
-attend_get_parts(struct cuda *c, struct many_job *j, int tile_rows, int splits, int width)
+attend_get_parts(struct cuda *c, struct prefill_job *j, int tile_rows, int splits, int width)
 {
 	const struct cache_view *v = &j->a.v;
 	int64_t rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + tile_rows - 1) / tile_rows;
@@ -199,7 +199,7 @@ attend_get_parts(struct cuda *c, struct many_job *j, int tile_rows, int splits, 
 }
 
 void
-attend_join(struct cuda *c, const struct many_job *j, int splits, int tile_rows, int width)
+attend_join(struct cuda *c, const struct prefill_job *j, int splits, int tile_rows, int width)
 {
 	int rows = j->a.n * (j->a.n_head / j->a.v.n_head_kv);
 
@@ -219,7 +219,7 @@ expand_kernel(const int8_t *x, const __half *scales, int64_t n, __half *y)
 }
 
 static bool
-attend_many_expand(struct cuda *c, struct cache_view *v)
+attend_prefill_expand(struct cuda *c, struct cache_view *v)
 {
 	int64_t rows = v->slots * v->n_head_kv, k = rows * v->k_ld, n = k + rows * v->v_ld;
 	__half *to = static_cast<__half *>(cuda_scratch(c, SCRATCH_KEYS, (size_t)n * sizeof *to));
@@ -238,14 +238,14 @@ attend_many_expand(struct cuda *c, struct cache_view *v)
 
 template <int D, int M>
 static void
-attend_many_start(struct cuda *c, struct many_job *j)
+attend_prefill_start(struct cuda *c, struct prefill_job *j)
 {
 	const int tile_rows = WARPS * M * 16;
 	const struct cache_view *v = &j->a.v;
 	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + tile_rows - 1) / tile_rows;
 	size_t shared = (size_t)(tile_rows + 2 * COLUMNS) * (D + PAD) * sizeof(__half);
 	int splits = count_splits(c, v, (int64_t)tiles * v->n_head_kv, 2, COLUMNS);
-	void (*kernel)(struct many_job) = is_plain(j) ? many_kernel<D, M, true> : many_kernel<D, M, false>;
+	void (*kernel)(struct prefill_job) = is_plain(j) ? prefill_kernel<D, M, true> : prefill_kernel<D, M, false>;
 
 	if (!attend_get_parts(c, j, tile_rows, splits, D))
 		return;
@@ -255,21 +255,21 @@ attend_many_start(struct cuda *c, struct many_job *j)
 }
 
 void
-attend_many(struct cuda *c, const struct attend_call *a, const __half *q_window, const __half *q_sink)
+attend_prefill(struct cuda *c, const struct attend_call *a, const __half *q_window, const __half *q_sink)
 {
 	int longest = a->v.d_k > a->v.d_v ? a->v.d_k : a->v.d_v;
-	struct many_job j = { *a, q_window, q_sink, NULL };
+	struct prefill_job j = { *a, q_window, q_sink, NULL };
 
-	if (a->v.type == KV_Q8_0 && !attend_many_expand(c, &j.a.v))
+	if (a->v.type == KV_Q8_0 && !attend_prefill_expand(c, &j.a.v))
 		return;
 	if (attend_hopper(c, &j))
 		return;
 	if (longest <= 64)
-		attend_many_start<64, 2>(c, &j);
+		attend_prefill_start<64, 2>(c, &j);
 	else if (longest <= 96)
-		attend_many_start<96, 2>(c, &j);
+		attend_prefill_start<96, 2>(c, &j);
 	else if (longest <= 128)
-		attend_many_start<128, 2>(c, &j);
+		attend_prefill_start<128, 2>(c, &j);
 	else
-		attend_many_start<256, 1>(c, &j);
+		attend_prefill_start<256, 1>(c, &j);
 }

@@ -1,11 +1,11 @@
 /*
- * Instructions that only compute capability 9.0 has, for attend_hopper.cu:
+ * Instructions that only compute capability 9.0 has, for prefill_hopper.cu:
  * products of a warpgroup (four warps) straight from shared memory.
  */
-#ifndef SINKD_CUDA_HOPPER_CUH
-#define SINKD_CUDA_HOPPER_CUH
+#ifndef SINKD_CUDA_PREFILL_HOPPER_CUH
+#define SINKD_CUDA_PREFILL_HOPPER_CUH
 
-#include "boxes.cuh"
+#include "attention/tma.cuh"
 
 template <int N> struct integer { };
 

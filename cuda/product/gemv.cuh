@@ -1,9 +1,9 @@
-/* Products of a few rows with weights: what matvec.cu, matvec_operand.cuh and matvec_rows.cuh share. */
+/* Products of a few rows with weights: what gemv.cu, gemv_operand.cuh and gemv_rows.cuh share. */
 #ifndef SINKD_CUDA_MATVEC_CUH
 #define SINKD_CUDA_MATVEC_CUH
 
-#include "ahead.cuh"
-#include "ring.cuh"
+#include "product/prefetch.cuh"
+#include "product/ring.cuh"
 
 enum {
 	THREADS = 256, WARPS = THREADS / 32, COLUMNS = 8, SHARED_PAD = 8, BLOCKS = 2,
@@ -22,7 +22,7 @@ struct operand_matrix {
 	int tiles;
 };
 
-struct matvec_job {
+struct gemv_job {
 	struct operand_matrix out[LINEAR_MAX];
 	int count, units;          /* units: tiles, or pairs of tiles for a gated activation */
 	int n, steps;
@@ -37,14 +37,14 @@ struct matvec_job {
 	float eps;
 	const float *norm_weight, *norm_bias;
 	float unscale, clamp;
-	enum matvec_mode mode;
+	enum gemv_mode mode;
 	bool gated;
 	const float *extra;
 	enum activation act;
 	__half *y16;
 	int64_t y16_ld;
 	float y16_scale;
-	struct ahead ahead;
+	struct prefetch prefetch;
 };
 
 /* The warps' sums of a tile in shared memory, of one column; the pad lets all lanes store at once. */
@@ -52,7 +52,7 @@ typedef float column_sums[TILE_ROWS + 4];
 
 /*
  * The operand in shared memory: halves [n][ldx], 16 zeros behind them, then
- * sums of blocks [n][steps * blocks], see matvec_rows.cuh.
+ * sums of blocks [n][steps * blocks], see gemv_rows.cuh.
  */
 struct operand {
 	__half *x;
@@ -60,7 +60,7 @@ struct operand {
 };
 
 static __device__ __forceinline__ struct operand
-operand_at(const matvec_job &j, unsigned char *at)
+operand_at(const gemv_job &j, unsigned char *at)
 {
 	__half *x = reinterpret_cast<__half *>(at);
 

@@ -1,26 +1,26 @@
 /*
- * What both kernels for attention of many tokens share: attend_many.cu, and attend_hopper.cu for compute capability
+ * What both kernels for attention of many tokens share: prefill.cu, and prefill_hopper.cu for compute capability
  * 9.0.
  */
-#ifndef SINKD_CUDA_MANY_CUH
-#define SINKD_CUDA_MANY_CUH
+#ifndef SINKD_CUDA_PREFILL_CUH
+#define SINKD_CUDA_PREFILL_CUH
 
 #include "rows.cuh"
 
-struct many_job {
+struct prefill_job {
 	struct attend_call a;
 	const __half *q_window, *q_sink; /* [n, n_head, k_ld] */
 	float *parts;                    /* [head_kv][tile][split][rows][D + 2], or NULL */
 };
 
 /* Where a job's parts will be if its tiles are split among `splits` blocks: false if there is no memory. */
-bool attend_get_parts(struct cuda *c, struct many_job *j, int tile_rows, int splits, int width);
+bool attend_get_parts(struct cuda *c, struct prefill_job *j, int tile_rows, int splits, int width);
 
 /* The splits' parts joined; tile_rows: queries of a tile, width: of a part without what is behind it. */
-void attend_join(struct cuda *c, const struct many_job *j, int splits, int tile_rows, int width);
+void attend_join(struct cuda *c, const struct prefill_job *j, int splits, int tile_rows, int width);
 
-/* The same as attend_many, if this is a GPU for it and a job that is worth it; else false. */
-bool attend_hopper(struct cuda *c, const struct many_job *j);
+/* The same as attend_prefill, if this is a GPU for it and a job that is worth it; else false. */
+bool attend_hopper(struct cuda *c, const struct prefill_job *j);
 
 /* How many blocks share the slots of a tile where there are too few tiles for all multiprocessors. */
 static inline int
@@ -44,7 +44,7 @@ power(float x)
 }
 
 /* Where the tile's columns lie: tiles are counted from the sinks' first; the ring's follow in stream order. */
-struct many_range {
+struct prefill_range {
 	int sink_tiles, begin, end;
 	int clear_begin, clear_end;      /* tiles of the ring that all of the block's queries see as a whole */
 	int64_t ring_first;              /* ring tiles before the first one in use */
@@ -52,10 +52,10 @@ struct many_range {
 };
 
 template <int COLUMNS>
-static __device__ struct many_range
-many_range_of(const struct cache_view &v, int64_t low, int64_t high)
+static __device__ struct prefill_range
+prefill_range_of(const struct cache_view &v, int64_t low, int64_t high)
 {
-	struct many_range r = {};
+	struct prefill_range r = {};
 	int64_t sinks = v.sinks < high + 1 ? v.sinks : high + 1;
 	int tiles, each;
 
@@ -78,7 +78,7 @@ many_range_of(const struct cache_view &v, int64_t low, int64_t high)
 /* Row r of a tile: its place among the head's slots, or -1. */
 template <int COLUMNS>
 static __device__ __forceinline__ int
-many_slot_of(const struct cache_view &v, const struct many_range &range, int tile, int r)
+prefill_slot_of(const struct cache_view &v, const struct prefill_range &range, int tile, int r)
 {
 	int at, ring = (int)v.ring;
 
@@ -92,27 +92,27 @@ many_slot_of(const struct cache_view &v, const struct many_range &range, int til
 }
 
 /* What a block works on: the queries of some tokens, of the heads that share keys; row = token * group + head. */
-struct many_block {
+struct prefill_block {
 	int head_kv, group, row0, rows;  /* rows: of the whole job */
 	int64_t first;                   /* the first row's token */
 	float unit;                      /* what makes scores powers of two */
-	struct many_range range;
+	struct prefill_range range;
 };
 
 /* Whether the scores of a job need a factor only. */
 static inline bool
-is_plain(const struct many_job *j)
+is_plain(const struct prefill_job *j)
 {
 	return j->a.softcap == 0 && j->a.slopes == NULL;
 }
 
 /* Waits for what came before. PLAIN: is_plain(job). */
 template <int ROWS, int COLUMNS, bool PLAIN>
-static __device__ __forceinline__ struct many_block
-many_block_of(const struct many_job &j)
+static __device__ __forceinline__ struct prefill_block
+prefill_block_of(const struct prefill_job &j)
 {
 	const struct cache_view &v = j.a.v;
-	struct many_block b;
+	struct prefill_block b;
 
 	wait_for_predecessor();
 	b.head_kv = blockIdx.y;
@@ -121,14 +121,14 @@ many_block_of(const struct many_job &j)
 	b.rows = j.a.n * b.group;
 	b.first = *j.a.first;
 	b.unit = 1.44269504f * (PLAIN ? j.a.scale : 1);
-	b.range = many_range_of<COLUMNS>(v, b.first + b.row0 / b.group,
+	b.range = prefill_range_of<COLUMNS>(v, b.first + b.row0 / b.group,
 	    b.first + min((b.row0 + ROWS - 1) / b.group, j.a.n - 1));
 	return b;
 }
 
 /* Row r of the block: its place among the job's queries, or -1. */
 static __device__ __forceinline__ int
-many_query_of(const struct many_job &j, const struct many_block &b, int r)
+prefill_query_of(const struct prefill_job &j, const struct prefill_block &b, int r)
 {
 	unsigned at = b.row0 + r, group = b.group, token = at / group;
 
@@ -176,7 +176,7 @@ pack_weights(float (*s)[4], int n, uint32_t *a)
 /* The same row's scores as they are meant: scaled where that is not left to `unit`, biased, and masked. */
 template <int COLUMNS, bool PLAIN>
 static __device__ __forceinline__ void
-mask_row(const struct many_job &j, const struct many_block &b, int row, int tile, float (*s)[4], int at)
+mask_row(const struct prefill_job &j, const struct prefill_block &b, int row, int tile, float (*s)[4], int at)
 {
 	const struct cache_view &v = j.a.v;
 	int query = min(b.row0 + row, b.rows - 1), column0 = threadIdx.x % 4 * 2;
@@ -207,7 +207,7 @@ mask_row(const struct many_job &j, const struct many_block &b, int row, int tile
 /* The same for rows `row` and 8 further on of a tile that is not seen as a whole, or not plain. */
 template <int COLUMNS, bool PLAIN>
 static __device__ __forceinline__ void
-mask_tile(const struct many_job &j, const struct many_block &b, int row, int tile, float (*s)[4])
+mask_tile(const struct prefill_job &j, const struct prefill_block &b, int row, int tile, float (*s)[4])
 {
 	if (PLAIN && tile >= b.range.clear_begin && tile < b.range.clear_end)
 		return;
@@ -218,7 +218,7 @@ mask_tile(const struct many_job &j, const struct many_block &b, int row, int til
 /* A lane's sums of a row of ROWS, values d = 8 n + 2 t: the result, or a part of it. */
 template <int D, int ROWS>
 static __device__ __forceinline__ void
-put_row(const struct many_job &j, const struct many_block &b, int row, float (*sum)[4], int at, float largest,
+put_row(const struct prefill_job &j, const struct prefill_block &b, int row, float (*sum)[4], int at, float largest,
     float weights)
 {
 	int d_v = j.a.v.d_v, t = threadIdx.x % 4, query = b.row0 + row;

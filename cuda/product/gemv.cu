@@ -5,8 +5,8 @@
  * in, residual sums and activations on the way out. Weights are fetched while
  * the kernel before still runs.
  */
-#include "matvec_operand.cuh"
-#include "matvec_rows.cuh"
+#include "product/gemv_operand.cuh"
+#include "product/gemv_rows.cuh"
 
 /* A place in a block's work: unit, gate or up matrix of it, and batch of steps. */
 struct place {
@@ -15,7 +15,7 @@ struct place {
 
 /* The tile that (unit, sub) stands for; returns its matrix. */
 static __device__ __forceinline__ int
-find_tile(const matvec_job &j, const place &at, int *tile)
+find_tile(const gemv_job &j, const place &at, int *tile)
 {
 	int m = 0;
 
@@ -29,7 +29,7 @@ find_tile(const matvec_job &j, const place &at, int *tile)
 
 /* A result on its way out; held: the gate's, where this is the up matrix's, or what it is added to. */
 static __device__ __forceinline__ void
-matvec_put(const matvec_job &j, int m, int64_t row, int column, float sum, float *held, int sub)
+gemv_put(const gemv_job &j, int m, int64_t row, int column, float sum, float *held, int sub)
 {
 	const operand_matrix &o = j.out[m];
 	int64_t at = column * o.rows + row;
@@ -37,11 +37,11 @@ matvec_put(const matvec_job &j, int m, int64_t row, int column, float sum, float
 
 	if (j.clamp > 0)
 		v = limit(v, j.clamp);
-	if (j.mode == MATVEC_ADD) {
+	if (j.mode == GEMV_ADD) {
 		o.y[at] = *held + v;
 		return;
 	}
-	if (j.mode == MATVEC_ACTIVATE) {
+	if (j.mode == GEMV_ACTIVATE) {
 		if (j.gated && sub == 0) {
 			*held = v;
 			return;
@@ -64,7 +64,7 @@ enum { TURNS = (SMALL + 1) / 2 };
 /* The warps' parts of a tile, joined and put where they belong, by one warp. */
 template <int COLUMNS_USED>
 static __device__ __forceinline__ void
-matvec_finish_tile(const matvec_job &j, const place &at, const column_sums (*part)[COLUMNS_USED], float *held)
+gemv_finish_tile(const gemv_job &j, const place &at, const column_sums (*part)[COLUMNS_USED], float *held)
 {
 	int row = threadIdx.x % TILE_ROWS, half = threadIdx.x % 32 / TILE_ROWS, tile, m = find_tile(j, at, &tile);
 	bool inside = (int64_t)tile * TILE_ROWS + row < j.out[m].rows;
@@ -77,7 +77,7 @@ matvec_finish_tile(const matvec_job &j, const place &at, const column_sums (*par
 			sum += part[i * 2 + half][0][row];
 		sum = sum_lanes<TILE_ROWS, TILE_ROWS>(sum);
 		if (inside && half == 0)
-			matvec_put(j, m, (int64_t)tile * TILE_ROWS + row, 0, sum, held, at.sub);
+			gemv_put(j, m, (int64_t)tile * TILE_ROWS + row, 0, sum, held, at.sub);
 	} else {
 #pragma unroll
 		for (int k = 0; k < TURNS; k++) {
@@ -88,18 +88,18 @@ matvec_finish_tile(const matvec_job &j, const place &at, const column_sums (*par
 				break;
 			for (int i = 0; i < WARPS; i++)
 				sum += part[i][column][row];
-			matvec_put(j, m, (int64_t)tile * TILE_ROWS + row, column, sum, held + k, at.sub);
+			gemv_put(j, m, (int64_t)tile * TILE_ROWS + row, column, sum, held + k, at.sub);
 		}
 	}
 }
 
 /* What a tile's results will be added to, fetched early by the warp that finishes it. */
 static __device__ __forceinline__ void
-fetch_residual(const matvec_job &j, int unit, float *held)
+fetch_residual(const gemv_job &j, int unit, float *held)
 {
 	int64_t row = (int64_t)unit * TILE_ROWS + threadIdx.x % TILE_ROWS;
 
-	if (j.mode != MATVEC_ADD || row >= j.out[0].rows)
+	if (j.mode != GEMV_ADD || row >= j.out[0].rows)
 		return;
 #pragma unroll
 	for (int k = 0; k < TURNS; k++) {
@@ -124,7 +124,7 @@ struct reader {
 
 /* The first step of a warp's batch. */
 static __device__ __forceinline__ int
-first_step(const matvec_job &j, int warp, int batch)
+first_step(const gemv_job &j, int warp, int batch)
 {
 	return (batch * WARPS + warp) * j.each;
 }
@@ -132,7 +132,7 @@ first_step(const matvec_job &j, int warp, int batch)
 /* The loads of a warp's next batch, to a slot that is new or was released. */
 template <typename ROWS>
 static __device__ __forceinline__ void
-load_batch(const matvec_job &j, int warp, struct reader *r, uint32_t to, uint32_t barrier)
+load_batch(const gemv_job &j, int warp, struct reader *r, uint32_t to, uint32_t barrier)
 {
 	struct place *at = &r->next;
 	int first = first_step(j, warp, at->batch), tile, m;
@@ -161,7 +161,7 @@ load_batch(const matvec_job &j, int warp, struct reader *r, uint32_t to, uint32_
  */
 template <typename ROWS>
 static __global__ void __launch_bounds__(THREADS, BLOCKS)
-matvec_kernel(const __grid_constant__ matvec_job j)
+gemv_kernel(const __grid_constant__ gemv_job j)
 {
 	extern __shared__ __align__(128) unsigned char shared[];
 	typedef column_sums tile_sums[WARPS][ROWS::columns];
@@ -198,7 +198,7 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 		fetch_residual(j, blockIdx.x, held);
 	fetch_operand<ROWS>(j, x, reinterpret_cast<float *>(behind), weights, [&]() {
 		fill_ring(j.early, j.depth);
-		ahead_ask(j.ahead, blockIdx.x * WARPS + warp);
+		prefetch_start(j.prefetch, blockIdx.x * WARPS + warp);
 	});
 	__syncthreads();
 	for (int unit = blockIdx.x, count = 0; unit < j.units; unit += gridDim.x, count++) {
@@ -229,7 +229,7 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 			barrier_arrive(met + tile % parts * 8);
 			if (mine) {
 				barrier_wait(met + tile % parts * 8, tile / parts);
-				matvec_finish_tile<ROWS::columns>(j, { unit, sub, 0 }, part[tile % parts], held);
+				gemv_finish_tile<ROWS::columns>(j, { unit, sub, 0 }, part[tile % parts], held);
 			}
 		}
 	}
@@ -237,7 +237,7 @@ matvec_kernel(const __grid_constant__ matvec_job j)
 
 /* Plain float32 weights: a warp takes a row. */
 static __global__ void __launch_bounds__(THREADS)
-matvec_f32_kernel(const __grid_constant__ matvec_job j)
+gemv_f32_kernel(const __grid_constant__ gemv_job j)
 {
 	int lane = threadIdx.x % 32, m = 0;
 	int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
@@ -251,14 +251,14 @@ matvec_f32_kernel(const __grid_constant__ matvec_job j)
 	for (int i = 0; i < j.n; i++) {
 		float sum = 0, held = 0;
 
-		if (j.mode == MATVEC_ADD)
+		if (j.mode == GEMV_ADD)
 			held = j.out[m].y[i * j.out[m].rows + row] +
 			    (j.extra != NULL ? j.extra[i * j.out[m].rows + row] : 0);
 		for (int64_t k = lane; k < j.cols; k += 32)
 			sum += w[k] * j.x32[i * j.cols + k];
 		sum = sum_lanes<1, 16>(sum);
 		if (lane == 0)
-			matvec_put(j, m, row, i, sum, &held, 0);
+			gemv_put(j, m, row, i, sum, &held, 0);
 	}
 }
 
@@ -276,7 +276,7 @@ shared_bytes(int n, int64_t steps, int depth)
 /* A product's kernel is started, */
 struct starter {
 	struct cuda *c;
-	matvec_job *j;
+	gemv_job *j;
 	const struct matrix *const *next;
 
 	/* Of a depth of DEPTH_MAX as much as there is work and shared memory for. */
@@ -302,9 +302,9 @@ struct starter {
 		 */
 		j->early = batches <= j->depth || j->x16 != NULL ? j->depth : 1;
 		if (batches <= j->depth && blocks > c->sms)
-			j->ahead = ahead_of(next, blocks * WARPS);
-		allow_shared(c, matvec_kernel<ROWS>, shared);
-		launch(c, true, matvec_kernel<ROWS>, (unsigned)blocks, THREADS, shared, *j);
+			j->prefetch = prefetch_of(next, blocks * WARPS);
+		allow_shared(c, gemv_kernel<ROWS>, shared);
+		launch(c, true, gemv_kernel<ROWS>, (unsigned)blocks, THREADS, shared, *j);
 	}
 };
 
@@ -339,7 +339,7 @@ with_rows(uint32_t type, int n, Action *action)
 }
 
 bool
-matvec_can(const struct cuda *c, const struct matrix *m, int n)
+gemv_can(const struct cuda *c, const struct matrix *m, int n)
 {
 	struct sizer need = { n, m->steps, 0 };
 
@@ -348,10 +348,10 @@ matvec_can(const struct cuda *c, const struct matrix *m, int n)
 }
 
 void
-matvec_run(struct cuda *c, const struct matvec_call *m)
+gemv_run(struct cuda *c, const struct gemv_call *m)
 {
 	const struct matrix *first = m->out[0].m;
-	struct matvec_job j = {};
+	struct gemv_job j = {};
 	struct starter start = { c, &j, m->next };
 
 	j.count = m->count;
@@ -369,7 +369,7 @@ matvec_run(struct cuda *c, const struct matvec_call *m)
 	j.unscale = m->unscale;
 	j.clamp = m->clamp;
 	j.mode = m->mode;
-	j.gated = m->mode == MATVEC_ACTIVATE && m->count == 2;
+	j.gated = m->mode == GEMV_ACTIVATE && m->count == 2;
 	j.extra = m->extra;
 	j.act = m->act;
 	j.y16 = m->y16;
@@ -392,7 +392,7 @@ matvec_run(struct cuda *c, const struct matvec_call *m)
 
 		for (int i = 0; i < m->count; i++)
 			rows += m->out[i].m->rows;
-		launch(c, false, matvec_f32_kernel, blocks_for(rows, WARPS), THREADS, 0, j);
+		launch(c, false, gemv_f32_kernel, blocks_for(rows, WARPS), THREADS, 0, j);
 		return;
 	}
 	if (j.gated)

@@ -9,17 +9,17 @@
 #include "plan.cuh"
 
 enum {
-	LIVE_PER_TOKEN = 48,   /* ids, targets and four kinds of positions, and alignment */
-	LIVE_FIXED = 4096, FETCHERS = 1024,
+	INPUTS_PER_TOKEN = 48,   /* ids, targets and four kinds of positions, and alignment */
+	INPUTS_FIXED = 4096, FETCHERS = 1024,
 };
 
 void
-live_new(struct cuda *c, struct live *l)
+inputs_new(struct cuda *c, struct pass_inputs *l)
 {
 	void *stages, *turns, *fetched;
 
-	l->used = LIVE_FIRSTS * sizeof(int64_t);
-	l->size = ((size_t)c->limits.chunk * LIVE_PER_TOKEN + LIVE_FIXED + 15) / 16 * 16;
+	l->used = INPUTS_FIRSTS * sizeof(int64_t);
+	l->size = ((size_t)c->limits.chunk * INPUTS_PER_TOKEN + INPUTS_FIXED + 15) / 16 * 16;
 	if (CHECK(c, cudaMallocHost(&stages, STAGES * l->size)))
 		return;
 	l->stages = static_cast<char *>(stages);
@@ -34,7 +34,7 @@ live_new(struct cuda *c, struct live *l)
 }
 
 void
-live_free(struct live *l)
+inputs_free(struct pass_inputs *l)
 {
 	cudaFreeHost(l->stages);
 	cudaFreeHost(l->fetched);
@@ -43,14 +43,14 @@ live_free(struct live *l)
 }
 
 bool
-live_has_room(const struct live *l, size_t bytes)
+inputs_has_room(const struct pass_inputs *l, size_t bytes)
 {
 	return l->used + bytes + 64 <= l->size;
 }
 
 /* Where this pass's bytes are gathered. As a rule the device has fetched long ago what lay there before. */
 static char *
-live_stage_of(struct cuda *c, struct live *l)
+inputs_stage_of(struct cuda *c, struct pass_inputs *l)
 {
 	while (!l->staged && l->passes - *static_cast<volatile unsigned *>(l->fetched) >= STAGES) {
 		cudaError_t r = cudaStreamQuery(c->stream);
@@ -65,19 +65,19 @@ live_stage_of(struct cuda *c, struct live *l)
 }
 
 const void *
-live_put(struct cuda *c, struct live *l, const void *data, size_t bytes)
+inputs_put(struct cuda *c, struct pass_inputs *l, const void *data, size_t bytes)
 {
 	size_t at = (l->used + 15) / 16 * 16;
 
 	if (c->failure.code != 0 || at + bytes > l->size)
 		return l->device;
-	memcpy(live_stage_of(c, l) + at, data, bytes);
+	memcpy(inputs_stage_of(c, l) + at, data, bytes);
 	l->used = at + bytes;
 	return l->device + at;
 }
 
 const int64_t *
-live_put_first(struct cuda *c, struct live *l, int64_t first)
+inputs_put_first(struct cuda *c, struct pass_inputs *l, int64_t first)
 {
 	const int64_t *device = reinterpret_cast<const int64_t *>(l->device);
 	int i = 0;
@@ -86,9 +86,9 @@ live_put_first(struct cuda *c, struct live *l, int64_t first)
 		return device;
 	while (i < l->n_firsts && l->firsts[i] != first)
 		i++;
-	if (i == LIVE_FIRSTS)
+	if (i == INPUTS_FIRSTS)
 		return NULL;
-	reinterpret_cast<int64_t *>(live_stage_of(c, l))[i] = l->firsts[i] = first;
+	reinterpret_cast<int64_t *>(inputs_stage_of(c, l))[i] = l->firsts[i] = first;
 	if (i == l->n_firsts)
 		l->n_firsts++;
 	return device + i;
@@ -119,7 +119,7 @@ fetch_kernel(const char *stages, size_t size, int pieces, unsigned *turn, unsign
 }
 
 void
-live_fetch(struct cuda *c, const struct live *l)
+inputs_fetch(struct cuda *c, const struct pass_inputs *l)
 {
 	int pieces = (int)((l->used + 15) / 16), threads = pieces < FETCHERS ? (pieces + 31) / 32 * 32 : FETCHERS;
 
@@ -129,11 +129,11 @@ live_fetch(struct cuda *c, const struct live *l)
 }
 
 void
-live_end(struct live *l)
+inputs_end(struct pass_inputs *l)
 {
 	if (l->staged)
 		l->passes++;
 	l->staged = false;
-	l->used = LIVE_FIRSTS * sizeof(int64_t);
+	l->used = INPUTS_FIRSTS * sizeof(int64_t);
 	l->n_firsts = 0;
 }

@@ -2,7 +2,7 @@
 #ifndef SINKD_CUDA_MATVEC_OPERAND_CUH
 #define SINKD_CUDA_MATVEC_OPERAND_CUH
 
-#include "matvec.cuh"
+#include "product/gemv.cuh"
 
 /* The sum of one value per thread, known to all; part is not used again before another barrier. */
 static __device__ __forceinline__ float
@@ -25,7 +25,7 @@ sum_block(float x, float *part)
  */
 template <typename ROWS, int EACH>
 static __device__ __forceinline__ void
-put_sums(const matvec_job &j, float even, float odd, int column, float *sums)
+put_sums(const gemv_job &j, float even, float odd, int column, float *sums)
 {
 	if constexpr (ROWS::blocks > 0) {
 		const int width = STEP / ROWS::blocks, lanes = width / EACH, each = ROWS::minima ? 2 : 1;
@@ -55,14 +55,14 @@ sum_of_pair(uint32_t bits)
 enum { KEPT = 4 };
 
 static __device__ __forceinline__ bool
-can_keep(const matvec_job &j)
+can_keep(const gemv_job &j)
 {
 	return j.cols % 4 == 0 && j.cols <= KEPT * 4 * THREADS;
 }
 
 /* A norm's weights as fetch_kept wants them. */
 static __device__ __forceinline__ void
-fetch_weights(const matvec_job &j, float4 *weights)
+fetch_weights(const gemv_job &j, float4 *weights)
 {
 #pragma unroll
 	for (int k = 0; k < KEPT; k++) {
@@ -79,7 +79,7 @@ fetch_weights(const matvec_job &j, float4 *weights)
  */
 template <typename ROWS, typename Asked>
 static __device__ __forceinline__ void
-fetch_kept(const matvec_job &j, int row, __half *to, float *sums, float *part, const float4 *weights, Asked asked)
+fetch_kept(const gemv_job &j, int row, __half *to, float *sums, float *part, const float4 *weights, Asked asked)
 {
 	const float4 *x = (const float4 *)(j.x32 + row * j.cols);
 	float mean = 0, square = 0, scale;
@@ -134,7 +134,7 @@ fetch_kept(const matvec_job &j, int row, __half *to, float *sums, float *part, c
 /* The same for rows of any length. */
 template <typename ROWS>
 static __device__ __forceinline__ void
-fetch_floats(const matvec_job &j, int row, __half *to, float *sums, float *part)
+fetch_floats(const gemv_job &j, int row, __half *to, float *sums, float *part)
 {
 	const float *x = j.x32 + row * j.cols;
 	float mean = 0, square = 0, scale = 1;
@@ -178,7 +178,7 @@ load_some(const __half *x, int n)
 /* A row that is in halves already; it is padded with zeros to whole steps, as all are. */
 template <typename ROWS, typename Asked>
 static __device__ __forceinline__ void
-fetch_halves(const matvec_job &j, int row, __half *to, float *sums, Asked asked)
+fetch_halves(const gemv_job &j, int row, __half *to, float *sums, Asked asked)
 {
 	const int at_once = 6, round = THREADS * 8;
 	const __half *x = j.x16 + row * j.ld16;
@@ -220,7 +220,7 @@ fetch_halves(const matvec_job &j, int row, __half *to, float *sums, Asked asked)
  */
 template <typename ROWS, typename Asked>
 static __device__ __forceinline__ void
-fetch_operand(const matvec_job &j, const struct operand &to, float *part, const float4 *weights, Asked asked)
+fetch_operand(const gemv_job &j, const struct operand &to, float *part, const float4 *weights, Asked asked)
 {
 	const int each = ROWS::blocks * (ROWS::minima ? 2 : 1);
 

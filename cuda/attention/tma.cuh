@@ -3,8 +3,8 @@
  * tensors (compute capability 9.0 and later): rows of 128 bytes, whose 16-byte
  * pieces are swapped by row, so that neither rows nor columns meet in a bank.
  */
-#ifndef SINKD_CUDA_BOXES_CUH
-#define SINKD_CUDA_BOXES_CUH
+#ifndef SINKD_CUDA_TMA_CUH
+#define SINKD_CUDA_TMA_CUH
 
 #include <cudaTypedefs.h>
 
@@ -22,7 +22,7 @@ place_of(int rows, int row, int piece)
 
 /* Copy a box of a tensor of three dimensions to shared memory, the first dimension's element x first. */
 static __device__ __forceinline__ void
-copy_box(uint32_t to, const void *tensor_map, int x, int y, int z, uint32_t barrier)
+copy_tile(uint32_t to, const void *tensor_map, int x, int y, int z, uint32_t barrier)
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 	asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "

@@ -26,14 +26,14 @@ multiply_half(struct cuda *c, const __half *w, int64_t ldw, int64_t rows, int64_
 }
 
 void
-product_to_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
+gemm_to_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
     float alpha, __half *y, int64_t ldy)
 {
 	multiply_half(c, m->half, m->ld, merged_rows, m->cols, x, ldx, n, alpha, false, y, CUDA_R_16F, ldy);
 }
 
 void
-product_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
+gemm_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const __half *x, int64_t ldx, int n,
     float alpha, bool add, float *y, int64_t ldy)
 {
 	int64_t part = unpack_at_once / m->ld / TILE_ROWS * TILE_ROWS;
@@ -54,7 +54,7 @@ product_half(struct cuda *c, const struct matrix *m, int64_t merged_rows, const 
 }
 
 void
-product_f32(struct cuda *c, const struct matrix *m, const float *x, int n, bool add, float *y, int64_t ldy)
+gemm_f32(struct cuda *c, const struct matrix *m, const float *x, int n, bool add, float *y, int64_t ldy)
 {
 	float alpha = 1, beta = add ? 1 : 0;
 

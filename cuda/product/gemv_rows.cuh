@@ -14,7 +14,7 @@
 #ifndef SINKD_CUDA_MATVEC_ROWS_CUH
 #define SINKD_CUDA_MATVEC_ROWS_CUH
 
-#include "matvec.cuh"
+#include "product/gemv.cuh"
 
 /* What a lane is, (lane / 4, lane % 4). */
 static __device__ __forceinline__ int
@@ -62,7 +62,7 @@ struct half_rows {
 	struct view { uint32_t x, w; };    /* a lane's activations of step 0, and where it finds weights in a batch */
 
 	static __device__ __forceinline__ view
-	look(const matvec_job &j, const struct operand &o)
+	look(const gemv_job &j, const struct operand &o)
 	{
 		int row = lane_g() < j.n ? lane_g() : j.n - 1;
 
@@ -86,7 +86,7 @@ struct half_rows {
 	}
 
 	static __device__ __forceinline__ void
-	multiply(const matvec_job &, const view &v, int first, int n, uint32_t from, sums *sum)
+	multiply(const gemv_job &, const view &v, int first, int n, uint32_t from, sums *sum)
 	{
 		uint32_t x = v.x + first * STEP * (int)sizeof(__half), mine = from + v.w;
 
@@ -152,7 +152,7 @@ struct packed_rows {
 	static __device__ __forceinline__ int scale_step(void) { return ONE ? result_group() : 0; }
 
 	static __device__ __forceinline__ view
-	look(const matvec_job &j, const struct operand &o)
+	look(const gemv_job &j, const struct operand &o)
 	{
 		cursor<uint32_t> lane = lane_place<TYPE>(cursor<uint32_t>{ 0, h_at, s_at, d_at }, threadIdx.x % 32,
 		    result_two());
@@ -199,7 +199,7 @@ struct packed_rows {
 	 * such a step.
 	 */
 	static __device__ __forceinline__ void
-	begin_product(const matvec_job &j, const view &v, int row, int step, bool there, float (*c)[4], float *sum)
+	begin_product(const gemv_job &j, const view &v, int row, int step, bool there, float (*c)[4], float *sum)
 	{
 		uint32_t at = v.sums + (row * j.steps + step) * (blocks * (minima ? 2 : 1) * (int)sizeof(float));
 		float4 x = make_float4(0, 0, 0, 0);
@@ -235,7 +235,7 @@ struct packed_rows {
 
 	/* Steps first .. first + n - 1 of a tile, a batch that lies at `from`; whole ones have no branches. */
 	static __device__ __forceinline__ void
-	multiply(const matvec_job &j, const view &v, int first, int n, uint32_t from, sums *sum)
+	multiply(const gemv_job &j, const view &v, int first, int n, uint32_t from, sums *sum)
 	{
 		if (ONE && n == steps)
 			multiply_steps(j, v, first, steps, from, sum);
@@ -244,7 +244,7 @@ struct packed_rows {
 	}
 
 	static __device__ __forceinline__ void
-	multiply_steps(const matvec_job &j, const view &v, int first, int n, uint32_t from, sums *sum)
+	multiply_steps(const gemv_job &j, const view &v, int first, int n, uint32_t from, sums *sum)
 	{
 		const int x_bytes = STEP * (int)sizeof(__half);
 		cursor<uint32_t> at = { from + v.q, from + v.h, from + v.s, from + v.d };

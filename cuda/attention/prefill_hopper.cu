@@ -1,12 +1,12 @@
 /*
- * Attention of many tokens as attend_many.cu has it, with the instructions that
+ * Attention of many tokens as prefill.cu has it, with the instructions that
  * only compute capability 9.0 has (-DHOPPER; else the file is empty). One thread
  * of a block fetches tiles of keys and values, warpgroups work on 64 queries
  * each: the next tile's products run while one is at the softmax of this tile,
  * and the others' meanwhile (FlashAttention-3, Shah et al. 2024, section 3).
  */
-#include "hopper.cuh"
-#include "many.cuh"
+#include "attention/prefill_hopper.cuh"
+#include "attention/prefill.cuh"
 
 #ifdef HOPPER
 
@@ -106,8 +106,8 @@ struct tile_source {
 /* One thread has all tiles fetched. Keys run ahead of values by one, as their products do. */
 template <typename S>
 static __device__ __forceinline__ void
-fetch_tiles(const struct many_job &j, const struct many_block &b, const tile_source &source, const stages<S> &keys,
-    const stages<S> &values)
+fetch_tiles(const struct prefill_job &j, const struct prefill_block &b, const tile_source &source,
+    const stages<S> &keys, const stages<S> &values)
 {
 	int n = b.range.end - b.range.begin;
 
@@ -117,10 +117,10 @@ fetch_tiles(const struct many_job &j, const struct many_block &b, const tile_sou
 		wait_empty(t, i);
 		barrier_arrive_expecting(full, S::TILE);
 		for (int r = 0; r < S::COLUMNS; r += source.rows) {
-			int slot = many_slot_of<S::COLUMNS>(j.a.v, b.range, b.range.begin + i, r);
+			int slot = prefill_slot_of<S::COLUMNS>(j.a.v, b.range, b.range.begin + i, r);
 
 			for (int d = 0; d < S::D; d += PANEL)
-				copy_box(to + d / PANEL * S::COLUMNS * 128 + r * 128, map, d, slot, b.head_kv, full);
+				copy_tile(to + d / PANEL * S::COLUMNS * 128 + r * 128, map, d, slot, b.head_kv, full);
 		}
 	};
 
@@ -138,7 +138,7 @@ fetch_tiles(const struct many_job &j, const struct many_block &b, const tile_sou
  */
 template <typename S>
 static __device__ __forceinline__ void
-begin_queries(const struct many_job &j, const struct many_block &b, int group, const __half *from, uint32_t to)
+begin_queries(const struct prefill_job &j, const struct prefill_block &b, int group, const __half *from, uint32_t to)
 {
 	const int pieces = S::D / 8, step = 128 / pieces;
 	int piece = threadIdx.x % pieces, ld = j.a.v.k_ld;
@@ -146,7 +146,7 @@ begin_queries(const struct many_job &j, const struct many_block &b, int group, c
 	warps_sync(BARRIER_QUERIES + group, 128);
 #pragma unroll 4
 	for (int r = threadIdx.x % 128 / pieces; r < 64; r += step) {
-		int query = many_query_of(j, b, group * 64 + r);
+		int query = prefill_query_of(j, b, group * 64 + r);
 		bool there = query >= 0 && piece * 8 < ld;
 
 		copy_async(to + place_of(S::ROWS, group * 64 + r, piece), there ? from + (int64_t)query * ld + piece * 8
@@ -223,7 +223,7 @@ begin_sums(share<S> &t, uint32_t values)
 /* The tile's scores become weights. */
 template <bool PLAIN, typename S>
 static __device__ __forceinline__ void
-soften(const struct many_job &j, const struct many_block &b, int tile, share<S> &t)
+soften(const struct prefill_job &j, const struct prefill_block &b, int tile, share<S> &t)
 {
 	mask_tile<S::COLUMNS, PLAIN>(j, b, t.row, tile, t.s);
 #pragma unroll
@@ -255,8 +255,8 @@ turn_to_values(share<S> &t)
  */
 template <bool PLAIN, typename S>
 static __device__ __forceinline__ void
-attend_hopper_compute(const struct many_job &j, const struct many_block &b, uint32_t queries, const stages<S> &keys,
-    const stages<S> &values)
+attend_hopper_compute(const struct prefill_job &j, const struct prefill_block &b, uint32_t queries,
+    const stages<S> &keys, const stages<S> &values)
 {
 	int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0), next = (group + 1) % S::GROUPS;
 	int n = b.range.end - b.range.begin;
@@ -319,13 +319,13 @@ attend_hopper_compute(const struct many_job &j, const struct many_block &b, uint
 
 template <typename S, bool PLAIN>
 static __global__ void __launch_bounds__(S::THREADS, 1)
-hopper_kernel(const __grid_constant__ many_job j, const __grid_constant__ tile_source source)
+hopper_kernel(const __grid_constant__ prefill_job j, const __grid_constant__ tile_source source)
 {
 	extern __shared__ __align__(1024) unsigned char shared[];
 	uint32_t queries = shared_address(shared);
 	stages<S> keys = stages_at<S>(queries + S::KEYS_AT, queries + S::BARRIERS_AT);
 	stages<S> values = stages_at<S>(queries + S::VALUES_AT, queries + S::BARRIERS_AT + 2 * S::STAGES * 8);
-	const struct many_block b = many_block_of<S::ROWS, S::COLUMNS, PLAIN>(j);
+	const struct prefill_block b = prefill_block_of<S::ROWS, S::COLUMNS, PLAIN>(j);
 
 	if (threadIdx.x == 0) {
 		init_stages(keys);
@@ -345,12 +345,12 @@ hopper_kernel(const __grid_constant__ many_job j, const __grid_constant__ tile_s
 
 template <typename S>
 static bool
-attend_hopper_start(struct cuda *c, struct many_job *j)
+attend_hopper_start(struct cuda *c, struct prefill_job *j)
 {
 	const struct cache_view *v = &j->a.v;
 	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + S::ROWS - 1) / S::ROWS;
 	int splits = count_splits(c, v, (int64_t)tiles * v->n_head_kv, 1, S::COLUMNS);
-	void (*kernel)(struct many_job, struct tile_source) =
+	void (*kernel)(struct prefill_job, struct tile_source) =
 	    is_plain(j) ? hopper_kernel<S, true> : hopper_kernel<S, false>;
 	struct tile_source source = {};
 
@@ -370,10 +370,10 @@ attend_hopper_start(struct cuda *c, struct many_job *j)
 }
 
 bool
-attend_hopper(struct cuda *c, const struct many_job *j)
+attend_hopper(struct cuda *c, const struct prefill_job *j)
 {
 	int longest = j->a.v.d_k > j->a.v.d_v ? j->a.v.d_k : j->a.v.d_v;
-	struct many_job mine = *j;
+	struct prefill_job mine = *j;
 
 	if (!c->hopper || longest > 128)
 		return false;
@@ -384,7 +384,7 @@ attend_hopper(struct cuda *c, const struct many_job *j)
 #else
 
 bool
-attend_hopper(struct cuda *c, const struct many_job *j)
+attend_hopper(struct cuda *c, const struct prefill_job *j)
 {
 	(void)c;
 	(void)j;

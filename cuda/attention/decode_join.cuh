@@ -1,9 +1,9 @@
 /* Attention of a few tokens, after it: the parts of warps and blocks become results. */
-#ifndef SINKD_CUDA_FEW_JOIN_CUH
-#define SINKD_CUDA_FEW_JOIN_CUH
+#ifndef SINKD_CUDA_DECODE_JOIN_CUH
+#define SINKD_CUDA_DECODE_JOIN_CUH
 
-#include "few.cuh"
-#include "mail.cuh"
+#include "attention/decode.cuh"
+#include "attention/cluster.cuh"
 
 /* A block's part of a result's element: its sum of values, its sum of weights and its largest score. */
 struct part {
@@ -22,7 +22,7 @@ static const uint32_t no_post = 0xffffffff; /* a NaN that no operation makes */
  * block of the last one need not be the last one that is done.
  */
 static __device__ __forceinline__ void
-draw_ticket(const few_job &j, bool last, int tile, int head_kv, unsigned *ticket)
+draw_ticket(const decode_job &j, bool last, int tile, int head_kv, unsigned *ticket)
 {
 	if (last && threadIdx.x == 0 && j.tickets != NULL)
 		*ticket = atomicInc(&j.tickets[head_kv * gridDim.y + tile], gridDim.x - 1);
@@ -54,14 +54,14 @@ peek(const float *from)
 /* Where a split's parts of row `row` come: sums of values, with largest score and sum of weights behind them. */
 template <int DV>
 static __device__ __forceinline__ float *
-posts_of(const few_job &j, int64_t unit, int split, int row)
+posts_of(const decode_job &j, int64_t unit, int split, int row)
 {
 	return j.posts + ((unit * gridDim.x + split) * j.rows_used + row) * (DV + 2);
 }
 
 template <int DV>
 static __device__ __forceinline__ void
-post_part(const few_job &j, int64_t unit, int i, const struct part &mine)
+post_part(const decode_job &j, int64_t unit, int i, const struct part &mine)
 {
 	float *to = posts_of<DV>(j, unit, blockIdx.x, i / DV);
 
@@ -78,7 +78,7 @@ post_part(const few_job &j, int64_t unit, int i, const struct part &mine)
  */
 template <int DV>
 static __device__ __forceinline__ float
-join_posts(const few_job &j, int64_t unit, int i, const struct part &mine)
+join_posts(const decode_job &j, int64_t unit, int i, const struct part &mine)
 {
 	float m = -INFINITY, total = 0, x = 0;
 	int splits = gridDim.x;
@@ -128,7 +128,7 @@ join_posts(const few_job &j, int64_t unit, int i, const struct part &mine)
 /* What all threads have read of their rows is empty again, too. */
 template <int DV>
 static __device__ __forceinline__ void
-empty_rows(const few_job &j, int64_t unit)
+empty_rows(const decode_job &j, int64_t unit)
 {
 	__syncthreads();
 	for (int i = threadIdx.x; i < 2 * (int)gridDim.x * j.rows_used; i += WARPS * 32)
@@ -140,20 +140,20 @@ empty_rows(const few_job &j, int64_t unit)
  * their parts of it are sent to its shared memory. [splits][piece] sums, then
  * [splits][rows_used] largest scores and sums of weights.
  */
-struct mail {
+struct inbox {
 	float *sums;
 	float2 *weights;
 };
 
-static __device__ __forceinline__ struct mail
-mail_of(const few_job &j, float *base)
+static __device__ __forceinline__ struct inbox
+inbox_of(const decode_job &j, float *base)
 {
 	return { base, reinterpret_cast<float2 *>(base + (gridDim.x << j.piece)) };
 }
 
 /* What comes: of a piece that may begin beyond the end. */
 static __device__ __forceinline__ uint32_t
-mail_bytes(const few_job &j, int all)
+inbox_bytes(const decode_job &j, int all)
 {
 	int left = all - ((int)blockIdx.x << j.piece), n = left < 0 ? 0 : min(left, 1 << j.piece);
 
@@ -163,26 +163,27 @@ mail_bytes(const few_job &j, int all)
 /* A part's element i of row `row`, and by those with the row's first elements its largest score and sum of weights. */
 template <int DV>
 static __device__ __forceinline__ void
-send_part(const few_job &j, const struct mail &m, uint64_t *barrier, int i, const struct part &mine)
+send_part(const decode_job &j, const struct inbox &m, uint64_t *barrier, int i, const struct part &mine)
 {
 	float2 *to = m.weights + blockIdx.x * j.rows_used + i / DV;
 
-	mail_send(m.sums + ((int)blockIdx.x << j.piece) + (i & ((1 << j.piece) - 1)), mine.sum, barrier, i >> j.piece);
+	cluster_send(m.sums + ((int)blockIdx.x << j.piece) + (i & ((1 << j.piece) - 1)), mine.sum, barrier,
+	    i >> j.piece);
 	if (i % DV < gridDim.x) {
-		mail_send(&to->x, mine.top, barrier, i % DV);
-		mail_send(&to->y, mine.weight, barrier, i % DV);
+		cluster_send(&to->x, mine.top, barrier, i % DV);
+		cluster_send(&to->y, mine.weight, barrier, i % DV);
 	}
 }
 
 template <int DV>
 static __device__ __forceinline__ void
-join_mail(const few_job &j, int tile, int head_kv, int group, const struct mail &mail, uint64_t *barrier)
+join_inbox(const decode_job &j, int tile, int head_kv, int group, const struct inbox &inbox, uint64_t *barrier)
 {
 	int base = (int)blockIdx.x << j.piece, end = min(1 << j.piece, j.rows_used * DV - base), splits = gridDim.x;
 
-	mail_wait(barrier);
+	cluster_receive(barrier);
 	for (int i = threadIdx.x; i < end; i += WARPS * 32) {
-		const float2 *weights = mail.weights + (base + i) / DV;
+		const float2 *weights = inbox.weights + (base + i) / DV;
 		float m = -INFINITY, total = 0, x = 0;
 
 #pragma unroll 8
@@ -194,7 +195,7 @@ join_mail(const few_job &j, int tile, int head_kv, int group, const struct mail 
 			float f = w.x == -INFINITY ? 0 : __expf(w.x - m);
 
 			total += f * w.y;
-			x += f * mail.sums[(k << j.piece) + i];
+			x += f * inbox.sums[(k << j.piece) + i];
 		}
 		put(j, tile, head_kv, group, (base + i) / DV, (base + i) % DV, x / total);
 	}
@@ -207,8 +208,8 @@ join_mail(const few_job &j, int tile, int head_kv, int group, const struct mail 
  */
 template <int DV, bool CLUSTER>
 static __device__ __forceinline__ void
-finish_block(const few_job &j, int tile, int head_kv, int group, const float *sums, bool joins, const struct mail &mail,
-    uint64_t *barrier)
+finish_block(const decode_job &j, int tile, int head_kv, int group, const float *sums, bool joins,
+    const struct inbox &inbox, uint64_t *barrier)
 {
 	const int width = DV + 2;
 	int64_t unit = (int64_t)head_kv * gridDim.y + tile;
@@ -229,7 +230,7 @@ finish_block(const few_job &j, int tile, int head_kv, int group, const float *su
 			mine.weight += f * part[DV + 1];
 		}
 		if (CLUSTER)
-			send_part<DV>(j, mail, barrier, i, mine);
+			send_part<DV>(j, inbox, barrier, i, mine);
 		else if (gridDim.x == 1)
 			put(j, tile, head_kv, group, row, d, mine.sum / mine.weight);
 		else if (joins)
@@ -238,7 +239,7 @@ finish_block(const few_job &j, int tile, int head_kv, int group, const float *su
 			post_part<DV>(j, unit, i, mine);
 	}
 	if (CLUSTER)
-		join_mail<DV>(j, tile, head_kv, group, mail, barrier);
+		join_inbox<DV>(j, tile, head_kv, group, inbox, barrier);
 	else if (gridDim.x > 1 && joins)
 		empty_rows<DV>(j, unit);
 }

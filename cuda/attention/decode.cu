@@ -6,9 +6,9 @@
  * keys may be rotated, and keys and values stored, on the way. The order of sums
  * depends on positions alone.
  */
-#include "few_join.cuh"
-#include "few_queries.cuh"
-#include "few_steps.cuh"
+#include "attention/decode_join.cuh"
+#include "attention/decode_queries.cuh"
+#include "attention/decode_steps.cuh"
 
 /* Eight elements of a key or value, as halves; nothing beyond the row's end. */
 template <bool BYTES>
@@ -37,7 +37,7 @@ load_eight(const void *base, const __half *scales, int64_t row, int ld, int d)
 /* DK and DV: lengths rounded up, DK to 32 and DV to 64 elements. */
 template <int DK, int DV, bool BYTES, bool CLUSTER>
 static __global__ void __launch_bounds__(WARPS * 32, blocks_at_once(DK))
-few_kernel(const __grid_constant__ few_job j)
+decode_kernel(const __grid_constant__ decode_job j)
 {
 	extern __shared__ __align__(16) unsigned char shared[];
 	__shared__ uint64_t barrier;
@@ -114,7 +114,7 @@ few_kernel(const __grid_constant__ few_job j)
 
 	if (CLUSTER) {
 		if (threadIdx.x == 0)
-			mail_expect(&barrier, mail_bytes(j, j.rows_used * DV));
+			cluster_expect(&barrier, inbox_bytes(j, j.rows_used * DV));
 		__syncwarp();
 		cluster_arrive();
 	}
@@ -228,7 +228,7 @@ few_kernel(const __grid_constant__ few_job j)
 		joins = ticket == gridDim.x - 1;
 	__syncthreads();
 	finish_block<DV, CLUSTER>(j, tile, head_kv, group, merge, joins,
-	    mail_of(j, reinterpret_cast<float *>(shared + j.mail)), &barrier);
+	    inbox_of(j, reinterpret_cast<float *>(shared + j.inbox)), &barrier);
 }
 
 /* Bytes of a key and its value in a cache. */
@@ -243,12 +243,12 @@ slot_bytes(const struct cache_view *v)
 /* Shared memory for what the splits of a cluster send each other, and how it is cut. */
 template <int DK, int DV>
 static size_t
-place_mail(struct few_job *j, int cluster)
+place_inbox(struct decode_job *j, int cluster)
 {
-	j->mail = (layout<DK, DV>::bytes(j->a.n, j->rows_used) + 15) / 16 * 16;
+	j->inbox = (layout<DK, DV>::bytes(j->a.n, j->rows_used) + 15) / 16 * 16;
 	for (j->piece = 0; cluster << j->piece < j->rows_used * DV;)
 		j->piece++;
-	return j->mail + (size_t)cluster * ((4u << j->piece) + (size_t)j->rows_used * 8);
+	return j->inbox + (size_t)cluster * ((4u << j->piece) + (size_t)j->rows_used * 8);
 }
 
 /* Blocks that read more than so many bytes are no clusters. */
@@ -261,10 +261,10 @@ enum { CLUSTER_BYTES = 256 * 1024 };
  */
 template <int DK, int DV>
 static int
-choose_cluster(struct cuda *c, struct few_job *j, void (*kernel)(few_job), int units, int splits, int64_t bytes)
+choose_cluster(struct cuda *c, struct decode_job *j, void (*kernel)(decode_job), int units, int splits, int64_t bytes)
 {
 	for (int n = splits < CLUSTER_MAX ? splits : (int)CLUSTER_MAX; n > 1 && bytes / n <= CLUSTER_BYTES; n--) {
-		size_t shared = place_mail<DK, DV>(j, n);
+		size_t shared = place_inbox<DK, DV>(j, n);
 
 		if (units * n > c->sms)
 			continue;
@@ -279,13 +279,13 @@ choose_cluster(struct cuda *c, struct few_job *j, void (*kernel)(few_job), int u
 /* One form of caches. */
 template <int DK, int DV, bool BYTES>
 static void
-attend_few_start(struct cuda *c, struct few_job *j, int tiles, int splits, int64_t seen)
+attend_decode_start(struct cuda *c, struct decode_job *j, int tiles, int splits, int64_t seen)
 {
-	void (*alone)(few_job) = few_kernel<DK, DV, BYTES, false>, (*together)(few_job) = few_kernel<DK, DV, BYTES,
-	    true>;
+	void (*alone)(decode_job) = decode_kernel<DK, DV, BYTES, false>;
+	void (*together)(decode_job) = decode_kernel<DK, DV, BYTES, true>;
 	int units = tiles * j->a.v.n_head_kv;
 	int cluster = choose_cluster<DK, DV>(c, j, together, units, splits, seen * slot_bytes(&j->a.v));
-	size_t shared = cluster > 0 ? place_mail<DK, DV>(j, cluster) : layout<DK, DV>::bytes(j->a.n, j->rows_used);
+	size_t shared = cluster > 0 ? place_inbox<DK, DV>(j, cluster) : layout<DK, DV>::bytes(j->a.n, j->rows_used);
 	dim3 grid(splits, tiles, j->a.v.n_head_kv);
 
 	if (cluster > 0) {
@@ -302,7 +302,7 @@ attend_few_start(struct cuda *c, struct few_job *j, int tiles, int splits, int64
 			return;
 	}
 	/* Where warps have several steps, these come by way of shared memory. */
-	if (seen > (int64_t)splits * WARPS * COLUMNS && attend_boxes(c, j, grid))
+	if (seen > (int64_t)splits * WARPS * COLUMNS && attend_decode_tma(c, j, grid))
 		return;
 	allow_shared(c, alone, shared);
 	launch(c, true, alone, grid, WARPS * 32, shared, *j);
@@ -310,7 +310,7 @@ attend_few_start(struct cuda *c, struct few_job *j, int tiles, int splits, int64
 
 template <int DK, int DV>
 static void
-start_form(struct cuda *c, struct few_job *j)
+start_form(struct cuda *c, struct decode_job *j)
 {
 	const struct cache_view *v = &j->a.v;
 	int rows = j->a.n * (j->a.n_head / v->n_head_kv), tiles = (rows + ROWS - 1) / ROWS, splits;
@@ -326,17 +326,17 @@ start_form(struct cuda *c, struct few_job *j)
 		splits = 1;
 	j->rows_used = rows < ROWS ? rows : ROWS;
 	if (v->type == KV_F16)
-		attend_few_start<DK, DV, false>(c, j, tiles, splits, seen);
+		attend_decode_start<DK, DV, false>(c, j, tiles, splits, seen);
 	else
-		attend_few_start<DK, DV, true>(c, j, tiles, splits, seen);
+		attend_decode_start<DK, DV, true>(c, j, tiles, splits, seen);
 }
 
 void
-attend_few(struct cuda *c, const struct attend_call *a, const struct rotation *r, const float *q_window,
+attend_decode(struct cuda *c, const struct attend_call *a, const struct rotation *r, const float *q_window,
     const float *q_sink, const float *k, const float *values)
 {
 	int longest = a->v.d_k > a->v.d_v ? a->v.d_k : a->v.d_v;
-	struct few_job j = {};
+	struct decode_job j = {};
 
 	j.a = *a;
 	j.fused = r != NULL;

@@ -1,19 +1,19 @@
-/* Attention of a few tokens: what attend_few.cu, few_queries.cuh and few_join.cuh share. */
-#ifndef SINKD_CUDA_FEW_CUH
-#define SINKD_CUDA_FEW_CUH
+/* Attention of a few tokens: what decode.cu, decode_queries.cuh and decode_join.cuh share. */
+#ifndef SINKD_CUDA_DECODE_CUH
+#define SINKD_CUDA_DECODE_CUH
 
 #include "rows.cuh"
 
 enum { WARPS = 4, ROWS = 16, COLUMNS = 16, SPLIT_COLUMNS = 64, SPLITS_MAX = 64, CLUSTER_MAX = 16, JOINED = 8 };
 
-struct few_job {
+struct decode_job {
 	struct attend_call a;
 	struct rotation r;
 	bool fused;            /* q_window, keys and values are raw */
 	const float *q_window, *q_sink, *k, *values;
 	int rows_used;         /* rows of a tile that can be in use */
 	int piece;             /* where splits are a cluster each joins 2^piece elements of the tile's results */
-	size_t mail;           /* where the parts that come for them lie in shared memory */
+	size_t inbox;           /* where the parts that come for them lie in shared memory */
 	float *posts;          /* else they send their parts here: [head_kv][tile][split][rows_used][d_v + 2] */
 	unsigned *tickets;     /* [head_kv][tile] */
 };
@@ -68,7 +68,7 @@ base_of_step(const struct cache_view &v, const struct range &range, int64_t step
  * them. A step of sinks has room for more tokens than there are sinks.
  */
 static __device__ __forceinline__ int
-new_in_step(const few_job &j, bool sinks, int base, int64_t first, int *place)
+new_in_step(const decode_job &j, bool sinks, int base, int64_t first, int *place)
 {
 	int64_t n = sinks ? j.a.v.sinks - first : j.a.n;
 
@@ -100,12 +100,12 @@ struct layout {
 	}
 };
 
-/* attend_boxes.cu: the kernel for a long cache, whose splits are no cluster; false: there is none for this one. */
-bool attend_boxes(struct cuda *c, const struct few_job *j, dim3 grid);
+/* decode_tma.cu: the kernel for a long cache, whose splits are no cluster; false: there is none for this one. */
+bool attend_decode_tma(struct cuda *c, const struct decode_job *j, dim3 grid);
 
 /* A result: element d of row r. */
 static __device__ __forceinline__ void
-put(const few_job &j, int tile, int head_kv, int group, int row, int d, float x)
+put(const decode_job &j, int tile, int head_kv, int group, int row, int d, float x)
 {
 	int r = tile * ROWS + row, token = r / group, head = head_kv * group + r % group;
 

@@ -3,8 +3,8 @@
  * where a barrier counts the bytes that came. Compute capability 9.0 and later;
  * before it there are no clusters, and nothing calls this.
  */
-#ifndef SINKD_CUDA_MAIL_CUH
-#define SINKD_CUDA_MAIL_CUH
+#ifndef SINKD_CUDA_CLUSTER_CUH
+#define SINKD_CUDA_CLUSTER_CUH
 
 #include "barrier.cuh"
 #include "launch.cuh"
@@ -17,7 +17,7 @@
 
 /* One thread makes the barrier, which is over once so many bytes have come. */
 static __device__ __forceinline__ void
-mail_expect(uint64_t *barrier, uint32_t bytes)
+cluster_expect(uint64_t *barrier, uint32_t bytes)
 {
 #if HAS_CLUSTERS
 	barrier_init(shared_address(barrier), 1);
@@ -45,7 +45,7 @@ cluster_wait(void)
 
 /* x goes to where `to` lies in the shared memory of block `rank`, and is counted by `barrier` there. */
 static __device__ __forceinline__ void
-mail_send(float *to, float x, uint64_t *barrier, unsigned rank)
+cluster_send(float *to, float x, uint64_t *barrier, unsigned rank)
 {
 #if HAS_CLUSTERS
 	asm volatile("{\n.reg .b32 to, barrier;\n"
@@ -58,7 +58,7 @@ mail_send(float *to, float x, uint64_t *barrier, unsigned rank)
 
 /* Until all that was expected has come. */
 static __device__ __forceinline__ void
-mail_wait(uint64_t *barrier)
+cluster_receive(uint64_t *barrier)
 {
 #if HAS_CLUSTERS
 	asm volatile("{\n.reg .pred done;\nagain:\n"

@@ -1,22 +1,22 @@
 /*
- * Attention of a few tokens as attend_few.cu has it, over a long cache in
+ * Attention of a few tokens as decode.cu has it, over a long cache in
  * halves: boxes of 16 slots are on their way to shared memory, several for each
  * warp, while it works on one. For what a cluster cannot join, on GPUs of
  * compute capability 9.0 and later.
  */
-#include "boxes.cuh"
-#include "few_join.cuh"
-#include "few_queries.cuh"
-#include "few_steps.cuh"
+#include "attention/tma.cuh"
+#include "attention/decode_join.cuh"
+#include "attention/decode_queries.cuh"
+#include "attention/decode_steps.cuh"
 
 /* A layer's keys and values as copies see them, see describe_slots. */
-struct box_source {
+struct tma_source {
 	CUtensorMap k, v;
 };
 
-/* Shared memory of a block: what attend_few.cu has, and behind it [WARPS][STAGES] steps, keys and then values. */
+/* Shared memory of a block: what decode.cu has, and behind it [WARPS][STAGES] steps, keys and then values. */
 template <int D>
-struct boxes {
+struct tma_tiles {
 	enum { STAGES = 3, ALIGNMENT = 1024, KEYS = COLUMNS * D * 2, STEP = 2 * KEYS };
 
 	static size_t
@@ -40,10 +40,10 @@ take_queries(const __half *queries, int form, uint32_t (*q)[4])
 		load_matrices(q[c], row + 16 * c);
 }
 
-/* Scores of 16 queries and the 16 keys of a box: s[i] are those of keys 8 i .. 8 i + 7. */
+/* Scores of 16 queries and the 16 keys of a stage: s[i] are those of keys 8 i .. 8 i + 7. */
 template <int D>
 static __device__ __forceinline__ void
-score_step(const unsigned char *box, const uint32_t (*q)[4], float (*s)[4])
+score_step(const unsigned char *batch, const uint32_t (*q)[4], float (*s)[4])
 {
 	int lane = threadIdx.x % 32, row = lane % 8 + lane / 16 * 8, piece = lane / 8 % 2;
 	float odd[2][4] = { };
@@ -53,7 +53,7 @@ score_step(const unsigned char *box, const uint32_t (*q)[4], float (*s)[4])
 		float (*to)[4] = c % 2 == 0 ? s : odd;
 		uint32_t k[4];
 
-		load_matrices(k, reinterpret_cast<const __half *>(box + place_of(COLUMNS, row, 2 * c + piece)));
+		load_matrices(k, reinterpret_cast<const __half *>(batch + place_of(COLUMNS, row, 2 * c + piece)));
 		multiply(to[0], q[c], k[0], k[1]);
 		multiply(to[1], q[c], k[2], k[3]);
 	}
@@ -65,11 +65,11 @@ score_step(const unsigned char *box, const uint32_t (*q)[4], float (*s)[4])
 }
 
 /*
- * sum += weights p of 16 queries and slots times the values of a box; sum[k][i] is elements 64 k + 8 i and following.
+ * sum += weights p of 16 queries and slots times the values of a stage; sum[k][i] is elements 64 k + 8 i and following.
  */
 template <int D>
 static __device__ __forceinline__ void
-add_step(const unsigned char *box, const uint32_t *p, float (*sum)[8][4])
+add_step(const unsigned char *batch, const uint32_t *p, float (*sum)[8][4])
 {
 	int lane = threadIdx.x % 32, row = lane % 16, piece = lane / 16;
 
@@ -77,7 +77,7 @@ add_step(const unsigned char *box, const uint32_t *p, float (*sum)[8][4])
 	for (int n = 0; n < D / 8; n += 2) {
 		uint32_t v[4];
 
-		load_matrices_across(v, reinterpret_cast<const __half *>(box + place_of(COLUMNS, row, n + piece)));
+		load_matrices_across(v, reinterpret_cast<const __half *>(batch + place_of(COLUMNS, row, n + piece)));
 		multiply(sum[n / 8][n % 8], p, v[0], v[1]);
 		multiply(sum[n / 8][n % 8 + 1], p, v[2], v[3]);
 	}
@@ -85,12 +85,12 @@ add_step(const unsigned char *box, const uint32_t *p, float (*sum)[8][4])
 
 /*
  * The first n of all new keys and values, which this kernel stores too late for
- * a box that has this place among them. All lanes see them afterwards, and later
+ * a stage that has this place among them. All lanes see them afterwards, and later
  * copies to the same place come after them.
  */
 template <int D>
 static __device__ __forceinline__ void
-renew_step(unsigned char *box, const __half *fresh, int place, int n, int all)
+renew_step(unsigned char *batch, const __half *fresh, int place, int n, int all)
 {
 	int lane = threadIdx.x % 32;
 
@@ -99,7 +99,7 @@ renew_step(unsigned char *box, const __half *fresh, int place, int n, int all)
 			bool value = piece >= D / 8;
 			const __half *from = fresh + ((value ? all : 0) + place + i) * D + piece % (D / 8) * 8;
 
-			*reinterpret_cast<uint4 *>(box + (value ? boxes<D>::KEYS : 0) +
+			*reinterpret_cast<uint4 *>(batch + (value ? tma_tiles<D>::KEYS : 0) +
 			    place_of(COLUMNS, i, piece % (D / 8))) =
 			    *reinterpret_cast<const uint4 *>(from);
 		}
@@ -109,12 +109,12 @@ renew_step(unsigned char *box, const __half *fresh, int place, int n, int all)
 
 template <int D>
 static __global__ void __launch_bounds__(WARPS * 32, blocks_at_once(D))
-box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source source)
+decode_tma_kernel(const __grid_constant__ decode_job j, const __grid_constant__ tma_source source)
 {
 	extern __shared__ __align__(16) unsigned char shared[];
-	__shared__ uint64_t arrived[WARPS * boxes<D>::STAGES];
+	__shared__ uint64_t arrived[WARPS * tma_tiles<D>::STAGES];
 	__shared__ bool joins;
-	const int STAGES = boxes<D>::STAGES;
+	const int STAGES = tma_tiles<D>::STAGES;
 	__half *queries = reinterpret_cast<__half *>(shared);
 	float *stage = reinterpret_cast<float *>(shared + layout<D, D>::q_bytes);
 	__half *fresh = reinterpret_cast<__half *>(shared + layout<D, D>::fresh_at);
@@ -133,12 +133,12 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 	unsigned ticket = 0;
 
 	/* Swapping goes by the address: a step begins where its pattern does. */
-	steps += (boxes<D>::ALIGNMENT - shared_address(steps) % boxes<D>::ALIGNMENT) % boxes<D>::ALIGNMENT +
-	    warp * STAGES * boxes<D>::STEP;
+	steps += (tma_tiles<D>::ALIGNMENT - shared_address(steps) % tma_tiles<D>::ALIGNMENT) % tma_tiles<D>::ALIGNMENT +
+	    warp * STAGES * tma_tiles<D>::STEP;
 
 	/* A step's keys and values to stage i, which is new or was released. */
 	auto load_step = [&](int64_t step, int i) {
-		uint32_t to = shared_address(steps) + i * boxes<D>::STEP, barrier = barriers + i * 8;
+		uint32_t to = shared_address(steps) + i * tma_tiles<D>::STEP, barrier = barriers + i * 8;
 		int slot = (int)step * COLUMNS;
 
 		if (step >= range.end || lane != 0)
@@ -148,10 +148,11 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 
 			slot = (int)(v.sink_slots + at - (at >= v.ring ? v.ring : 0));
 		}
-		barrier_arrive_expecting(barrier, boxes<D>::STEP);
+		barrier_arrive_expecting(barrier, tma_tiles<D>::STEP);
 		for (int d = 0; d < D; d += PANEL) {
-			copy_box(to + d / PANEL * COLUMNS * 128, &source.k, d, slot, head_kv, barrier);
-			copy_box(to + boxes<D>::KEYS + d / PANEL * COLUMNS * 128, &source.v, d, slot, head_kv, barrier);
+			copy_tile(to + d / PANEL * COLUMNS * 128, &source.k, d, slot, head_kv, barrier);
+			copy_tile(to + tma_tiles<D>::KEYS + d / PANEL * COLUMNS * 128, &source.v, d, slot, head_kv,
+			    barrier);
 		}
 	};
 
@@ -179,7 +180,7 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 		bool sinks = step < range.sink_steps;
 		int base = base_of_step(v, range, step, sinks, first), i = turn % STAGES;
 		int place, renewed = new_in_step(j, sinks, base, first, &place);
-		unsigned char *box = steps + i * boxes<D>::STEP;
+		unsigned char *batch = steps + i * tma_tiles<D>::STEP;
 		float s[2][4] = { };
 		uint32_t p[4];
 
@@ -188,10 +189,10 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 			take_queries<D>(queries, form = sinks, q);
 		barrier_wait(barriers + i * 8, (int)(turn / STAGES));
 		if (j.fused && renewed > 0)
-			renew_step<D>(box, fresh, place, renewed, j.a.n);
-		score_step<D>(box, q, s);
+			renew_step<D>(batch, fresh, place, renewed, j.a.n);
+		score_step<D>(batch, q, s);
 		soften_step<D>(j.a, st, sinks, base, j.rows_used, s, sum, p);
-		add_step<D>(box + boxes<D>::KEYS, p, sum);
+		add_step<D>(batch + tma_tiles<D>::KEYS, p, sum);
 		release_shared();
 		load_step(step + STAGES * WARPS, i);
 	}
@@ -223,26 +224,26 @@ box_kernel(const __grid_constant__ few_job j, const __grid_constant__ box_source
 
 template <int D>
 static bool
-attend_boxes_start(struct cuda *c, const struct few_job *j, dim3 grid)
+attend_decode_tma_start(struct cuda *c, const struct decode_job *j, dim3 grid)
 {
 	const struct cache_view *v = &j->a.v;
-	struct box_source source = {};
-	size_t shared = boxes<D>::bytes(j->a.n, j->rows_used);
+	struct tma_source source = {};
+	size_t shared = tma_tiles<D>::bytes(j->a.n, j->rows_used);
 
 	if (shared > c->shared || !describe_slots(&source.k, v, v->k, v->k_ld, COLUMNS) ||
 	    !describe_slots(&source.v, v, v->v, v->v_ld, COLUMNS))
 		return false;
-	allow_shared(c, box_kernel<D>, shared);
-	launch(c, true, box_kernel<D>, grid, WARPS * 32, shared, *j, source);
+	allow_shared(c, decode_tma_kernel<D>, shared);
+	launch(c, true, decode_tma_kernel<D>, grid, WARPS * 32, shared, *j, source);
 	return true;
 }
 
 bool
-attend_boxes(struct cuda *c, const struct few_job *j, dim3 grid)
+attend_decode_tma(struct cuda *c, const struct decode_job *j, dim3 grid)
 {
 	int longest = j->a.v.d_k > j->a.v.d_v ? j->a.v.d_k : j->a.v.d_v;
 
 	if (!c->overlap || j->a.v.type != KV_F16 || longest > 128)
 		return false;
-	return longest <= 64 ? attend_boxes_start<64>(c, j, grid) : attend_boxes_start<128>(c, j, grid);
+	return longest <= 64 ? attend_decode_tma_start<64>(c, j, grid) : attend_decode_tma_start<128>(c, j, grid);
 }

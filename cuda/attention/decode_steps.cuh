@@ -1,8 +1,8 @@
 /* Attention of a few tokens, in between: a step's scores become weights. Lanes are (g, t) = (lane / 4, lane % 4). */
-#ifndef SINKD_CUDA_FEW_STEPS_CUH
-#define SINKD_CUDA_FEW_STEPS_CUH
+#ifndef SINKD_CUDA_DECODE_STEPS_CUH
+#define SINKD_CUDA_DECODE_STEPS_CUH
 
-#include "few.cuh"
+#include "attention/decode.cuh"
 
 /*
  * What a lane knows of its queries, rows g and g + 8: see struct sight; tokens of the ring are counted from an
@@ -31,7 +31,7 @@ begin_row(struct row_state &st, int r, const struct cache_view &v, int64_t token
 
 /* Those of the tile's rows g and g + 8. */
 static __device__ __forceinline__ void
-begin_rows(const few_job &j, struct row_state &st, int tile, int head_kv, int group, int64_t first)
+begin_rows(const decode_job &j, struct row_state &st, int tile, int head_kv, int group, int64_t first)
 {
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
