@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "launch.cuh"
-#include "plan.cuh"
+#include "plan/plan.cuh"
 
 enum {
 	INPUTS_PER_TOKEN = 48,   /* ids, targets and four kinds of positions, and alignment */

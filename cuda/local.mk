@@ -11,9 +11,9 @@ cuda_headers = \
 	cuda/barrier.cuh \
 	cuda/device.cuh \
 	cuda/forms.cuh \
-	cuda/fuse.cuh \
 	cuda/launch.cuh \
-	cuda/plan.cuh \
+	cuda/plan/fuse.cuh \
+	cuda/plan/plan.cuh \
 	cuda/product/gemv.cuh \
 	cuda/product/gemv_operand.cuh \
 	cuda/product/gemv_rows.cuh \
@@ -27,13 +27,13 @@ cuda_sources = \
 	cuda/attention/prefill.cu \
 	cuda/attention/prefill_hopper.cu \
 	cuda/cache.cu \
-	cuda/fuse.cu \
-	cuda/fuse_heads.cu \
-	cuda/fuse_products.cu \
-	cuda/fuse_values.cu \
 	cuda/inputs.cu \
 	cuda/module.cu \
-	cuda/plan.cu \
+	cuda/plan/fuse.cu \
+	cuda/plan/fuse_heads.cu \
+	cuda/plan/fuse_products.cu \
+	cuda/plan/fuse_values.cu \
+	cuda/plan/plan.cu \
 	cuda/product/gemm.cu \
 	cuda/product/gemv.cu \
 	cuda/rows.cu \

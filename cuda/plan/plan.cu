@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "plan.cuh"
+#include "plan/plan.cuh"
 
 struct plan *
 plan_new(struct cuda *c)

@@ -1,5 +1,5 @@
 /* Who reads what of a recorded pass, and in which form it lies in memory: floats, halves, or not computed yet. */
-#include "fuse.cuh"
+#include "plan/fuse.cuh"
 
 bool
 fuse_same_place(const struct fuse *f, const float *a, const float *b)

@@ -1,7 +1,7 @@
 /* Launches of attention, with all that lies between the projections and it where nobody else reads that. */
 #include <string.h>
 
-#include "fuse.cuh"
+#include "plan/fuse.cuh"
 
 /* The norm of all heads of x in place, if node i is one. */
 static bool

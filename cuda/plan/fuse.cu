@@ -5,7 +5,7 @@
  * the floats. Without a match every operation has a launch of its own, which
  * is what the tests of single operations see.
  */
-#include "fuse.cuh"
+#include "plan/fuse.cuh"
 
 /* ---- norms */
 

@@ -2,7 +2,7 @@
 #ifndef SINKD_CUDA_FUSE_CUH
 #define SINKD_CUDA_FUSE_CUH
 
-#include "plan.cuh"
+#include "plan/plan.cuh"
 
 /* What a pointer's memory holds at the moment, where that is not plain floats. */
 struct value {

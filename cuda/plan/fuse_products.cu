@@ -1,5 +1,5 @@
 /* Launches of products: of few rows with weights as they are stored, of many with halves; the output matrix. */
-#include "fuse.cuh"
+#include "plan/fuse.cuh"
 
 /* ---- what goes with a product */
 
