@@ -68,7 +68,11 @@ tests_long_run_SOURCES = \
 	tests/random_data.h
 
 # These drive the programs that were built.
+# Those that take longest begin first, so that none is left alone at the end.
 bats_tests = \
+	tests/kills.bats \
+	tests/sinkeval.bats \
+	tests/process.bats \
 	tests/badinput.bats \
 	tests/checkpoint.bats \
 	tests/control.bats \
@@ -80,16 +84,13 @@ bats_tests = \
 	tests/filter.bats \
 	tests/follow.bats \
 	tests/inputs.bats \
-	tests/kills.bats \
 	tests/memory.bats \
 	tests/metrics.bats \
 	tests/model_faults.bats \
 	tests/overload.bats \
-	tests/process.bats \
 	tests/promises.bats \
 	tests/recipes.bats \
 	tests/sandbox.bats \
-	tests/sinkeval.bats \
 	tests/systemd.bats
 golden_tests = \
 	tests/golden.tap \
